@@ -1,0 +1,1 @@
+"""flatfee: one flat fee, and a receipt for every model request."""
