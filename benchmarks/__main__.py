@@ -1,0 +1,85 @@
+"""The command: measure, print ratios, keep the raw figures. Ends by itself, in under three minutes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import client_cost, gateway_cost, machine, report
+from benchmarks.children import BenchmarkFailed
+from benchmarks.targets import TARGETS
+
+_LATEST: Final = Path(__file__).resolve().parent / "results" / "latest.json"
+_FULL: Final = gateway_cost.Effort(rounds=3, seconds=1.5, warmup=0.3, max_requests=1_000_000)
+_QUICK: Final = gateway_cost.Effort(rounds=1, seconds=5.0, warmup=0.0, max_requests=20)
+_FULL_CLIENTS: Final = client_cost.ClientEffort(rounds=5, calls=400, streams=30)
+_QUICK_CLIENTS: Final = client_cost.ClientEffort(rounds=1, calls=5, streams=1)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was asked for; return the exit code."""
+    options = _options(arguments)
+    try:
+        with tempfile.TemporaryDirectory(prefix="flatfee-bench-") as folder:
+            raw = _measure(options, Path(folder))
+    except BenchmarkFailed as failure:
+        print(f"Benchmark failed: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(raw, indent=1) + "\n")
+    print(f"raw figures: {options.json}")
+    return 0
+
+
+def _measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measure, print each table as soon as it is known, and return the raw figures."""
+    named = machine.describe()
+    raw: dict[str, Any] = {"machine": named, "quick": options.quick}
+    print(report.machine_lines(named), flush=True)
+    if options.only != "client":
+        effort = _QUICK if options.quick else _FULL
+        samples = gateway_cost.measure(options.targets, effort, folder, _say)
+        print(f"\nGateway\n\n{report.gateway_table(samples)}\n\n{report.GATEWAY_LIMITS}\n", flush=True)
+        raw["gateway"] = {"effort": asdict(effort), "samples": [asdict(sample) for sample in samples]}
+    if options.only != "gateway":
+        client_effort = _QUICK_CLIENTS if options.quick else _FULL_CLIENTS
+        rounds = client_cost.measure(client_effort, folder, _say)
+        print(f"\nClients\n\n{report.client_table(rounds)}\n\n{report.CLIENT_LIMITS}\n", flush=True)
+        raw["clients"] = {"effort": asdict(client_effort), "samples": [asdict(one) for one in rounds]}
+    return raw
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", choices=("gateway", "client"), help="leave the other half out")
+    parser.add_argument("--quick", action="store_true", help="a few requests each: checks the harness, not the speed")
+    parser.add_argument("--json", type=Path, default=_LATEST, help="where the raw figures go (default: %(default)s)")
+    parser.add_argument(
+        "--targets", type=_targets, default=tuple(TARGETS), help=f"some of {','.join(TARGETS)} (default: all)"
+    )
+    return parser.parse_args(arguments)
+
+
+def _targets(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    unknown = [name for name in names if name not in TARGETS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown target {unknown[0]!r}; use some of {', '.join(TARGETS)}")
+    return names
+
+
+def _say(text: str) -> None:
+    """Tell progress where it does not disturb a piped report."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

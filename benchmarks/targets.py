@@ -1,0 +1,114 @@
+"""What is put under load: the fake upstream itself, the bare proxy, and the gateway.
+
+Each target is a context manager that yields a base URL and the process id to charge CPU time to.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from benchmarks.children import cores, free_port, python, server
+from benchmarks.load import KEY_ENV
+
+_CONFIG: Final = """\
+[server]
+host = "127.0.0.1"
+store = "sqlite:///{store}"
+durability = "process"
+
+[[providers]]
+name = "fixed"
+kind = "openai"
+base_url = "{upstream}/v1"
+api_key_env = "{key_env}"
+
+[[routes]]
+name = "fixed-premium"
+provider = "fixed"
+model = "fixed"
+tier = "premium"
+priority = 1
+
+[[routes]]
+name = "fixed-economy"
+provider = "fixed"
+model = "fixed"
+tier = "economy"
+priority = 1
+
+[[plans]]
+name = "bench"
+fair_use = 1000000000000
+meter = "tokens"
+window = "month"
+output_reserve = 4096
+concurrent_workflows = 1000
+continuation = true
+
+[[accounts]]
+name = "bench"
+plan = "bench"
+
+[[accounts.projects]]
+name = "bench"
+keys = [{{name = "bench", key_env = "{key_env}"}}]
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A server that is up. ``pid`` is the process under measurement; ``receipt``: it must answer with one."""
+
+    name: str
+    url: str
+    pid: int
+    key: str = "none"
+    receipt: bool = False
+
+
+@contextmanager
+def fake_upstream(folder: Path, *, receipt: bool = False) -> Iterator[Target]:
+    """Start the fake upstream on the core of the load generator."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = python("benchmarks.upstream", "--port", str(port), *(["--receipt"] if receipt else []))
+    with server(command, url=url, core=cores()[1], log=folder / f"upstream-{port}.log") as pid:
+        yield Target(name="direct", url=url, pid=pid)
+
+
+@contextmanager
+def bare_proxy(upstream: Target, folder: Path) -> Iterator[Target]:
+    """Start the bare proxy on the core under measurement."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = python("benchmarks.bare_proxy", "--port", str(port), "--upstream", upstream.url)
+    with server(command, url=url, core=cores()[0], log=folder / "bare_proxy.log") as pid:
+        yield Target(name="bare proxy", url=url, pid=pid)
+
+
+@contextmanager
+def gateway(upstream: Target, folder: Path) -> Iterator[Target]:
+    """Start the real gateway, with keys, policy, a SQLite ledger on disk and receipts."""
+    key, port = secrets.token_hex(32), free_port()
+    config = folder / "flatfee.toml"
+    config.write_text(_CONFIG.format(store=folder / "ledger.db", upstream=upstream.url, key_env=KEY_ENV))
+    command = python("flatfee", "serve", "--config", str(config), "--port", str(port))
+    url, log = f"http://127.0.0.1:{port}", folder / "gateway.log"
+    with server(command, url=f"{url}/health/ready", core=cores()[0], log=log, env={KEY_ENV: key}) as pid:
+        yield Target(name="gateway", url=url, pid=pid, key=key, receipt=True)
+
+
+@contextmanager
+def direct(upstream: Target, folder: Path) -> Iterator[Target]:  # noqa: ARG001 - the shape of every target
+    """No gateway at all: the load generator asks the fake upstream."""
+    yield upstream
+
+
+TARGETS: Final[Mapping[str, Callable[[Target, Path], AbstractContextManager[Target]]]] = MappingProxyType(
+    {"direct": direct, "bare": bare_proxy, "gateway": gateway}
+)
+"""Name on the command line → how to start it, in the order of the report."""
