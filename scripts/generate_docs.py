@@ -1,0 +1,155 @@
+"""Write the reference pages that follow from the code, or check that they are current.
+
+    python scripts/generate_docs.py            write them
+    python scripts/generate_docs.py --check    change nothing; fail and name the pages that are stale
+
+Each page is a function that returns its text. A new lane, reason, state or outcome without a
+sentence in the tables below is a ``KeyError`` here, so the pages cannot fall behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from flatfee.errors import CODE_CLASSES
+from flatfee.wire import (
+    ERRORS,
+    REQUEST_HEADERS,
+    RESPONSE_HEADERS,
+    AttemptOutcome,
+    ErrorCode,
+    Lane,
+    Reason,
+    ReceiptState,
+    Task,
+    error_body,
+)
+
+DOCS: Final = Path(__file__).parents[1] / "docs"
+NOTICE: Final = "<!-- Written by scripts/generate_docs.py; change the code, then run `make docs`. -->"
+
+LANES: Final[Mapping[Lane, tuple[str, str]]] = {
+    Lane.PREMIUM: ("A premium route served it, as first choice.", "yes"),
+    Lane.BUDGET: ("Fair-use remained, but the policy or the caller chose an economy route.", "no"),
+    Lane.CONTINUATION: (
+        "Premium was wanted, but fair-use or the billing state forbids it; economy keeps the run moving.",
+        "no; has a limit of its own",
+    ),
+    Lane.FALLBACK: (
+        "The first choice failed or was unhealthy, and another route answered.",
+        "if the route that answered is premium",
+    ),
+}
+
+REASONS: Final[Mapping[Reason, str]] = {
+    Reason.REQUESTED: "The caller named the tier.",
+    Reason.FRAGILE_REASONING: "The task or the reasoning effort asks for careful work.",
+    Reason.SMALL_TASK: "The task is small enough for economy.",
+    Reason.CONTEXT_SIZE: "The context is too large to spend premium on.",
+    Reason.DEFAULT: "No rule said otherwise.",
+    Reason.WORKFLOW_AFFINITY: "A tool loop stays on the route where it began.",
+    Reason.FAIR_USE_EXHAUSTED: "What is left of fair-use does not cover the request.",
+    Reason.BILLING_STATE: "The account's billing state allows no premium.",
+    Reason.PROVIDER_TIMEOUT: "The first choice was silent for too long.",
+    Reason.PROVIDER_ERROR: "The first choice failed.",
+    Reason.PROVIDER_UNAVAILABLE: "The first choice could not be reached, or had failed too often to be asked.",
+    Reason.PROVIDER_RATE_LIMITED: "The first choice refused for its own rate limit.",
+    Reason.CONTEXT_OVERFLOW: "The first choice could not hold the context.",
+}
+
+STATES: Final[Mapping[ReceiptState, str]] = {
+    ReceiptState.IN_FLIGHT: "The answer is still coming.",
+    ReceiptState.SETTLED: "Final, from the provider's own token counts.",
+    ReceiptState.ESTIMATED: "Final, but the provider told no usage or the caller left: the figures are the gateway's.",
+    ReceiptState.REFUSED: "Nothing was served and nothing was charged.",
+}
+
+OUTCOMES: Final[Mapping[AttemptOutcome, str]] = {
+    AttemptOutcome.OK: "It answered.",
+    AttemptOutcome.TIMEOUT: "It was silent until a time limit.",
+    AttemptOutcome.ERROR: "It answered with an error, broke off, or sent what cannot be read.",
+    AttemptOutcome.RATE_LIMITED: "It refused for its own rate limit.",
+    AttemptOutcome.UNAVAILABLE: "It could not be reached, or was not asked because it had failed too often.",
+    AttemptOutcome.CONTEXT_OVERFLOW: "It could not hold the context.",
+    AttemptOutcome.REFUSED: "It refused the request for good; another route would refuse it too.",
+    AttemptOutcome.CANCELLED: "The caller left or the deadline passed while it worked.",
+}
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Render a Markdown table."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def wire_page() -> str:
+    """Return the page of everything both sides agree on."""
+    errors = (
+        (
+            str(rule.status),
+            f"`{code}`",
+            "yes" if rule.retryable else "no",
+            f"[`{CODE_CLASSES[code].__name__}`](sdk.md#flatfee.errors.{CODE_CLASSES[code].__name__})",
+            rule.when,
+        )
+        for code, rule in ERRORS.items()
+    )
+    example = error_body(
+        ErrorCode.MODEL_NOT_FOUND,
+        "There is no model 'gpt-9'; use one of: auto, premium, economy.",
+        param="model",
+        receipt={"request_id": "req_01K9YV6M2Q8R4T6W8Y0ABCDEFG", "state": ReceiptState.REFUSED},
+    )
+    sections = {
+        "Headers of a request": table(("header", "meaning"), ((f"`{k}`", v) for k, v in REQUEST_HEADERS.items())),
+        "Headers of a response": table(("header", "meaning"), ((f"`{k}`", v) for k, v in RESPONSE_HEADERS.items())),
+        "Lanes": table(("lane", "meaning", "charged"), ((f"`{lane}`", *LANES[lane]) for lane in Lane)),
+        "Reasons": "On the fallback lane the reason tells why the first choice was left.\n\n"
+        + table(("reason", "meaning"), ((f"`{reason}`", REASONS[reason]) for reason in Reason)),
+        "States of a receipt": table(("state", "meaning"), ((f"`{state}`", STATES[state]) for state in ReceiptState)),
+        "Outcomes of an attempt": table(
+            ("outcome", "meaning"), ((f"`{end}`", OUTCOMES[end]) for end in AttemptOutcome)
+        ),
+        "Tasks": f"Values of `x-flatfee-task`: {', '.join(f'`{task}`' for task in Task)}.",
+        "Errors": "Decide by `code`, then by status, never by the message. *Retry* is the value of `x-should-retry`;\n"
+        "*exception* is what [the SDK](sdk.md) raises.\n\n"
+        + table(("status", "code", "retry", "exception", "when"), errors)
+        + f"\n\nThe envelope, with the receipt beside the error:\n\n```json\n{json.dumps(example, indent=2)}\n```",
+    }
+    body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
+    return (
+        f"# The wire\n\n{NOTICE}\n\nHeader names, lanes, reasons and error codes, as `flatfee.wire` states them for both\n"
+        "sides. Clients must accept lanes, reasons, states and codes that they do not know yet.\n\n"
+        f"{body}\n"
+    )
+
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {"reference/wire.md": wire_page}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write or check every generated page; return the exit code."""
+    parser = argparse.ArgumentParser(description="Write the generated reference pages.")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if a page is stale")
+    check = parser.parse_args(arguments).check
+    stale = [name for name, page in PAGES.items() if not _is_current(DOCS / name, page())]
+    for name in stale:
+        if check:
+            print(f"docs/{name} is stale; run: make docs", file=sys.stderr)
+        else:
+            (DOCS / name).write_text(PAGES[name](), "utf-8")
+            print(f"wrote docs/{name}")
+    return 1 if check and stale else 0
+
+
+def _is_current(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text("utf-8") == text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
