@@ -13,8 +13,9 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from flatfee.errors import CODE_CLASSES
 from flatfee.wire import (
@@ -29,6 +30,8 @@ from flatfee.wire import (
     Task,
     error_body,
 )
+
+_Member = TypeVar("_Member", bound=StrEnum)
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 NOTICE: Final = "<!-- Written by scripts/generate_docs.py; change the code, then run `make docs`. -->"
@@ -87,6 +90,11 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
+def meanings(head: str, kind: type[_Member], texts: Mapping[_Member, str]) -> str:
+    """Render one row for every member of an enumeration."""
+    return table((head, "meaning"), ((f"`{member}`", texts[member]) for member in kind))
+
+
 def wire_page() -> str:
     """Return the page of everything both sides agree on."""
     errors = (
@@ -110,11 +118,9 @@ def wire_page() -> str:
         "Headers of a response": table(("header", "meaning"), ((f"`{k}`", v) for k, v in RESPONSE_HEADERS.items())),
         "Lanes": table(("lane", "meaning", "charged"), ((f"`{lane}`", *LANES[lane]) for lane in Lane)),
         "Reasons": "On the fallback lane the reason tells why the first choice was left.\n\n"
-        + table(("reason", "meaning"), ((f"`{reason}`", REASONS[reason]) for reason in Reason)),
-        "States of a receipt": table(("state", "meaning"), ((f"`{state}`", STATES[state]) for state in ReceiptState)),
-        "Outcomes of an attempt": table(
-            ("outcome", "meaning"), ((f"`{end}`", OUTCOMES[end]) for end in AttemptOutcome)
-        ),
+        + meanings("reason", Reason, REASONS),
+        "States of a receipt": meanings("state", ReceiptState, STATES),
+        "Outcomes of an attempt": meanings("outcome", AttemptOutcome, OUTCOMES),
         "Tasks": f"Values of `x-flatfee-task`: {', '.join(f'`{task}`' for task in Task)}.",
         "Errors": "Decide by `code`, then by status, never by the message. *Retry* is the value of `x-should-retry`;\n"
         "*exception* is what [the SDK](sdk.md) raises.\n\n"
