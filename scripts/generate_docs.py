@@ -13,7 +13,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -31,7 +30,7 @@ from flatfee.wire import (
     error_body,
 )
 
-_Member = TypeVar("_Member", bound=StrEnum)
+_Name = TypeVar("_Name", bound=str)
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 NOTICE: Final = "<!-- Written by scripts/generate_docs.py; change the code, then run `make docs`. -->"
@@ -90,9 +89,9 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
-def meanings(head: str, kind: type[_Member], texts: Mapping[_Member, str]) -> str:
-    """Render one row for every member of an enumeration."""
-    return table((head, "meaning"), ((f"`{member}`", texts[member]) for member in kind))
+def meanings(head: str, members: Iterable[_Name], texts: Mapping[_Name, str]) -> str:
+    """Render one row for every member; a member without a text is a ``KeyError``."""
+    return table((head, "meaning"), ((f"`{member}`", texts[member]) for member in members))
 
 
 def wire_page() -> str:
@@ -114,8 +113,8 @@ def wire_page() -> str:
         receipt={"request_id": "req_01K9YV6M2Q8R4T6W8Y0ABCDEFG", "state": ReceiptState.REFUSED},
     )
     sections = {
-        "Headers of a request": table(("header", "meaning"), ((f"`{k}`", v) for k, v in REQUEST_HEADERS.items())),
-        "Headers of a response": table(("header", "meaning"), ((f"`{k}`", v) for k, v in RESPONSE_HEADERS.items())),
+        "Headers of a request": meanings("header", REQUEST_HEADERS, REQUEST_HEADERS),
+        "Headers of a response": meanings("header", RESPONSE_HEADERS, RESPONSE_HEADERS),
         "Lanes": table(("lane", "meaning", "charged"), ((f"`{lane}`", *LANES[lane]) for lane in Lane)),
         "Reasons": "On the fallback lane the reason tells why the first choice was left.\n\n"
         + meanings("reason", Reason, REASONS),
@@ -129,8 +128,8 @@ def wire_page() -> str:
     }
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
     return (
-        f"# The wire\n\n{NOTICE}\n\nHeader names, lanes, reasons and error codes, as `flatfee.wire` states them for both\n"
-        "sides. Clients must accept lanes, reasons, states and codes that they do not know yet.\n\n"
+        f"# The wire\n\n{NOTICE}\n\nHeader names, lanes, reasons and error codes, as `flatfee.wire` states them\n"
+        "for both sides. Clients must accept lanes, reasons, states and codes that they do not know yet.\n\n"
         f"{body}\n"
     )
 
