@@ -83,8 +83,10 @@ class Tally:
 
     @property
     def full(self) -> bool:
-        """Whether no further request may be sent."""
-        return time.perf_counter() >= self.closes or len(self.latencies) >= self.order.max_requests
+        """Whether no further request may be sent: one wrong answer is enough to end a run."""
+        if self.complaints or len(self.latencies) >= self.order.max_requests:
+            return True
+        return time.perf_counter() >= self.closes
 
     @property
     def closes(self) -> float:
