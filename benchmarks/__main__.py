@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ _QUICK_CLIENTS: Final = client_cost.ClientEffort(rounds=1, calls=5, streams=1)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for; return the exit code."""
     options = _options(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every server is ended on the way out
     try:
         with tempfile.TemporaryDirectory(prefix="flatfee-bench-") as folder:
             raw = _measure(options, Path(folder))
