@@ -18,6 +18,9 @@ define install
 	@touch $@
 endef
 
+# mkdocs-material announces its successor on every build.
+export NO_MKDOCS_2_WARNING := 1
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:

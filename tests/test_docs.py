@@ -1,0 +1,211 @@
+"""Everything that README and documentation show is tried: snippets run, files parse, links lead somewhere.
+
+A fence's language tells what it is. ``python`` and ``bash`` run against a gateway with the
+demonstration's configuration; ``toml`` is a configuration file; ``json`` is JSON. ``console`` shows
+commands that install something or run for ever: those must exist, and are not run. ``text`` is shown.
+The fences of one language on a page belong together and are taken in their order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+LANGUAGES = {"python", "bash", "toml", "json", "console", "text"}
+SOURCES = {"PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
+
+_FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
+)
+_KEY = re.compile(r"ff_proj_[0-9A-Za-z]{49}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A block of code on a page, and the line it starts on."""
+
+    page: Path
+    line: int
+    language: str
+    code: str
+
+
+def fences(page: Path, language: str | None = None) -> list[Fence]:
+    text = page.read_text("utf-8")
+    found = [
+        Fence(page, text.count("\n", 0, match.start("code")) + 1, match["language"], match["code"])
+        for match in _FENCE.finditer(text)
+    ]
+    return [fence for fence in found if language in (None, fence.language)]
+
+
+def pages_with(language: str) -> pytest.MarkDecorator:
+    pages = [page for page in PAGES if fences(page, language)]
+    return pytest.mark.parametrize("page", pages, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+# What is shown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_fence_has_a_language_that_a_test_takes(page: Path) -> None:
+    assert {fence.language for fence in fences(page)} <= LANGUAGES
+    assert page.read_text("utf-8").count("```") == 2 * len(fences(page))
+
+
+@pages_with("json")
+def test_json_is_json(page: Path) -> None:
+    for fence in fences(page, "json"):
+        json.loads(fence.code)
+
+
+@pages_with("console")
+def test_commands_that_are_shown_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    for fence in fences(page, "console"):
+        assert set(re.findall(r"^\$ make ([a-z-]+)", fence.code, re.MULTILINE)) <= targets
+        for command in re.findall(r"^\$ flatfee ([a-z-]+)", fence.code, re.MULTILINE):
+            run_flatfee(command, "--help")
+
+
+@pages_with("toml")
+def test_configuration_that_is_shown_is_accepted(page: Path) -> None:
+    from flatfee.server.configuration import parse_settings
+
+    text = "\n".join(fence.code for fence in fences(page, "toml"))
+    secrets = {name: f"{name}-".ljust(40, "x") for name in re.findall(r'_env = "([A-Z_]+)"', text)}
+    settings = parse_settings(text, source=page.name, env=secrets)
+    assert settings.routes
+    assert settings.accounts
+
+
+def test_configuration_guide_names_every_key() -> None:
+    from flatfee.server.settings import Settings
+
+    text = (DOCS / "guides" / "configuration.md").read_text("utf-8")
+    assert [key for key in _keys(Settings) if not re.search(rf"`{key}`|\[{key}\]", text)] == []
+
+
+def _keys(table: type[BaseModel]) -> Iterator[str]:
+    """Yield the name of every key of a table and of the tables inside it."""
+    for name, field in table.model_fields.items():
+        yield name
+        for part in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from _keys(part)
+
+
+def test_generated_pages_are_current() -> None:
+    environ = os.environ | SOURCES
+    script = [sys.executable, str(ROOT / "scripts" / "generate_docs.py"), "--check"]
+    done = subprocess.run(script, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")), ids=lambda page: page.name)
+def test_links_between_files_lead_somewhere(page: Path) -> None:
+    """The strict build checks the links inside ``docs``; these pages are outside of it."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+# What is run
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    """Start ``flatfee serve`` without a file and yield the environment that a caller needs."""
+    cwd = tmp_path_factory.mktemp("serve")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (cwd / "output").open("wb") as output:
+        process = subprocess.Popen(
+            flatfee("serve", "--port", str(port)),
+            cwd=cwd,
+            env={name: value for name, value in os.environ.items() if not name.startswith("FLATFEE_")} | SOURCES,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_for(lambda: process.poll() is not None or answers(f"{url}/health/ready"))
+            printed = (cwd / "output").read_text("utf-8")
+            key = _KEY.search(printed)
+            assert key, f"flatfee serve printed no key:\n{printed}"
+            yield {"FLATFEE_BASE_URL": f"{url}/v1", "FLATFEE_API_KEY": key.group()}
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def flatfee(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "from flatfee.cli import main; main()", *arguments]
+
+
+def run_flatfee(*arguments: str) -> None:
+    done = subprocess.run(flatfee(*arguments), env=os.environ | SOURCES, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"flatfee {' '.join(arguments)}\n{done.stdout}{done.stderr}"
+
+
+def wait_for(ready: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Ask until the answer is yes; a gateway that does not come up is a failure, not a hang."""
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, "the gateway did not become ready"
+        time.sleep(0.05)
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@pages_with("python")
+def test_python_that_is_shown_runs(
+    page: Path, gateway: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in gateway.items():
+        monkeypatch.setenv(name, value)
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for fence in fences(page, "python"):
+        # Blank lines before the code make its line numbers the page's.
+        code = compile("\n" * (fence.line - 1) + fence.code, str(page), "exec")
+        exec(code, namespace)
+        assert capsys.readouterr().out.strip(), f"{page.name}:{fence.line} printed nothing"
+
+
+@pages_with("bash")
+def test_shell_that_is_shown_runs(page: Path, gateway: Mapping[str, str], tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl")
+    for fence in fences(page, "bash"):
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", fence.code],
+            cwd=tmp_path,
+            env=os.environ | gateway,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{page.name}:{fence.line}\n{done.stdout}{done.stderr}"
