@@ -8,6 +8,7 @@ The fences of one language on a page belong together and are taken in their orde
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -21,9 +22,12 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from pydantic import BaseModel
+
+from flatfee import wire
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -112,11 +116,38 @@ def _keys(table: type[BaseModel]) -> Iterator[str]:
                 yield from _keys(part)
 
 
-def test_generated_pages_are_current() -> None:
-    environ = os.environ | SOURCES
-    script = [sys.executable, str(ROOT / "scripts" / "generate_docs.py"), "--check"]
-    done = subprocess.run(script, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "scripts" / "generate_docs.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_pages_are_current(generator: ModuleType) -> None:
+    assert generator.main(["--check"]) == 0
+
+
+def test_stale_page_is_named_and_not_rewritten_by_a_check(
+    generator: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(generator, "DOCS", tmp_path)
+    (tmp_path / "reference").mkdir()
+    generator.main([])
+    assert generator.main(["--check"]) == 0
+    page = tmp_path / "reference" / "wire.md"
+    page.write_text("yesterday's", "utf-8")
+    assert generator.main(["--check"]) == 1
+    assert "wire.md is stale" in capsys.readouterr().err
+    assert page.read_text("utf-8") == "yesterday's"
+
+
+def test_page_of_the_wire_names_every_member_of_the_tables(generator: ModuleType) -> None:
+    page = generator.wire_page()
+    for names in (wire.Lane, wire.Reason, wire.ReceiptState, wire.AttemptOutcome, wire.Task, wire.ERRORS):
+        assert [name for name in names if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")), ids=lambda page: page.name)
