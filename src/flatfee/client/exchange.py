@@ -1,0 +1,228 @@
+"""One exchange with the gateway: from a call to a request, from a reply to an answer. Sans-IO.
+
+``Call`` says what to ask and how to read the answer; resources make calls. ``request_for`` adds
+what the client knows; a shell sends it; ``answer_to`` turns the finished reply into the typed
+answer or the exception.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+from pydantic import ValidationError
+
+from flatfee.client.config import ClientConfig, header_value
+from flatfee.errors import APIError, APIResponseValidationError, ConfigurationError, from_wire
+from flatfee.types.base import Answer, Origin, WireModel
+from flatfee.types.sentinel import NOT_GIVEN, NotGiven, absent
+from flatfee.types.timeout import Timeout
+from flatfee.wire import Header
+
+T = TypeVar("T")
+ModelT = TypeVar("ModelT", bound=WireModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A finished response; ``raw`` is the HTTP library's object, for exceptions to carry."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    raw: object = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[T]):
+    """One call of the API. Headers have names in lower case; ``NOT_GIVEN`` takes a default away."""
+
+    method: str
+    path: str
+    read: Callable[[Reply], T]
+    body: bytes | None = field(default=None, repr=False)
+    headers: Mapping[str, str | NotGiven] = field(default_factory=dict, repr=False)
+    query: Mapping[str, object] = field(default_factory=dict, repr=False)
+    timeout: Timeout | NotGiven = NOT_GIVEN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What goes onto the wire. Its repr shows neither key nor prompt."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    timeout: Timeout = field(default_factory=Timeout)
+
+
+def request_for(call: Call[Any], config: ClientConfig) -> Request:
+    """Join a call with the client's settings; the call's own come last and win."""
+    headers: dict[str, str | NotGiven] = {**config.headers, Header.AUTHORIZATION: config.authorization()}
+    if call.body is not None:
+        headers["content-type"] = "application/json"
+    headers.update(call.headers)
+    query = _query({**config.query, **call.query})
+    return Request(
+        method=call.method,
+        url=f"{config.base_url}{call.path}{query}",
+        headers={name: value for name, value in headers.items() if not isinstance(value, NotGiven)},
+        body=call.body,
+        timeout=config.timeout if isinstance(call.timeout, NotGiven) else call.timeout,
+    )
+
+
+def answer_to(call: Call[T], reply: Reply) -> T:
+    """Read a finished reply.
+
+    Raises:
+        APIStatusError: the gateway answered with an error, under whatever status.
+        APIResponseValidationError: the answer is not what the contract says.
+    """
+    if reply.status >= 300:
+        raise refusal(reply)
+    try:
+        return call.read(reply)
+    except APIError as error:
+        error.response = reply.raw
+        raise
+
+
+def refusal(reply: Reply) -> APIError:
+    """Return the exception for a reply that is not a success."""
+    if 300 <= reply.status < 400:
+        target = reply.headers.get("location", "an untold place")
+        error: APIError = APIResponseValidationError(
+            f"The gateway answered with a redirect ({reply.status}) to {target}; set base_url to the final address."
+        )
+    else:
+        error = from_wire(reply.status, reply.headers, reply.body)
+    error.response = reply.raw
+    return error
+
+
+def is_stream(status: int, headers: Mapping[str, str]) -> bool:
+    """Tell whether a reply to a streamed call is a stream; a few gateways name no content type."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return status < 300 and kind not in {"application/json", "text/html"}
+
+
+def unstreamed(reply: Reply) -> APIError:
+    """Return the exception for a reply that should have been a stream."""
+    if reply.status >= 300:
+        return refusal(reply)
+    error = _hidden_error(reply) or APIResponseValidationError(
+        f"A stream was asked for, and the answer has content type {reply.headers.get('content-type')}."
+    )
+    error.response = reply.raw
+    return error
+
+
+def reader(model: type[ModelT]) -> Callable[[Reply], ModelT]:
+    """Return the function that reads a reply into ``model``."""
+
+    def read(reply: Reply) -> ModelT:
+        try:
+            found = model.model_validate_json(reply.body)
+        except ValidationError as error:
+            # Some gateways answer errors with status 200.
+            raise _hidden_error(reply) or invalid(model.__name__, error, reply) from error
+        if found.model_extra and found.model_extra.get("error"):
+            raise from_wire(reply.status, reply.headers, found.model_extra)
+        if isinstance(found, Answer):
+            found._origin = Origin(reply.headers)
+        return found
+
+    return read
+
+
+def read_nothing(reply: Reply) -> None:
+    """Read a reply whose body does not matter."""
+    error = _hidden_error(reply)
+    if error is not None:
+        raise error
+
+
+def invalid(what: str, error: ValidationError, reply: Reply | None = None) -> APIResponseValidationError:
+    """Return the exception for an answer that is not a ``what``; it tells the place, never the content."""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    kind = reply.headers.get("content-type") if reply else None
+    return APIResponseValidationError(
+        f"The answer is not a valid {what}: {first['type']}{f' at {place}' if place else ''}"
+        f"{f' (content type {kind})' if kind else ''}."
+    )
+
+
+def _hidden_error(reply: Reply) -> APIError | None:
+    try:
+        body = json.loads(reply.body or b"null")
+    except ValueError:
+        return None
+    if isinstance(body, Mapping) and body.get("error"):
+        return from_wire(reply.status, reply.headers, body)
+    return None
+
+
+def segment(name: str, value: object) -> str:
+    """Return ``value`` as one segment of a path.
+
+    Raises:
+        ConfigurationError: it is empty, or would climb to another path.
+    """
+    if not isinstance(value, str) or value in {"", ".", ".."}:
+        raise ConfigurationError(f"{name} is {value!r}; use the id of one, as the gateway gave it.")
+    return quote(value, safe="")
+
+
+def extra_headers(headers: Mapping[str, Any] | None) -> dict[str, str | NotGiven]:
+    """Check a caller's headers; names become lower case."""
+    return {
+        name.lower(): NOT_GIVEN if absent(value) else header_value(name, value)
+        for name, value in (headers or {}).items()
+    }
+
+
+def _query(values: Mapping[str, object]) -> str:
+    """Return a query string; ``None`` and what was not given are left out."""
+    given = [(name, _plain(value)) for name, value in values.items() if value is not None and not absent(value)]
+    return "?" + urlencode(given, doseq=True) if given else ""
+
+
+def _plain(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def encode(body: Mapping[str, object]) -> bytes:
+    """Return ``body`` as JSON, without what was not given.
+
+    Models (ours and other SDKs') are sent as they came, mappings as objects, iterables as lists.
+
+    Raises:
+        ConfigurationError: a value cannot stand in JSON. The message does not show it.
+    """
+    given = {name: value for name, value in body.items() if not absent(value)}
+    try:
+        return _ENCODER.encode(given).encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError("The request holds half of a surrogate pair, which is not valid text.") from None
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"The request cannot be written as JSON: {error}.") from None
+
+
+def _jsonable(value: object) -> object:
+    dump = getattr(value, "model_dump", None)
+    if dump is not None:
+        return dump(mode="json", exclude_unset=True)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray):
+        return list(value)
+    raise TypeError(f"a value of type {type(value).__name__} has no place in it")
+
+
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_jsonable)

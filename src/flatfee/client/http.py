@@ -1,0 +1,257 @@
+"""The HTTP library, and nothing of the API. The only module of the client that names ``httpx``.
+
+It is imported when a client is made, not with the package: ``httpx`` brings its command line and
+all that hangs on it. A client of ``httpx2`` has the same shape and works too; its exceptions are
+found in the library that its class comes from. No exception of the library leaves this module.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Final, Protocol
+
+from flatfee.client.exchange import Reply, Request
+from flatfee.errors import APIConnectionError, APITimeoutError, ConfigurationError, FlatfeeError
+
+MAX_CONNECTIONS: Final = 1000
+MAX_IDLE_CONNECTIONS: Final = 100
+
+
+class HTTPClient(Protocol):
+    """What is used of an ``httpx.Client``."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connections are gone."""
+        ...
+
+    def build_request(self, method: str, url: Any, *, headers: Any, content: Any, timeout: Any) -> Any:
+        """Return a request with the client's own defaults under what is given."""
+        ...
+
+    def send(self, request: Any, *, stream: bool = False) -> Any:
+        """Return the response; with ``stream`` before its body was read."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
+class AsyncHTTPClient(Protocol):
+    """What is used of an ``httpx.AsyncClient``."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connections are gone."""
+        ...
+
+    def build_request(self, method: str, url: Any, *, headers: Any, content: Any, timeout: Any) -> Any:
+        """Return a request with the client's own defaults under what is given."""
+        ...
+
+    async def send(self, request: Any, *, stream: bool = False) -> Any:
+        """Return the response; with ``stream`` before its body was read."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+
+class _Transport:
+    """What both transports share: the library behind a client, and the mapping of its exceptions."""
+
+    def __init__(self, client: Any, kind: str) -> None:
+        library = _library_of(client, kind)
+        self._parse: Callable[[str], Any] = library.URL
+        self._timeouts: type[Exception] = library.TimeoutException
+        self.faults: tuple[type[Exception], ...] = (library.HTTPError, library.StreamError, library.InvalidURL)
+        self._urls: dict[str, Any] = {}
+        self._shut = False
+
+    @contextmanager
+    def mapped(self, url: str) -> Generator[None]:
+        try:
+            yield
+        except self._timeouts as error:
+            raise APITimeoutError(f"{_origin(url)} did not answer in time ({type(error).__name__}).") from error
+        except self.faults as error:
+            # The library's own text may quote a header, so only the kind of failure is told.
+            raise APIConnectionError(f"The connection to {_origin(url)} failed ({type(error).__name__}).") from error
+
+    def _build(self, client: Any, request: Request) -> Any:
+        if self._shut or client.is_closed:
+            raise FlatfeeError("This client is closed; make a new one.")
+        limits = request.timeout
+        return client.build_request(
+            request.method,
+            self._url(request.url),
+            headers=request.headers,
+            content=request.body,
+            timeout=(limits.connect, limits.read, limits.write, limits.pool),
+        )
+
+    def _url(self, text: str) -> Any:
+        """Parse a URL once: a client calls few of them, and parsing costs more than our whole share of a call."""
+        url = self._urls.get(text)
+        if url is None:
+            url = self._parse(text)
+            if "?" not in text and len(self._urls) < 64:
+                self._urls[text] = url
+        return url
+
+
+class Transport(_Transport):
+    """Sends requests over an ``httpx.Client``; closes it only if it made it itself."""
+
+    def __init__(self, client: HTTPClient | None = None) -> None:
+        self._owned = client is None
+        self._client: Any = client or _default("Client")
+        super().__init__(self._client, "Client")
+
+    def send(self, request: Request) -> Reply:
+        """Return the finished response."""
+        with self.mapped(request.url):
+            response = self._client.send(self._build(self._client, request))
+        return Reply(response.status_code, response.headers, response.content, response)
+
+    def open(self, request: Request) -> OpenReply:
+        """Return the response as soon as its headers are there."""
+        with self.mapped(request.url):
+            response = self._client.send(self._build(self._client, request), stream=True)
+        return OpenReply(self, response, request.url)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self._shut or bool(self._client.is_closed)
+
+    def close(self) -> None:
+        """Close the connections, unless the HTTP client was passed in: who opened it closes it."""
+        self._shut = True
+        if self._owned:
+            self._client.close()
+
+
+class AsyncTransport(_Transport):
+    """Sends requests over an ``httpx.AsyncClient``; closes it only if it made it itself."""
+
+    def __init__(self, client: AsyncHTTPClient | None = None) -> None:
+        self._owned = client is None
+        self._client: Any = client or _default("AsyncClient")
+        super().__init__(self._client, "AsyncClient")
+
+    async def send(self, request: Request) -> Reply:
+        """Return the finished response."""
+        with self.mapped(request.url):
+            response = await self._client.send(self._build(self._client, request))
+        return Reply(response.status_code, response.headers, response.content, response)
+
+    async def open(self, request: Request) -> AsyncOpenReply:
+        """Return the response as soon as its headers are there."""
+        with self.mapped(request.url):
+            response = await self._client.send(self._build(self._client, request), stream=True)
+        return AsyncOpenReply(self, response, request.url)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self._shut or bool(self._client.is_closed)
+
+    async def close(self) -> None:
+        """Close the connections, unless the HTTP client was passed in: who opened it closes it."""
+        self._shut = True
+        if self._owned:
+            await self._client.aclose()
+
+
+class OpenReply:
+    """A response whose body is still to come."""
+
+    def __init__(self, transport: Transport, response: Any, url: str) -> None:
+        self.status: int = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self.raw = response
+        self._transport = transport
+        self._url = url
+        self._bytes = response.iter_bytes()
+
+    def read(self) -> bytes | None:
+        """Return the next bytes, decompressed; ``None`` at the end."""
+        with self._transport.mapped(self._url):
+            return next(self._bytes, None)
+
+    def finish(self) -> Reply:
+        """Read the rest, and return the finished response."""
+        try:
+            with self._transport.mapped(self._url):
+                body = self.raw.read()
+        finally:
+            self.close()
+        return Reply(self.status, self.headers, body, self.raw)
+
+    def close(self) -> None:
+        """Give the connection back, or close it if the body was not read to its end."""
+        with suppress(*self._transport.faults):  # a connection that breaks while it is given up is no loss
+            self.raw.close()
+
+
+class AsyncOpenReply:
+    """A response whose body is still to come."""
+
+    def __init__(self, transport: AsyncTransport, response: Any, url: str) -> None:
+        self.status: int = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self.raw = response
+        self._transport = transport
+        self._url = url
+        self._bytes = response.aiter_bytes()
+
+    async def read(self) -> bytes | None:
+        """Return the next bytes, decompressed; ``None`` at the end."""
+        with self._transport.mapped(self._url):
+            return await anext(self._bytes, None)
+
+    async def finish(self) -> Reply:
+        """Read the rest, and return the finished response."""
+        try:
+            with self._transport.mapped(self._url):
+                body = await self.raw.aread()
+        finally:
+            await self.close()
+        return Reply(self.status, self.headers, body, self.raw)
+
+    async def close(self) -> None:
+        """Give the connection back, or close it if the body was not read to its end."""
+        with suppress(*self._transport.faults):  # a connection that breaks while it is given up is no loss
+            await self.raw.aclose()
+
+
+def _default(kind: str) -> Any:
+    import httpx
+
+    limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE_CONNECTIONS)
+    return getattr(httpx, kind)(limits=limits)
+
+
+def _library_of(client: Any, kind: str) -> Any:
+    """Return the module whose ``kind`` the client is an instance of.
+
+    Raises:
+        ConfigurationError: it is none; often the blocking client was passed for the other one.
+    """
+    for cls in type(client).__mro__:
+        library = sys.modules.get(cls.__module__.partition(".")[0])
+        if cls.__name__ == kind and hasattr(library, "TimeoutException"):
+            return library
+    raise ConfigurationError(
+        f"http_client is a {type(client).__module__}.{type(client).__name__}; pass an httpx.{kind} or httpx2.{kind}."
+    )
+
+
+def _origin(url: str) -> str:
+    """Return scheme and host: a path may name a workflow or a receipt."""
+    return "/".join(url.split("/", 3)[:3])

@@ -1,0 +1,105 @@
+"""Lists that go on over several pages. Iterating over a page goes on into the pages after it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from flatfee.client.exchange import Call
+from flatfee.client.resources.core import AsyncCore, Core
+from flatfee.types.base import ListPage
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class PageCall(Generic[T]):
+    """A call that answers a page; ``cursor`` names an item, for the page that begins after it."""
+
+    call: Call[ListPage[T]]
+    cursor: Callable[[T], str | None]
+
+    def after(self, page: ListPage[T]) -> PageCall[T] | None:
+        """Return the call of the page after ``page``; ``None`` if that was the last."""
+        cursor = self.cursor(page.data[-1]) if page.has_more and page.data else None
+        if cursor is None:
+            return None
+        return replace(self, call=replace(self.call, query={**self.call.query, "after": cursor}))
+
+
+class _Page(Generic[T]):
+    """What both kinds of page show."""
+
+    def __init__(self, asked: PageCall[T], page: ListPage[T]) -> None:
+        self._page = page
+        self._next = asked.after(page)
+
+    @property
+    def data(self) -> list[T]:
+        """The items of this page alone."""
+        return self._page.data
+
+    @property
+    def has_more(self) -> bool:
+        """Whether a page comes after this one."""
+        return self._next is not None
+
+    @property
+    def _request_id(self) -> str | None:
+        return self._page._request_id
+
+
+class Page(_Page[T]):
+    """One page of a list."""
+
+    def __init__(self, core: Core, asked: PageCall[T]) -> None:
+        self._core = core
+        super().__init__(asked, core.send(asked.call))
+
+    def next_page(self) -> Page[T] | None:
+        """Ask for the page after this one; ``None`` if this is the last."""
+        return Page(self._core, self._next) if self._next else None
+
+    def __iter__(self) -> Iterator[T]:
+        page: Page[T] | None = self
+        while page is not None:
+            yield from page.data
+            page = page.next_page()
+
+
+class AsyncPage(_Page[T]):
+    """One page of a list."""
+
+    def __init__(self, core: AsyncCore, asked: PageCall[T], page: ListPage[T]) -> None:
+        self._core = core
+        super().__init__(asked, page)
+
+    async def next_page(self) -> AsyncPage[T] | None:
+        """Ask for the page after this one; ``None`` if this is the last."""
+        return await AsyncPages(self._core, self._next) if self._next else None
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        page: AsyncPage[T] | None = self
+        while page is not None:
+            for item in page.data:
+                yield item
+            page = await page.next_page()
+
+
+class AsyncPages(Generic[T]):
+    """A list that was not asked for yet: ``await`` gives its first page, ``async for`` every item."""
+
+    def __init__(self, core: AsyncCore, asked: PageCall[T]) -> None:
+        self._core = core
+        self._asked = asked
+
+    def __await__(self) -> Generator[Any, Any, AsyncPage[T]]:
+        return self._first().__await__()
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        async for item in await self._first():
+            yield item
+
+    async def _first(self) -> AsyncPage[T]:
+        return AsyncPage(self._core, self._asked, await self._core.send(self._asked.call))

@@ -1,0 +1,76 @@
+"""When a failed try is tried again, and after how long. Sans-IO: sleep and chance are passed in.
+
+The rule is the contract's: ``wire.retryable`` has been asked already and stands in
+``APIStatusError.retryable``. Only tries that gave no answer are repeated: once a stream has
+started, its failure is the caller's to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+
+from flatfee.errors import APIConnectionError, APIStatusError, BillingError, FallbackExhausted
+
+DEFAULT_MAX_RETRIES: Final = 2
+LONGEST_RETRY_AFTER: Final = 60.0
+"""Seconds. Asked to wait longer, the client raises: the caller knows better what to do meanwhile."""
+FIRST_WAIT: Final = 0.5
+LONGEST_WAIT: Final = 8.0
+
+
+def worth_retrying(error: BaseException) -> bool:
+    """Tell whether a failed try should be repeated.
+
+    Spent fair-use and an exhausted fallback never are, whatever a header says: another try
+    would only meet the same end, and for the latter ask every provider once more.
+    """
+    if isinstance(error, BillingError | FallbackExhausted):
+        return False
+    if isinstance(error, APIStatusError):
+        return error.retryable and (error.retry_after or 0.0) <= LONGEST_RETRY_AFTER
+    return isinstance(error, APIConnectionError)
+
+
+def wait_before(retry: int, error: BaseException | None, chance: float) -> float:
+    """Return the seconds to wait before retry number ``retry`` (from 1).
+
+    What the gateway asks for counts; else the wait doubles from half a second to eight, less up to
+    a quarter (``chance`` is in 0–1), so that clients which failed together do not return together.
+    """
+    asked = error.retry_after if isinstance(error, APIStatusError) else None
+    if asked is not None:
+        return asked
+    # The exponent is bounded: a caller may allow more retries than a float has powers of two.
+    return min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(retry - 1, 10)) * (1.0 - chance / 4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Makes tenacity's controllers; one for each call, since a controller holds the call's state."""
+
+    max_retries: int
+    chance: Callable[[], float]
+
+    def sync(self, sleep: Callable[[float], None]) -> Retrying:
+        """Return the controller for blocking calls."""
+        return Retrying(sleep=sleep, **self._rules())
+
+    def asynchronous(self, sleep: Callable[[float], Awaitable[None]]) -> AsyncRetrying:
+        """Return the controller for coroutines."""
+        return AsyncRetrying(sleep=sleep, **self._rules())
+
+    def _rules(self) -> dict[str, Any]:
+        return {
+            "stop": stop_after_attempt(self.max_retries + 1),
+            "wait": self._wait,
+            "retry": retry_if_exception(worth_retrying),
+            "reraise": True,
+        }
+
+    def _wait(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        return wait_before(state.attempt_number, error, self.chance())

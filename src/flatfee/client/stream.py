@@ -1,0 +1,299 @@
+"""A streamed completion: the state machine (sans-IO), and the two shells that feed it.
+
+A stream has exactly one end, and never looks whole when it is not:
+
+- complete: every choice that appeared has its finish reason, whether or not ``[DONE]`` came;
+- a typed error: the gateway sent an ``error`` event, the connection broke, or an event made no sense;
+- ``StreamTruncated``: the bytes ended, or the caller closed it, before that.
+
+A failed stream raises its failure again when it is asked for more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from pydantic import ValidationError
+
+from flatfee.client.exchange import invalid
+from flatfee.client.sse import Decoder, Event
+from flatfee.errors import APIError, StreamTruncated, from_wire
+from flatfee.receipt import Receipt
+from flatfee.types.chat import ChatCompletionChunk
+from flatfee.wire import Header
+
+
+class StreamState:
+    """Bytes in, chunks out, one end. Knows neither sockets nor waiting."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self.headers = headers
+        self.over = False
+        self._decoder = Decoder()
+        self._events: deque[Event] = deque()
+        self._ended = False
+        self._broken: APIError | None = None
+        self._failure: APIError | None = None
+        self._body: Mapping[str, Any] | None = None
+        self._receipt: Receipt | None = None
+        self._text: list[str] = []
+        self._running: set[int] = set()
+        self._finished: set[int] = set()
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """What is known by now: from the headers first, and in the end with settled figures."""
+        if self._receipt is None:
+            first, last = Receipt.from_headers(self.headers), Receipt.from_body(self._body)
+            self._receipt = first.merge(last) if first else last
+        return self._receipt
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes as they came."""
+        try:
+            self._events.extend(self._decoder.feed(data))
+        except APIError as error:
+            self.broken(error)
+
+    def end(self) -> None:
+        """Take note that no more bytes will come."""
+        self._events.extend(self._decoder.flush())
+        self._ended = True
+
+    def broken(self, error: APIError) -> None:
+        """Take note that the connection broke. After the finish of the answer that is no failure."""
+        self._broken, self._ended = error, True
+
+    def closed(self) -> None:
+        """Take note that the caller wants no more."""
+        self._events.clear()
+        if not self.over:
+            self._failure = self._failure or self._truncated("The stream was closed before its end.")
+            self.over = True
+
+    def take(self) -> ChatCompletionChunk | None:
+        """Return the next chunk; ``None`` when more bytes are needed, or when ``over``.
+
+        Raises:
+            APIError: the failure that ended the stream.
+        """
+        while self._events and not self.over:
+            event = self._events.popleft()
+            if event.data == b"[DONE]":
+                self._ended = True
+                self._events.clear()
+            else:
+                return self._read(event)
+        if self._ended and not self.over:
+            self._conclude()
+        if self._failure is not None:
+            raise self._failure
+        return None
+
+    def _read(self, event: Event) -> ChatCompletionChunk:
+        try:
+            chunk = ChatCompletionChunk.model_validate_json(event.data)
+        except ValidationError as error:
+            raise self._fail(invalid("completion event", error)) from error
+        extra = chunk.model_extra
+        if extra:
+            self._note(event, extra)
+        for choice in chunk.choices:
+            index, text = choice.index, choice.delta.content
+            if text and index == 0:
+                self._text.append(text)
+            if choice.finish_reason:
+                self._finished.add(index)
+                self._running.discard(index)
+            elif index not in self._finished:
+                self._running.add(index)
+        return chunk
+
+    def _note(self, event: Event, extra: Mapping[str, Any]) -> None:
+        """Look at what a chunk carries beside OpenAI's fields: the receipt, or an error."""
+        if "flatfee" in extra:
+            self._body, self._receipt = extra, None
+        if extra.get("error"):
+            raise self._fail(from_wire(200, self.headers, extra))
+        if event.name == b"error":
+            raise self._fail(from_wire(200, self.headers, {"error": extra}))
+
+    def _conclude(self) -> None:
+        self.over = True
+        if self._finished and not self._running:
+            return
+        self._failure = self._broken or self._truncated("The stream ended without a finish reason.")
+        self._failure.receipt = self.receipt
+
+    def _fail(self, error: APIError) -> APIError:
+        error.receipt = error.receipt or self.receipt
+        self._failure, self.over = error, True
+        return error
+
+    def _truncated(self, message: str) -> StreamTruncated:
+        return StreamTruncated(message, partial="".join(self._text), receipt=self.receipt)
+
+
+class Body(Protocol):
+    """A response whose body is still to come. ``raw`` is the HTTP library's object."""
+
+    status: int
+    headers: Mapping[str, str]
+    raw: Any
+
+    def read(self) -> bytes | None:
+        """Return the next bytes; ``None`` at the end. Raises ``APIConnectionError``."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection back, or close it if the body was not read to its end."""
+        ...
+
+
+class AsyncBody(Protocol):
+    """``Body`` for coroutines."""
+
+    status: int
+    headers: Mapping[str, str]
+    raw: Any
+
+    async def read(self) -> bytes | None:
+        """Return the next bytes; ``None`` at the end. Raises ``APIConnectionError``."""
+        ...
+
+    async def close(self) -> None:
+        """Give the connection back, or close it if the body was not read to its end."""
+        ...
+
+
+class _Streamed:
+    """What both kinds of stream show."""
+
+    _state: StreamState
+
+    def __init__(self, response: Any, headers: Mapping[str, str]) -> None:
+        self.response = response
+        self._state = StreamState(headers)
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """The receipt so far: there before the first token, settled after the last event."""
+        return self._state.receipt
+
+    @property
+    def _request_id(self) -> str | None:
+        headers = self._state.headers
+        return headers.get(Header.REQUEST_ID) or headers.get(Header.X_REQUEST_ID)
+
+
+class Stream(_Streamed):
+    """The chunks of a streamed completion. Iterate over it once, best inside ``with``."""
+
+    def __init__(self, body: Body) -> None:
+        super().__init__(body.raw, body.headers)
+        self._body = body
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> ChatCompletionChunk:
+        try:
+            while (chunk := self._state.take()) is None:
+                if self._state.over:
+                    self._drain()
+                    raise StopIteration
+                self._pull()
+        except APIError as error:
+            self._body.close()
+            error.response = self.response
+            raise
+        return chunk
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop reading and free the connection. Does nothing after the end."""
+        self._state.closed()
+        self._body.close()
+
+    def _pull(self) -> None:
+        try:
+            data = self._body.read()
+        except APIError as error:
+            self._state.broken(error)
+        else:
+            self._state.end() if data is None else self._state.feed(data)
+
+    def _drain(self) -> None:
+        """Read the few bytes behind ``[DONE]``, so that the connection can serve the next call."""
+        try:
+            while self._body.read() is not None:
+                pass
+        except APIError:
+            pass  # the answer is whole; only the connection is lost
+        self._body.close()
+
+
+class AsyncStream(_Streamed):
+    """The chunks of a streamed completion. Iterate over it once, best inside ``async with``."""
+
+    def __init__(self, body: AsyncBody) -> None:
+        super().__init__(body.raw, body.headers)
+        self._body = body
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ChatCompletionChunk:
+        try:
+            while (chunk := self._state.take()) is None:
+                if self._state.over:
+                    await self._drain()
+                    raise StopAsyncIteration
+                await self._pull()
+        except APIError as error:
+            await self._body.close()
+            error.response = self.response
+            raise
+        return chunk
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop reading and free the connection. Does nothing after the end."""
+        self._state.closed()
+        await self._body.close()
+
+    async def close(self) -> None:
+        """Do what ``aclose`` does, under the name openai-python gives it."""
+        await self.aclose()
+
+    async def _pull(self) -> None:
+        try:
+            data = await self._body.read()
+        except APIError as error:
+            self._state.broken(error)
+        else:
+            self._state.end() if data is None else self._state.feed(data)
+
+    async def _drain(self) -> None:
+        """Read the few bytes behind ``[DONE]``, so that the connection can serve the next call."""
+        try:
+            while await self._body.read() is not None:
+                pass
+        except APIError:
+            pass  # the answer is whole; only the connection is lost
+        await self._body.close()

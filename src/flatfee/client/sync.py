@@ -1,0 +1,191 @@
+"""The blocking client: sends, sleeps and closes. What is sent and what it means is decided elsewhere."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+from uuid import uuid4
+
+from tenacity import Retrying
+
+from flatfee.client.config import ApiKey, ClientConfig
+from flatfee.client.exchange import Call, answer_to, is_stream, request_for, unstreamed
+from flatfee.client.http import HTTPClient, Transport
+from flatfee.client.resources import Resources
+from flatfee.client.resources.options import workflow_id
+from flatfee.client.resources.workflows import releasing
+from flatfee.client.retry import DEFAULT_MAX_RETRIES, RetryPolicy
+from flatfee.client.stream import Stream
+from flatfee.errors import APIError, NotFoundError
+from flatfee.types.params import Omittable
+from flatfee.types.sentinel import NOT_GIVEN, NotGiven
+from flatfee.types.timeout import Timeout
+from flatfee.wire import Header
+
+T = TypeVar("T")
+
+log: Final = logging.getLogger("flatfee.client")
+
+RELEASE_TIMEOUT: Final = 5.0
+"""Seconds that leaving a workflow may take: an unreleased slot frees itself when it has been idle."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockingCore:
+    """Sends calls over one transport, by one configuration."""
+
+    config: ClientConfig
+    transport: Transport
+    sleep: Callable[[float], None]
+
+    def send(self, call: Call[T]) -> T:
+        """Return the typed answer; tries again where that is safe."""
+        return self._retrying()(partial(self._try_send, call))
+
+    def open(self, call: Call[Any]) -> Stream:
+        """Return the stream once its response has started; tries again until then."""
+        return self._retrying()(partial(self._try_open, call))
+
+    def _retrying(self) -> Retrying:
+        return RetryPolicy(self.config.max_retries, random.random).sync(self.sleep)
+
+    def _try_send(self, call: Call[T]) -> T:
+        return answer_to(call, self.transport.send(request_for(call, self.config)))
+
+    def _try_open(self, call: Call[Any]) -> Stream:
+        reply = self.transport.open(request_for(call, self.config))
+        if is_stream(reply.status, reply.headers):
+            return Stream(reply)
+        raise unstreamed(reply.finish())
+
+
+class Client(Resources):
+    """A client of a flatfee gateway.
+
+    Args:
+        api_key: the key, or a callable that returns it and is asked on every try; else ``FLATFEE_API_KEY``.
+        base_url: else ``FLATFEE_BASE_URL``, else the hosted service.
+        timeout: seconds for each phase of a try, ``None`` for no limit, or a ``Timeout``.
+        max_retries: how often a failed try is repeated, where the gateway says that it may be.
+        default_headers: sent with every request.
+        default_query: sent with every request.
+        http_client: an ``httpx.Client`` to send with; it stays open when this client is closed.
+        sleep: waits between tries.
+
+    Raises:
+        ConfigurationError: names the bad value and the cure.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: ApiKey | None = None,
+        base_url: str | None = None,
+        timeout: Omittable[float | Timeout | None] = NOT_GIVEN,
+        max_retries: int = DEFAULT_MAX_RETRIES,
+        default_headers: Mapping[str, str] | None = None,
+        default_query: Mapping[str, object] | None = None,
+        http_client: HTTPClient | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        config = ClientConfig.read(
+            os.environ,
+            api_key=api_key,
+            base_url=base_url,
+            timeout=timeout,
+            max_retries=max_retries,
+            default_headers=default_headers,
+            default_query=default_query,
+        )
+        self._use(BlockingCore(config, Transport(http_client), sleep))
+
+    def _use(self, core: BlockingCore) -> None:
+        self._core = core
+        self._attach(core)
+
+    def with_options(
+        self,
+        *,
+        api_key: ApiKey | None = None,
+        base_url: str | None = None,
+        timeout: Omittable[float | Timeout | None] = NOT_GIVEN,
+        max_retries: int | NotGiven = NOT_GIVEN,
+        default_headers: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Return a client with other settings over the same connections; headers are added.
+
+        Closing either closes both.
+        """
+        config = self._core.config.but(
+            api_key=api_key,
+            base_url=base_url,
+            timeout=timeout,
+            max_retries=max_retries,
+            default_headers=default_headers,
+        )
+        other = copy.copy(self)
+        other._use(replace(self._core, config=config))
+        return other
+
+    def workflow(self, id: str | None = None) -> WorkflowScope:  # noqa: A002 - the contract's word
+        """Return a scope whose calls belong to one agent run; an id is made up if there is none.
+
+        Inside ``with`` it holds one slot among the plan's concurrent workflows, from its first call,
+        and frees it at the end.
+        """
+        return WorkflowScope(self._core, f"wf-{uuid4().hex}" if id is None else workflow_id(id))
+
+    def close(self) -> None:
+        """Close the connections. An ``http_client`` that was passed in stays open: who opened it closes it."""
+        self._core.transport.close()
+
+    def is_closed(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self._core.transport.is_closed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(base_url={self._core.config.base_url!r})"
+
+
+class WorkflowScope(Resources):
+    """The client's surface, for the calls of one workflow. ``id`` is the workflow's."""
+
+    def __init__(self, core: BlockingCore, id: str) -> None:  # noqa: A002 - the contract's word
+        self.id = id
+        self._attach(replace(core, config=core.config.but(default_headers={Header.WORKFLOW: id})))
+        self._last = replace(core, config=core.config.but(timeout=RELEASE_TIMEOUT, max_retries=0))
+
+    def release(self) -> None:
+        """Free the workflow's slot. A workflow that holds none, or a gateway out of reach, is no failure.
+
+        The gateway frees an idle slot by itself.
+        """
+        try:
+            self._last.send(releasing(self.id, {}))
+        except NotFoundError:
+            pass
+        except APIError as error:
+            log.warning("workflow.release_failed workflow=%s error=%s", self.id, type(error).__name__)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(id={self.id!r})"

@@ -1,0 +1,78 @@
+"""Bases of the models that come from the wire. Nothing here knows a concrete shape.
+
+Models are tolerant: fields a newer gateway or another provider adds are kept, and enumerations
+are open. Answers know the response headers they came with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, PrivateAttr
+
+from flatfee.receipt import Receipt
+from flatfee.wire import Header
+
+T = TypeVar("T")
+
+
+class WireModel(BaseModel):
+    """A tolerant model. Validation errors never show the input: it may be a completion."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=(), hide_input_in_errors=True)
+
+    def to_dict(
+        self,
+        *,
+        mode: Literal["json", "python"] = "python",
+        exclude_unset: bool = True,
+        exclude_none: bool = False,
+    ) -> dict[str, Any]:
+        """Return the fields that came over the wire, unknown ones included."""
+        return self.model_dump(mode=mode, exclude_unset=exclude_unset, exclude_none=exclude_none)
+
+    def to_json(self, *, indent: int | None = 2, exclude_unset: bool = True, exclude_none: bool = False) -> str:
+        """Return ``to_dict()`` as JSON text."""
+        return self.model_dump_json(indent=indent, exclude_unset=exclude_unset, exclude_none=exclude_none)
+
+
+@dataclass(slots=True)
+class Origin:
+    """Where an answer came from. Two answers with the same content are equal wherever they came from."""
+
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    receipt: Receipt | None = field(default=None, init=False, compare=False, repr=False)
+    read: bool = field(default=False, init=False, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[type[Origin], tuple[dict[str, str]]]:
+        """Leave the HTTP library's header class behind; the receipt is read again when asked for."""
+        return Origin, (dict(self.headers),)
+
+    def receipt_with(self, extra: Mapping[str, Any] | None) -> Receipt | None:
+        """Return the receipt of headers and body; read once, when first asked for."""
+        if not self.read:
+            first, last = Receipt.from_headers(self.headers), Receipt.from_body(extra)
+            self.receipt, self.read = (first.merge(last) if first else last), True
+        return self.receipt
+
+
+class Answer(WireModel):
+    """The body of a whole response."""
+
+    _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    @property
+    def _request_id(self) -> str | None:
+        """The gateway's id of the request, under the name openai-python gives it."""
+        headers = self._origin.headers
+        return headers.get(Header.REQUEST_ID) or headers.get(Header.X_REQUEST_ID)
+
+
+class ListPage(Answer, Generic[T]):
+    """One page of a list: ``{"object": "list", "data": […], "has_more": false}``."""
+
+    object: str = "list"
+    data: list[T]
+    has_more: bool = False

@@ -1,0 +1,176 @@
+"""Chat completions, whole and streamed, in OpenAI's shape. Requests are in ``params``.
+
+Only ``choices`` of a whole completion is required: providers differ in the rest. Finish reasons,
+roles and kinds of tool calls are plain strings, because providers invent new ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from flatfee.receipt import Receipt
+from flatfee.types.base import Answer, WireModel
+
+
+class FunctionCall(WireModel):
+    """A function the model wants called; ``arguments`` is JSON text, and may be broken JSON."""
+
+    name: str
+    arguments: str
+
+
+class CustomCall(WireModel):
+    """A custom tool the model wants called, with free text as input."""
+
+    name: str
+    input: str
+
+
+class ChatCompletionMessageToolCall(WireModel):
+    """One tool call. ``type`` tells which of ``function`` and ``custom`` is there."""
+
+    id: str = ""
+    type: str = "function"
+    function: FunctionCall | None = None
+    custom: CustomCall | None = None
+
+
+class ChatCompletionMessage(WireModel):
+    """What the model said. It may be sent back as a message just as it is."""
+
+    role: str = "assistant"
+    content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[ChatCompletionMessageToolCall] | None = None
+    function_call: FunctionCall | None = None
+    annotations: list[dict[str, Any]] | None = None
+    audio: dict[str, Any] | None = None
+
+
+class TopLogprob(WireModel):
+    """One of the likeliest tokens at a position."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+
+
+class TokenLogprob(TopLogprob):
+    """The token that was chosen, and the likeliest ones at its position."""
+
+    top_logprobs: list[TopLogprob] = Field(default_factory=list)
+
+
+class ChoiceLogprobs(WireModel):
+    """Log probabilities of a choice's tokens."""
+
+    content: list[TokenLogprob] | None = None
+    refusal: list[TokenLogprob] | None = None
+
+
+class Choice(WireModel):
+    """One of the ``n`` answers."""
+
+    index: int = 0
+    message: ChatCompletionMessage
+    finish_reason: str | None = None
+    logprobs: ChoiceLogprobs | None = None
+
+
+class PromptTokensDetails(WireModel):
+    """What the prompt's tokens were."""
+
+    cached_tokens: int | None = None
+    audio_tokens: int | None = None
+
+
+class CompletionTokensDetails(WireModel):
+    """What the completion's tokens were."""
+
+    reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
+    accepted_prediction_tokens: int | None = None
+    rejected_prediction_tokens: int | None = None
+
+
+class CompletionUsage(WireModel):
+    """Tokens as the provider counted them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    prompt_tokens_details: PromptTokensDetails | None = None
+    completion_tokens_details: CompletionTokensDetails | None = None
+
+
+class ChatCompletion(Answer):
+    """A whole completion, with its receipt."""
+
+    id: str = ""
+    choices: list[Choice]
+    created: int = 0
+    model: str = ""
+    object: str = "chat.completion"
+    service_tier: str | None = None
+    system_fingerprint: str | None = None
+    usage: CompletionUsage | None = None
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """Who served this, why, and what it cost; ``None`` if no flatfee gateway answered."""
+        return self._origin.receipt_with(self.model_extra)
+
+
+class ChoiceDeltaToolCallFunction(WireModel):
+    """A piece of a function call."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class ChoiceDeltaToolCall(WireModel):
+    """A piece of a tool call; ``index`` tells which."""
+
+    index: int = 0
+    id: str | None = None
+    type: str | None = None
+    function: ChoiceDeltaToolCallFunction | None = None
+
+
+class ChoiceDelta(WireModel):
+    """A piece of a message."""
+
+    role: str | None = None
+    content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[ChoiceDeltaToolCall] | None = None
+    function_call: ChoiceDeltaToolCallFunction | None = None
+
+
+class ChunkChoice(WireModel):
+    """A piece of one of the ``n`` answers; the last piece has the ``finish_reason``."""
+
+    index: int = 0
+    delta: ChoiceDelta = Field(default_factory=ChoiceDelta)
+    finish_reason: str | None = None
+    logprobs: ChoiceLogprobs | None = None
+
+
+class ChatCompletionChunk(WireModel):
+    """One event of a streamed completion. ``choices`` may be empty, as in the event with the usage."""
+
+    id: str = ""
+    choices: list[ChunkChoice] = Field(default_factory=list)
+    created: int = 0
+    model: str = ""
+    object: str = "chat.completion.chunk"
+    service_tier: str | None = None
+    system_fingerprint: str | None = None
+    usage: CompletionUsage | None = None
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """The receipt in this very event: only the last one carries it. The stream has it always."""
+        return Receipt.from_body(self.model_extra)

@@ -1,0 +1,106 @@
+"""What a gateway tells about itself: models, usage, routes and workflows (contract, section 2)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field
+
+from flatfee.types.base import Answer, WireModel
+from flatfee.wire import Billing, Lane, Reason, Tier
+
+
+class Model(Answer):
+    """A model that may be asked for. ``context_tokens`` is the largest context its routes hold."""
+
+    id: str
+    object: str = "model"
+    created: int | None = None
+    owned_by: str | None = None
+    tier: Tier | str | None = Field(default=None, union_mode="left_to_right")
+    context_tokens: int | None = None
+
+
+class Window(WireModel):
+    """The billing window that usage is counted in."""
+
+    start: datetime
+    end: datetime
+
+
+class Allowance(WireModel):
+    """Units of one kind. ``limit`` and ``remaining`` are ``None`` where there is no limit."""
+
+    unit: str | None = None
+    limit: int | None = None
+    used: int | None = None
+    pending: int | None = None
+    remaining: int | None = None
+
+
+class WorkflowSlots(WireModel):
+    """How many workflows run, and how many may."""
+
+    active: int | None = None
+    limit: int | None = None
+
+
+class Usage(Answer):
+    """The state of the account's plan in the current window."""
+
+    object: str = "usage"
+    account: str | None = None
+    project: str | None = None
+    plan: str | None = None
+    billing: Billing | str | None = Field(default=None, union_mode="left_to_right")
+    window: Window | None = None
+    fair_use: Allowance | None = None
+    continuation: Allowance | None = None
+    workflows: WorkflowSlots | None = None
+
+
+class RouteEstimate(WireModel):
+    """What a request would take: tokens, and fair-use units to reserve."""
+
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    units: int | None = None
+
+
+class NextRoute(WireModel):
+    """A route that would be asked if the ones before it failed."""
+
+    route: str
+    lane: Lane | str | None = Field(default=None, union_mode="left_to_right")
+
+
+class RuleTrace(WireModel):
+    """One rule of the policy, whether it matched, and why."""
+
+    rule: str
+    matched: bool
+    because: str | None = None
+
+
+class RoutePlan(Answer):
+    """Which way a request would take. Nothing was called or consumed to tell it."""
+
+    object: str = "route"
+    lane: Lane | str | None = Field(default=None, union_mode="left_to_right")
+    reason: Reason | str | None = Field(default=None, union_mode="left_to_right")
+    tier: Tier | str | None = Field(default=None, union_mode="left_to_right")
+    route: str | None = None
+    model: str | None = None
+    estimate: RouteEstimate | None = None
+    then: list[NextRoute] = Field(default_factory=list)
+    rules: list[RuleTrace] = Field(default_factory=list)
+
+
+class Workflow(WireModel):
+    """The lease that a running workflow holds."""
+
+    id: str
+    object: str = "workflow"
+    in_flight: int | None = None
+    started_at: datetime | None = None
+    expires_at: datetime | None = None
