@@ -1,0 +1,166 @@
+"""Composition root: settings → gateway → ASGI app. Everything is built here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from flatfee.server.call import Call, Receive, Scope, Send
+from flatfee.server.faults import CallerGone, Fault
+from flatfee.server.gateway import LEASE_SECONDS, Gateway
+from flatfee.server.ids import request_id
+from flatfee.server.keys import KeyKind, digest
+from flatfee.server.providers.base import Provider
+from flatfee.server.providers.registry import make_providers
+from flatfee.server.routes import find
+from flatfee.server.settings import AccountSettings, KeySettings, ServerSettings, Settings
+from flatfee.server.store.base import Store, StoreDown
+from flatfee.server.store.memory import MemoryStore
+from flatfee.server.store.records import NewAccount, NewKey, NewProject
+from flatfee.server.store.sqlite import SqliteStore
+from flatfee.wire import ErrorCode
+
+log = logging.getLogger("flatfee.server")
+
+SWEEP_SECONDS: Final = LEASE_SECONDS / 3
+
+
+def open_store(settings: ServerSettings) -> Store:
+    """Open the store that ``[server] store`` names.
+
+    Raises:
+        StoreDown: it cannot be opened.
+    """
+    if settings.store == "memory://":
+        return MemoryStore()
+    path = Path(settings.store.removeprefix("sqlite:///"))
+    return SqliteStore(path, durability=settings.durability)
+
+
+def create_app(
+    settings: Settings,
+    *,
+    store: Store | None = None,
+    providers: Mapping[str, Provider] | None = None,
+) -> App:
+    """Build the gateway's ASGI app. ``store`` and ``providers`` stand in for the configured ones."""
+    gateway = Gateway(
+        settings=settings,
+        store=store or open_store(settings.server),
+        providers=providers if providers is not None else make_providers(settings.providers),
+    )
+    return App(gateway)
+
+
+class App:
+    """The ASGI app. Serve it with any ASGI server, or in memory within ``async with app.running()``."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        else:
+            message = f"the gateway speaks HTTP only, not {scope['type']!r}"
+            raise RuntimeError(message)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[App]:
+        """Start what works in the background, and end it: accounts of the file, heartbeats, sweeps."""
+        gateway = self.gateway
+        await gateway.store.provision([_account(entry) for entry in gateway.settings.accounts])
+        keeper = asyncio.create_task(_keep_house(gateway))
+        try:
+            yield self
+        finally:
+            keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeper
+            for provider in gateway.providers.values():
+                await provider.close()
+            await gateway.store.close()
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gateway = self.gateway
+        call = Call(scope, receive, send, request_id(gateway.store.now()))
+        with gateway.serving():
+            try:
+                _guard(call, gateway)
+                await find(call.method, call.path)(call, gateway)
+            except CallerGone:
+                log.info("caller.gone", extra={"request_id": call.request_id})
+            except Exception as error:  # noqa: BLE001 - faults.py turns every exception into a wire error
+                await call.fail(error)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            async with self.running():
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except StoreDown as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _guard(call: Call, gateway: Gateway) -> None:
+    """Refuse what no endpoint may see."""
+    server = gateway.settings.server
+    if call.header_bytes() > server.max_header_bytes:
+        raise Fault(ErrorCode.HEADERS_TOO_LARGE, f"The headers exceed {server.max_header_bytes} bytes; send less.")
+    if call.count(b"authorization") > 1:
+        raise Fault(ErrorCode.INVALID_REQUEST, "Authorization was sent more than once; send it once.")
+    origin = call.headers.get(b"origin")
+    if origin is not None:
+        if origin.decode("latin-1") not in server.allowed_origins:
+            raise Fault(
+                ErrorCode.BROWSER_ORIGIN,
+                "Keys do not belong in browsers: send requests from your server. "
+                "The operator can allow a page by [server] allowed_origins.",
+            )
+        call.tell({"access-control-allow-origin": origin.decode("latin-1"), "vary": "origin"})
+    if call.path.startswith("/health/"):
+        return
+    if gateway.draining:
+        raise Fault(ErrorCode.GATEWAY_OVERLOADED, "The gateway is shutting down; try again shortly.", retry_after=5)
+    if gateway.active > server.max_requests:
+        raise Fault(ErrorCode.GATEWAY_OVERLOADED, f"The gateway serves {server.max_requests} requests at once; wait.")
+
+
+async def _keep_house(gateway: Gateway) -> None:
+    """Extend the leases of running requests, and end those whose holders were lost."""
+    while True:
+        try:
+            await gateway.store.heartbeat(list(gateway.running.values()), LEASE_SECONDS)
+            lost = await gateway.store.sweep()
+            if lost:
+                log.warning("ledger.swept", extra={"requests": lost})
+        except StoreDown as error:
+            log.warning("store.down", extra={"error": str(error)})
+        await asyncio.sleep(SWEEP_SECONDS)
+
+
+def _account(entry: AccountSettings) -> NewAccount:
+    return NewAccount(
+        name=entry.name,
+        plan=entry.plan,
+        billing=entry.billing,
+        billing_day=entry.billing_day,
+        projects=tuple(
+            NewProject(name=project.name, keys=tuple(_key(key) for key in project.keys)) for project in entry.projects
+        ),
+    )
+
+
+def _key(entry: KeySettings) -> NewKey:
+    secret = entry.secret.get_secret_value()
+    return NewKey(digest=digest(secret), name=entry.name, kind=KeyKind.PROJECT, last4=secret[-4:])

@@ -1,0 +1,254 @@
+"""What a caller asks for: one parse of headers and body. Pure; no I/O.
+
+The body is taken apart at its top level only; every value stays the bytes that came, and the
+upstream body is put together from the same values. So what policy saw is what the provider gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from flatfee.server.faults import Fault
+from flatfee.wire import MAX_IDEMPOTENCY_KEY, WORKFLOW_ID, ErrorCode, Header, OnExhausted, Task
+
+_E = TypeVar("_E", Task, OnExhausted)
+
+BYTES_PER_TOKEN: Final = 4
+TOKENS_PER_MESSAGE: Final = 4
+TOKENS_PER_IMAGE: Final = 1000
+MAX_CHOICES: Final = 128
+MAX_OUTPUT: Final = 1 << 31
+MAX_DEADLINE_MS: Final = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One request for a completion. Tokens are estimates; ``output_tokens`` is what was asked for.
+
+    ``fields`` are the body's top-level values as they came.
+    """
+
+    model: str
+    stream: bool
+    include_usage: bool
+    fields: Mapping[str, Raw]
+    prompt_tokens: int
+    output_tokens: int | None
+    choices: int
+    tools: bool
+    images: bool
+    json_schema: bool
+    reasoning_effort: str | None
+    in_tool_loop: bool
+    task: Task | None
+    on_exhausted: OnExhausted
+    workflow: str | None
+    deadline_ms: int | None
+
+    def body_for(self, model: str) -> bytes:
+        """Return the upstream body: the caller's, with the route's model and, streamed, usage asked for."""
+        fields = dict(self.fields)
+        fields["model"] = Raw(msgspec.json.encode(model))
+        if self.stream:
+            options = _decode(fields.get("stream_options"), dict[str, Raw], "stream_options") or {}
+            fields["stream_options"] = Raw(msgspec.json.encode({**options, "include_usage": Raw(b"true")}))
+        return msgspec.json.encode(fields)
+
+
+class _Message(msgspec.Struct):
+    """The part of a message that policy looks at."""
+
+    role: str
+    content: Raw | UnsetType = UNSET
+
+
+class _ImagePart(msgspec.Struct):
+    type: str = ""
+    text: str = ""
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+_top_level = msgspec.json.Decoder(dict[str, Raw])
+_messages = msgspec.json.Decoder(list[_Message])
+
+
+def read_ask(headers: Mapping[bytes, bytes], body: bytes) -> Ask:
+    """Read a request.
+
+    Raises:
+        Fault: ``invalid_request``, naming the field and the cure.
+    """
+    fields = _read_fields(body)
+    model = _field(fields, "model", str)
+    if not model:
+        raise _invalid("model is missing; send 'auto', 'premium' or 'economy'", "model")
+    stream = _field(fields, "stream", bool) or False
+    options = _field(fields, "stream_options", _StreamOptions)
+    messages, images = _read_messages(fields)
+    choices = _bounded(fields, "n", MAX_CHOICES) or 1
+    output = _bounded(fields, "max_completion_tokens", MAX_OUTPUT) or _bounded(fields, "max_tokens", MAX_OUTPUT)
+    return Ask(
+        model=model,
+        stream=stream,
+        include_usage=bool(options and options.include_usage),
+        fields=fields,
+        prompt_tokens=_estimate(fields, messages, images),
+        output_tokens=output,
+        choices=choices,
+        tools=_lists_something(fields, "tools"),
+        images=images > 0,
+        json_schema=_wants_schema(fields),
+        reasoning_effort=_field(fields, "reasoning_effort", str),
+        in_tool_loop=bool(messages) and messages[-1].role in {"tool", "function"},
+        task=_choice(headers, Header.TASK, Task),
+        on_exhausted=_choice(headers, Header.ON_EXHAUSTED, OnExhausted) or OnExhausted.CONTINUE,
+        workflow=_workflow(headers),
+        deadline_ms=_deadline(headers),
+    )
+
+
+def estimate_tokens(size: int) -> int:
+    """Return about how many tokens ``size`` bytes of text are: a quarter, rounded up."""
+    return -(-size // BYTES_PER_TOKEN)
+
+
+def _read_fields(body: bytes) -> dict[str, Raw]:
+    try:
+        if not body.isascii():
+            body.decode()
+        return _top_level.decode(body)
+    except UnicodeDecodeError as error:
+        raise _invalid(f"The body is not UTF-8: byte {error.start} is not valid.") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _invalid(f"The body is not a JSON object: {error}.") from error
+
+
+def _read_messages(fields: Mapping[str, Raw]) -> tuple[list[_Message], int]:
+    raw = fields.get("messages")
+    if raw is None:
+        raise _invalid("messages is missing; send a list of messages", "messages")
+    try:
+        messages = _messages.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _invalid(f"messages must be a list of objects with a role: {error}.", "messages") from error
+    if not messages:
+        raise _invalid("messages is empty; send at least one message", "messages")
+    return messages, sum(_images(message.content) for message in messages)
+
+
+def _images(content: Raw | UnsetType) -> int:
+    """Count a message's image parts; each names ``image_url`` as its type and as its key."""
+    if content is UNSET or bytes(memoryview(content)[:1]) != b"[":
+        return 0
+    return bytes(content).count(b'"image_url"') // 2
+
+
+def _estimate(fields: Mapping[str, Raw], messages: list[_Message], images: int) -> int:
+    size = len(memoryview(fields["messages"])) if not images else sum(_text_size(m.content) for m in messages)
+    for name in ("tools", "functions", "response_format"):
+        if name in fields:
+            size += len(memoryview(fields[name]))
+    return estimate_tokens(size) + TOKENS_PER_MESSAGE * len(messages) + TOKENS_PER_IMAGE * images
+
+
+def _text_size(content: Raw | UnsetType) -> int:
+    """Return the bytes of text in a message that may carry images; image data does not count."""
+    if content is UNSET:
+        return 0
+    try:
+        parts = msgspec.json.decode(content, type=list[_ImagePart])
+    except msgspec.DecodeError:
+        return len(memoryview(content))
+    return sum(len(part.text.encode(errors="replace")) for part in parts)
+
+
+def _lists_something(fields: Mapping[str, Raw], name: str) -> bool:
+    return bool(_field(fields, name, list[Raw]))
+
+
+def _wants_schema(fields: Mapping[str, Raw]) -> bool:
+    wanted = _field(fields, "response_format", dict[str, Raw])
+    return bool(wanted) and bytes(wanted.get("type", b"")) == b'"json_schema"'
+
+
+def _bounded(fields: Mapping[str, Raw], name: str, most: int) -> int | None:
+    value: int | None = _field(fields, name, int)
+    if value is not None and not 1 <= value <= most:
+        raise _invalid(f"{name} is {value}; send a whole number from 1 to {most}", name)
+    return value
+
+
+def _field(fields: Mapping[str, Raw], name: str, type_: Any) -> Any:
+    """Return a top-level value as ``type_``; ``None`` if it is absent or null."""
+    return _decode(fields.get(name), type_, name)
+
+
+def _decode(raw: Raw | None, type_: Any, name: str) -> Any:
+    if raw is None:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=type_ | None)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _invalid(f"{name} has the wrong type: {error}.", name) from error
+
+
+def _choice(headers: Mapping[bytes, bytes], name: str, choices: type[_E]) -> _E | None:
+    text = headers.get(name.encode())
+    if text is None:
+        return None
+    try:
+        return choices(text.decode("latin-1"))
+    except ValueError as error:
+        known = ", ".join(choices)
+        raise _invalid(f"{name} is {_shown(text)}; send one of: {known}", name) from error
+
+
+def _workflow(headers: Mapping[bytes, bytes]) -> str | None:
+    text = headers.get(Header.WORKFLOW.encode())
+    if text is None:
+        return None
+    workflow = text.decode("latin-1")
+    if not WORKFLOW_ID.fullmatch(workflow):
+        raise _invalid(f"{Header.WORKFLOW} is {_shown(text)}; send 1 to 128 of A-Z a-z 0-9 . _ : -", Header.WORKFLOW)
+    return workflow
+
+
+def _deadline(headers: Mapping[bytes, bytes]) -> int | None:
+    text = headers.get(Header.DEADLINE_MS.encode())
+    if text is None:
+        return None
+    if not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= MAX_DEADLINE_MS:
+        raise _invalid(
+            f"{Header.DEADLINE_MS} is {_shown(text)}; send whole milliseconds from 1 to {MAX_DEADLINE_MS}",
+            Header.DEADLINE_MS,
+        )
+    return int(text)
+
+
+def check_idempotency_key(headers: Mapping[bytes, bytes]) -> None:
+    """Refuse an ``Idempotency-Key`` that is empty or too long.
+
+    Raises:
+        Fault: ``invalid_request``.
+    """
+    text = headers.get(Header.IDEMPOTENCY_KEY.encode())
+    if text is not None and not 1 <= len(text) <= MAX_IDEMPOTENCY_KEY:
+        raise _invalid(
+            f"Idempotency-Key has {len(text)} characters; send 1 to {MAX_IDEMPOTENCY_KEY}", Header.IDEMPOTENCY_KEY
+        )
+
+
+def _shown(text: bytes) -> str:
+    return repr(text[:40].decode("latin-1")) + ("…" if len(text) > 40 else "")
+
+
+def _invalid(message: str, param: str | None = None) -> Fault:
+    return Fault(ErrorCode.INVALID_REQUEST, message if message.endswith(".") else message + ".", param=param)

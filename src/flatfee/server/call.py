@@ -1,0 +1,197 @@
+"""ASGI in and out: one request's headers, bounded body, response and disconnect. No rules of ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from flatfee.receipt import Receipt
+from flatfee.server.faults import CallerGone, Fault, answer
+from flatfee.wire import ErrorCode, Header, ReceiptState
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+BODY_SECONDS: Final = 60.0
+"""A caller gets this long for its whole body: the server below has no such limit."""
+
+WATCH_AFTER_SECONDS: Final = 0.05
+"""Requests shorter than this are not watched for a disconnect: the watch costs more than it saves."""
+
+
+class Call:
+    """One HTTP request and its response.
+
+    Header names are lower-case bytes. ``tell`` collects response headers as they become known,
+    so that an error carries all that was known before it. ``receipt`` is what an error would say.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        self.request_id = request_id
+        self.receipt = Receipt(request_id=request_id, state=ReceiptState.REFUSED)
+        self.started = False
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._told: dict[bytes, bytes] = {}
+        self.tell({Header.REQUEST_ID: request_id, Header.X_REQUEST_ID: request_id})
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query string's parameters; the last of a name counts."""
+        return dict(parse_qsl(self._scope["query_string"].decode("latin-1"), max_num_fields=20))
+
+    def header_bytes(self) -> int:
+        """Return the size of all request headers."""
+        return sum(len(name) + len(value) + 4 for name, value in self._scope["headers"])
+
+    def count(self, name: bytes) -> int:
+        """Return how often a request header was sent."""
+        return sum(sent == name for sent, _ in self._scope["headers"])
+
+    async def body(self, most: int) -> bytes:
+        """Read the whole body.
+
+        Raises:
+            Fault: it is larger than ``most`` bytes, encoded, or does not arrive in time.
+            CallerGone: the caller left before it was whole.
+        """
+        encoding = self.headers.get(b"content-encoding", b"identity")
+        if encoding != b"identity":
+            raise Fault(ErrorCode.UNSUPPORTED_ENCODING, "Send the body without Content-Encoding.")
+        length = self.headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > most:
+            raise _too_large(most)
+        message = await self._message()
+        first: bytes = message.get("body", b"")
+        if not message.get("more_body", False):
+            return _bounded(first, most)
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await self._rest(first, most)
+        except TimeoutError as error:
+            raise Fault(
+                ErrorCode.INVALID_REQUEST, f"The body did not arrive within {BODY_SECONDS:.0f} seconds."
+            ) from error
+
+    async def _rest(self, first: bytes, most: int) -> bytes:
+        body = bytearray(first)
+        more = True
+        while more:
+            message = await self._message()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > most:
+                raise _too_large(most)
+        return bytes(body)
+
+    async def _message(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise CallerGone
+        return message
+
+    def tell(self, headers: Mapping[str, str]) -> None:
+        """Add response headers; a later value replaces an earlier one."""
+        for name, value in headers.items():
+            self._told[name.encode()] = value.encode("latin-1", errors="replace")
+
+    async def respond(self, status: int, body: bytes, content_type: bytes = b"application/json") -> None:
+        """Send a whole response."""
+        self._told[b"content-type"] = content_type
+        self._told[b"content-length"] = b"%d" % len(body)
+        await self._start(status)
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def start_stream(self) -> None:
+        """Begin a response of server-sent events."""
+        self._told[b"content-type"] = b"text/event-stream; charset=utf-8"
+        self._told[b"cache-control"] = b"no-store"
+        self._told[b"x-accel-buffering"] = b"no"
+        await self._start(200)
+
+    async def write(self, data: bytes) -> None:
+        """Send a part of a stream; waits while the caller reads slowly."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def finish(self, data: bytes = b"") -> None:
+        """Send the last part of a stream."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def fail(self, error: Exception) -> None:
+        """Send an error: as the response, or in mid-stream as an event, and then the end without ``[DONE]``."""
+        told = answer(error, self.receipt)
+        body = msgspec.json.encode(told.envelope)
+        if self.started:
+            await self.finish(b"data: " + body + b"\n\n")
+            return
+        self.tell(told.headers)
+        await self.respond(told.status, body)
+
+    async def _start(self, status: int) -> None:
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": list(self._told.items())})
+
+    @asynccontextmanager
+    async def until_gone(self) -> AsyncIterator[None]:
+        """Cancel the block when the caller disconnects, and raise ``CallerGone`` from it.
+
+        The body must have been read: from then on the caller can only send its goodbye.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine always runs in a task
+        watch = _Watch(task, self._receive)
+        timer = asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, watch.start)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not watch.gone:
+                raise
+            task.uncancel()
+            raise CallerGone from None
+        finally:
+            timer.cancel()
+            watch.stop()
+
+
+class _Watch:
+    """Waits for the goodbye of a caller, and then cancels the task that serves it."""
+
+    def __init__(self, task: asyncio.Task[Any], receive: Receive) -> None:
+        self._task = task
+        self._receive = receive
+        self._watching: asyncio.Task[None] | None = None
+        self.gone = False
+
+    def start(self) -> None:
+        self._watching = asyncio.create_task(self._wait())
+
+    def stop(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            continue
+        self.gone = True
+        self._task.cancel()
+
+
+def _bounded(body: bytes, most: int) -> bytes:
+    if len(body) > most:
+        raise _too_large(most)
+    return body
+
+
+def _too_large(most: int) -> Fault:
+    return Fault(ErrorCode.REQUEST_TOO_LARGE, f"The body is larger than {most} bytes; send less.")

@@ -1,0 +1,199 @@
+"""From ``flatfee.toml`` and the environment to ``Settings``, with errors that name the cure.
+
+Everything wrong is reported at once, one line each: file, key, value, what to do. The only place
+that reads the environment; secrets are taken from it here and kept in ``SecretStr``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+
+from flatfee.server import settings as tables
+from flatfee.server.keys import well_formed
+from flatfee.server.settings import Settings
+from flatfee.wire import Model
+
+log = logging.getLogger("flatfee.server")
+
+ENVIRONMENT: Final[Mapping[str, str]] = {
+    "FLATFEE_HOST": "host",
+    "FLATFEE_PORT": "port",
+    "FLATFEE_STORE": "store",
+    "FLATFEE_DURABILITY": "durability",
+}
+"""Environment variable → key of ``[server]`` that it overrides."""
+
+_TABLES: Final[Mapping[str, type[BaseModel]]] = {
+    "server": tables.ServerSettings,
+    "providers": tables.ProviderSettings,
+    "routes": tables.RouteSettings,
+    "meter": tables.MeterSettings,
+    "plans": tables.PlanSettings,
+    "accounts": tables.AccountSettings,
+    "projects": tables.ProjectSettings,
+    "keys": tables.KeySettings,
+    "policy": tables.PolicySettings,
+    "rules": tables.RuleSettings,
+    "when": tables.Condition,
+}
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used. ``problems`` holds one line for each mistake."""
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
+
+
+def load_settings(path: Path, env: Mapping[str, str]) -> Settings:
+    """Read ``path`` and the environment.
+
+    Raises:
+        SettingsError: the file cannot be read, is not TOML, or says something impossible.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(str(path), [f"cannot be read: {error}"]) from error
+    return parse_settings(text, source=str(path), env=env)
+
+
+def parse_settings(text: str, *, source: str, env: Mapping[str, str]) -> Settings:
+    """Make settings from the text of a configuration file; ``source`` is named in errors.
+
+    Raises:
+        SettingsError: the text is not TOML, or says something impossible.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(source, [f"is not TOML: {error}"]) from error
+    overrides = {key: env[name] for name, key in ENVIRONMENT.items() if name in env}
+    if overrides and isinstance(data.get("server", {}), dict):
+        data["server"] = data.get("server", {}) | overrides
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        raise SettingsError(source, [_problem(details) for details in error.errors()]) from error
+    problems = [*_name_problems(settings), *_secret_problems(settings, env)]
+    if problems:
+        raise SettingsError(source, problems)
+    return _with_secrets(settings, env)
+
+
+def _problem(details: ErrorDetails) -> str:
+    """Turn one of pydantic's findings into a line that names key, value and cure."""
+    where = _key(details["loc"])
+    given, context = details["input"], details.get("ctx", {})
+    match details["type"]:
+        case "extra_forbidden":
+            return f"{where}: unknown key{_suggest(details['loc'])}"
+        case "missing":
+            return f"{where}: is missing; add it"
+        case "enum" | "literal_error":
+            return f"{where}: unknown value {given!r}; use {context['expected']}"
+        case "value_error":
+            return f"{where}: {context['error']}" if where else str(context["error"])
+        case "too_short":
+            return f"{where}: needs at least one entry"
+        case _:
+            return f"{where}: {_short(given)} is not possible: {details['msg'][:1].lower()}{details['msg'][1:]}"
+
+
+def _key(location: Iterable[str | int]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _suggest(location: tuple[str | int, ...]) -> str:
+    names = [part for part in location[:-1] if isinstance(part, str)]
+    table = _TABLES.get(names[-1], Settings) if names else Settings
+    known = list(table.model_fields)
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known keys: {', '.join(known)}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _name_problems(settings: Settings) -> Iterator[str]:
+    for label in ("providers", "routes", "plans", "accounts"):
+        yield from _repeated(label, [entry.name for entry in getattr(settings, label)])
+    for index, account in enumerate(settings.accounts):
+        yield from _repeated(f"accounts[{index}].projects", [project.name for project in account.projects])
+        if settings.plan(account.plan) is None:
+            yield _unknown(f"accounts[{index}].plan", account.plan, [plan.name for plan in settings.plans])
+    for index, route in enumerate(settings.routes):
+        if settings.provider(route.provider) is None:
+            yield _unknown(f"routes[{index}].provider", route.provider, [entry.name for entry in settings.providers])
+    for alias in settings.aliases:
+        if alias in tuple(Model):
+            yield f"aliases.{alias}: is a model of every gateway and cannot be an alias; choose another name"
+
+
+def _repeated(label: str, names: Sequence[str]) -> Iterator[str]:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield f"{label}[{index}].name: {name!r} is taken by {label}[{names.index(name)}]; choose another name"
+
+
+def _unknown(where: str, name: str, known: Sequence[str]) -> str:
+    return f"{where}: there is no {name!r}; use one of: {', '.join(known)}"
+
+
+def _keys(settings: Settings) -> Iterator[tuple[str, tables.KeySettings]]:
+    for a, account in enumerate(settings.accounts):
+        for p, project in enumerate(account.projects):
+            for k, key in enumerate(project.keys):
+                yield f"accounts[{a}].projects[{p}].keys[{k}]", key
+
+
+def _secret_problems(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:
+    for index, provider in enumerate(settings.providers):
+        name = provider.api_key_env
+        if name and provider.api_key:
+            yield f"providers[{index}]: has both api_key and api_key_env; keep api_key_env"
+        if name and not env.get(name):
+            yield f"providers[{index}].api_key_env: environment variable {name!r} is not set; export it"
+        if provider.api_key:
+            log.warning("settings.api_key_in_file", extra={"provider": provider.name, "cure": "use api_key_env"})
+    for where, key in _keys(settings):
+        secret = env.get(key.key_env)
+        if not secret:
+            yield f"{where}.key_env: environment variable {key.key_env!r} is not set; export it"
+        elif not well_formed(secret):
+            yield (
+                f"{where}.key_env: the secret in {key.key_env!r} cannot be a key; "
+                "use 32 ASCII characters or more that do not start with 'ff_'"
+            )
+
+
+def _with_secrets(settings: Settings, env: Mapping[str, str]) -> Settings:
+    def provider(entry: tables.ProviderSettings) -> tables.ProviderSettings:
+        if entry.api_key_env is None:
+            return entry
+        return entry.model_copy(update={"api_key": SecretStr(env[entry.api_key_env])})
+
+    def project(entry: tables.ProjectSettings) -> tables.ProjectSettings:
+        keys = tuple(key.with_secret(env[key.key_env]) for key in entry.keys)
+        return entry.model_copy(update={"keys": keys})
+
+    accounts = tuple(
+        account.model_copy(update={"projects": tuple(project(entry) for entry in account.projects)})
+        for account in settings.accounts
+    )
+    return settings.model_copy(update={"providers": tuple(map(provider, settings.providers)), "accounts": accounts})

@@ -1,0 +1,91 @@
+"""The only place where failures become wire errors (contract, section 4).
+
+Stages raise ``Fault`` with a code of the table; ``answer`` turns any exception into status,
+headers and envelope. Messages name the bad value and the cure; never a key, a prompt or a trace.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flatfee.receipt import Receipt
+from flatfee.server.store.base import StoreDown
+from flatfee.wire import ERRORS, ErrorCode, Header, error_body
+
+log = logging.getLogger("flatfee.server")
+
+_WAIT_FOR_STORE = 1
+
+
+class Fault(Exception):
+    """A request that ends in an error of the contract. ``retry_after`` is in whole seconds."""
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+
+
+class ProviderRefusal(Exception):
+    """A provider's own refusal that no other route could cure; it passes through with its status."""
+
+    def __init__(self, status: int, error: Mapping[str, Any]) -> None:
+        super().__init__(f"refused by the provider with status {status}")
+        self.status = status
+        self.error = dict(error)
+
+
+class CallerGone(Exception):
+    """The caller closed the connection: there is nobody to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An error as it goes out."""
+
+    status: int
+    headers: dict[str, str]
+    envelope: dict[str, Any]
+
+
+def answer(error: Exception, receipt: Receipt) -> Answer:
+    """Return what the caller is told of ``error``. ``receipt`` stands beside it in the envelope."""
+    told = receipt.model_dump(mode="json", exclude_unset=True)
+    if isinstance(error, ProviderRefusal):
+        return Answer(error.status, {Header.SHOULD_RETRY: "false"}, {"error": error.error, "flatfee": told})
+    fault = _as_fault(error)
+    rule = ERRORS[fault.code]
+    headers = {Header.SHOULD_RETRY: "true" if rule.retryable else "false"}
+    if rule.retryable:
+        headers[Header.RETRY_AFTER] = str(fault.retry_after or 1)
+    return Answer(rule.status, headers, error_body(fault.code, fault.message, param=fault.param, receipt=told))
+
+
+def _as_fault(error: Exception) -> Fault:
+    if isinstance(error, Fault):
+        return error
+    if isinstance(error, StoreDown):
+        log.error("store.down", extra={"error": str(error)})
+        return Fault(
+            ErrorCode.STORE_UNAVAILABLE,
+            "The ledger cannot be reached, and nothing is served unmetered. Try again shortly.",
+            retry_after=_WAIT_FOR_STORE,
+        )
+    log.error("request.crashed", exc_info=error)
+    return Fault(
+        ErrorCode.GATEWAY_OVERLOADED,
+        "The gateway failed while it worked on this request; nothing more is known here. "
+        "Tell the operator the request id.",
+    )

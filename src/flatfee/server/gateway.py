@@ -1,0 +1,104 @@
+"""What one process of the gateway holds: settings, store, providers, health, running requests."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from flatfee.server.faults import Fault
+from flatfee.server.health import Circuits
+from flatfee.server.providers.base import Provider
+from flatfee.server.settings import PlanSettings, Settings
+from flatfee.server.store.base import Store
+from flatfee.server.store.records import Caller, Terms, Ticket
+from flatfee.server.windows import Window, window_at
+from flatfee.wire import ErrorCode, Model
+
+LEASE_SECONDS: Final = 60.0
+"""A running request's hold on its units and slot; the heartbeat extends it three times as often."""
+
+
+@dataclass(slots=True)
+class Gateway:
+    """One process's gateway. ``monotonic`` and ``chance`` are its clock for limits and its dice."""
+
+    settings: Settings
+    store: Store
+    providers: Mapping[str, Provider]
+    circuits: Circuits = field(default_factory=Circuits)
+    monotonic: Callable[[], float] = time.monotonic
+    chance: Callable[[], float] = random.random
+    running: dict[str, Ticket] = field(default_factory=dict)
+    active: int = 0
+    draining: bool = False
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Count a request while it is served."""
+        self.active += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self.active -= 1
+            if not self.active:
+                self._idle.set()
+
+    async def until_idle(self) -> None:
+        """Return once no request is being served."""
+        if self.active:
+            await self._idle.wait()
+
+    def plan_of(self, caller: Caller) -> PlanSettings:
+        """Return the caller's plan.
+
+        Raises:
+            Fault: the account's plan is not in the configuration any more.
+        """
+        plan = self.settings.plan(caller.plan)
+        if plan is None:
+            raise Fault(
+                ErrorCode.PERMISSION_DENIED,
+                f"The account's plan {caller.plan!r} is not configured here; tell the operator.",
+            )
+        return plan
+
+    def window_of(self, caller: Caller, plan: PlanSettings) -> Window:
+        """Return the account's billing window by the store's clock."""
+        return window_at(plan.window, caller.billing_day, self.store.now())
+
+    def resolve(self, model: str) -> Model:
+        """Return the model that a name means.
+
+        Raises:
+            Fault: ``model_not_found``, listing what exists.
+        """
+        found = self.settings.aliases.get(model)
+        if found is not None:
+            return found
+        try:
+            return Model(model)
+        except ValueError as error:
+            known = ", ".join([*Model, *self.settings.aliases])
+            raise Fault(
+                ErrorCode.MODEL_NOT_FOUND, f"There is no model {model[:80]!r}; use one of: {known}.", param="model"
+            ) from error
+
+
+def terms_of(plan: PlanSettings) -> Terms:
+    """Return what the store needs to know of a plan."""
+    return Terms(
+        unit="token" if plan.meter == "tokens" else "request",
+        fair_use=plan.fair_use,
+        continuation_limit=plan.continuation_limit,
+        workflows=plan.concurrent_workflows,
+        fanout=plan.workflow_fanout,
+        idle=plan.workflow_idle,
+        requests_per_minute=plan.requests_per_minute,
+    )

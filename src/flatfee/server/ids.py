@@ -1,0 +1,18 @@
+"""Request ids: ``req_`` and 26 characters of Crockford's base32, ordered by time (a ULID)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
+PREFIX: Final = "req_"
+
+
+def request_id(now: float, random_bits: Callable[[int], int] = secrets.randbits) -> str:
+    """Make an id for the moment ``now`` (seconds since the epoch): 48 bits of time, 80 of chance."""
+    number = (int(now * 1000) << 80) | random_bits(80)
+    # 128 bits are 25.6 characters, so the first pair holds only eight bits.
+    return PREFIX + "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])

@@ -1,0 +1,75 @@
+"""API keys: their form, making and digests (contract, section 9). No store, no I/O.
+
+A key is its kind's prefix, 43 base62 characters (256 random bits) and the CRC32 of all before
+it, so that a mistyped key is refused before any look-up. Keys that an operator brings may be any
+secret of 32 characters or more without our prefix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import zlib
+from enum import StrEnum
+from typing import Final
+
+_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_RANDOM_CHARS: Final = 43
+_CHECK_CHARS: Final = 6
+MIN_OWN_SECRET: Final = 32
+MAX_SECRET: Final = 512
+
+
+class KeyKind(StrEnum):
+    """What a key is for; also the middle of its prefix."""
+
+    PROJECT = "proj"
+    TEAM = "team"
+    ADMIN = "admin"
+
+    @property
+    def prefix(self) -> str:
+        """What every key of this kind starts with."""
+        return f"ff_{self}_"
+
+
+def new_key(kind: KeyKind) -> str:
+    """Make a key from 256 bits of the system's randomness. Shown once, never stored."""
+    body = kind.prefix + _base62(secrets.randbits(256), _RANDOM_CHARS)
+    return body + checksum(body)
+
+
+def checksum(body: str) -> str:
+    """Return the six characters that end a key whose beginning is ``body``."""
+    return _base62(zlib.crc32(body.encode()), _CHECK_CHARS)
+
+
+def well_formed(secret: str) -> bool:
+    """Tell whether ``secret`` can be a key at all: our form with its checksum, or an own secret.
+
+    Decided without a look-up; whether the key exists is the store's to say.
+    """
+    if not secret.isascii() or not MIN_OWN_SECRET <= len(secret) <= MAX_SECRET:
+        return False
+    for kind in KeyKind:
+        if secret.startswith(kind.prefix):
+            right_length = len(secret) == len(kind.prefix) + _RANDOM_CHARS + _CHECK_CHARS
+            return right_length and checksum(secret[:-_CHECK_CHARS]) == secret[-_CHECK_CHARS:]
+    return not secret.startswith("ff_")
+
+
+def digest(secret: str) -> bytes:
+    """Return what is stored of a key and what it is found by: SHA-256.
+
+    Looking up a digest leaks nothing about the secret by its timing: an attacker cannot steer
+    the digest of a guess.
+    """
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def _base62(number: int, width: int) -> str:
+    digits: list[str] = []
+    for _ in range(width):
+        number, rest = divmod(number, 62)
+        digits.append(_ALPHABET[rest])
+    return "".join(reversed(digits))

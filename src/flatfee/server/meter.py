@@ -1,0 +1,60 @@
+"""The meter of one request: what was tried, delivered and used. The pipeline's only mutable value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flatfee.receipt import Attempt, TokenUsage
+from flatfee.server.settings import RouteSettings
+from flatfee.wire import AttemptOutcome, Reason
+
+_LEFT_BECAUSE: dict[AttemptOutcome, Reason] = {
+    AttemptOutcome.TIMEOUT: Reason.PROVIDER_TIMEOUT,
+    AttemptOutcome.ERROR: Reason.PROVIDER_ERROR,
+    AttemptOutcome.RATE_LIMITED: Reason.PROVIDER_RATE_LIMITED,
+    AttemptOutcome.UNAVAILABLE: Reason.PROVIDER_UNAVAILABLE,
+    AttemptOutcome.CONTEXT_OVERFLOW: Reason.CONTEXT_OVERFLOW,
+}
+
+
+@dataclass(slots=True)
+class Meter:
+    """Facts of one request as they become known.
+
+    ``trying`` is the route being asked, ``route`` the one that answers, from its first byte on;
+    ``usage`` is what the provider told, ``delivered`` the bytes of output that were read from it.
+    ``whole`` is set once the answer is complete, ``broken`` once its provider failed midway.
+    """
+
+    attempts: list[Attempt] = field(default_factory=list)
+    trying: RouteSettings | None = None
+    route: RouteSettings | None = None
+    usage: TokenUsage | None = None
+    delivered: int = 0
+    dispatched: bool = False
+    whole: bool = False
+    broken: bool = False
+
+    def tried(self, route: RouteSettings, outcome: AttemptOutcome, status: int | None, seconds: float) -> None:
+        """Note one try of a route."""
+        self.attempts.append(Attempt(route=route.name, outcome=outcome, status=status, duration_ms=int(seconds * 1000)))
+
+    @property
+    def left_first_because(self) -> Reason | None:
+        """Why the first choice was left; ``None`` while it was not."""
+        first = self.attempts[0] if self.attempts else None
+        if first is None or (self.route is not None and self.route.name == first.route):
+            return None
+        return _LEFT_BECAUSE.get(AttemptOutcome(first.outcome))
+
+    def attempt_number(self) -> int:
+        """Return how many tries were made, the running one included."""
+        answered = bool(self.attempts) and self.attempts[-1].outcome is AttemptOutcome.OK
+        return len(self.attempts) + (0 if answered else 1)
+
+    def caller_left(self) -> None:
+        """Note that the caller left: the route being asked is cancelled, and pays for what it heard."""
+        if self.whole or self.trying is None:
+            return
+        self.route = self.trying
+        self.attempts.append(Attempt(route=self.trying.name, outcome=AttemptOutcome.CANCELLED, status=None))

@@ -1,0 +1,1 @@
+"""Routing policy. Pure: no I/O, no clock, no chance; state enters through arguments."""

@@ -1,0 +1,186 @@
+"""Which routes a request may take, in which order, and what each would hold back.
+
+``plan_routes`` is a pure function of (facts, caller, plan, routes, routes that are down, chance).
+It calls nobody and remembers nothing; the dry run and the real request share it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from flatfee.server.faults import Fault
+from flatfee.server.policy.facts import Facts
+from flatfee.server.policy.rules import Verdict, decide
+from flatfee.server.settings import MeterSettings, PlanSettings, PolicySettings, RouteSettings
+from flatfee.server.store.records import Caller, Offer, Purse
+from flatfee.wire import Billing, ErrorCode, Lane, Model, OnExhausted, Reason, Tier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One lane that could be taken: what it holds back, and its routes in the order they are tried."""
+
+    offer: Offer
+    routes: tuple[RouteSettings, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutePlan:
+    """The lanes a request could take, best first; the ledger grants the first that fits."""
+
+    choices: tuple[Choice, ...]
+    prompt_tokens: int
+    output_tokens: int
+
+
+def plan_routes(
+    facts: Facts,
+    caller: Caller,
+    plan: PlanSettings,
+    policy: PolicySettings,
+    routes: Sequence[RouteSettings],
+    down: AbstractSet[str],
+    chance: Callable[[], float],
+) -> RoutePlan:
+    """Plan one request.
+
+    Raises:
+        Fault: ``billing_inactive`` where the billing state leaves no lane, ``invalid_request``
+            where no route can do what the request needs.
+    """
+    if caller.billing in {Billing.SUSPENDED, Billing.CANCELLED}:
+        raise _billing_fault(caller)
+    output = min(facts.output_tokens or plan.output_reserve, plan.output_reserve) * facts.choices
+    eligible = [route for route in routes if lacks(route, facts) is None]
+    premium = _ordered([route for route in eligible if route.tier is Tier.PREMIUM], chance)
+    economy = _ordered([route for route in eligible if route.tier is Tier.ECONOMY], chance)
+    verdict = _verdict(facts, policy, premium, economy, down)
+    stay = facts.tool_loop_route if facts.tool_loop_route not in down else None
+    premium, economy = _first(premium, stay), _first(economy, stay)
+    if not (premium if verdict.tier is Tier.PREMIUM else economy):
+        raise _nobody_can(facts, verdict.tier, routes)
+    lanes = _Lanes(facts, caller, plan, policy, premium, economy, output)
+    choices = lanes.premium(verdict) if verdict.tier is Tier.PREMIUM else lanes.economy(verdict)
+    if not choices:
+        raise _billing_fault(caller)
+    return RoutePlan(choices=tuple(choices), prompt_tokens=facts.prompt_tokens, output_tokens=output)
+
+
+def lacks(route: RouteSettings, facts: Facts) -> str | None:
+    """Say what a route lacks for this request, or ``None`` if it is eligible."""
+    if route.context_tokens is not None and facts.prompt_tokens > route.context_tokens:
+        return f"about {facts.prompt_tokens} tokens of context"
+    if route.capabilities is not None:
+        wanted = {"tools": facts.tools, "json_schema": facts.json_schema, "images": facts.images}
+        for name, wants in wanted.items():
+            if wants and name not in route.capabilities:
+                return name
+    return None
+
+
+def units(meter: MeterSettings, plan: PlanSettings, prompt: int, output: int, cached: int = 0) -> int:
+    """Return fair-use units, rounded up: weighted tokens, or 1 where the plan counts requests."""
+    if plan.meter == "requests":
+        return 1
+    cached = min(cached, prompt)
+    return math.ceil(meter.input * (prompt - cached) + meter.cached_input * cached + meter.output * output)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lanes:
+    """Builds the choices of one request."""
+
+    facts: Facts
+    caller: Caller
+    plan: PlanSettings
+    policy: PolicySettings
+    premium_routes: tuple[RouteSettings, ...]
+    economy_routes: tuple[RouteSettings, ...]
+    output: int
+
+    def premium(self, verdict: Verdict) -> list[Choice]:
+        may_leave = self.plan.continuation and self.facts.on_exhausted is OnExhausted.CONTINUE
+        choices: list[Choice] = []
+        if self.caller.billing is Billing.ACTIVE:
+            offer = self._offer(Lane.PREMIUM, verdict.reason, Purse.FAIR_USE, self.premium_routes)
+            choices.append(Choice(offer=offer, routes=self.premium_routes + (self.economy_routes if may_leave else ())))
+        return choices + (self._continuation() if may_leave else [])
+
+    def economy(self, verdict: Verdict) -> list[Choice]:
+        choices: list[Choice] = []
+        if self.caller.billing is Billing.ACTIVE:
+            if self.policy.economy_may_use_premium and self.premium_routes:
+                # The reservation covers the dearest route of the chain, so a fallback to it is paid for.
+                offer = self._offer(Lane.BUDGET, verdict.reason, Purse.FAIR_USE, self.premium_routes)
+                choices.append(Choice(offer=offer, routes=self.economy_routes + self.premium_routes))
+            offer = Offer(lane=Lane.BUDGET, reason=verdict.reason, purse=Purse.NONE)
+            choices.append(Choice(offer=offer, routes=self.economy_routes))
+        return choices + (self._continuation() if self.plan.continuation else [])
+
+    def _continuation(self) -> list[Choice]:
+        if not self.economy_routes:
+            return []
+        active = self.caller.billing is Billing.ACTIVE
+        reason = Reason.FAIR_USE_EXHAUSTED if active else Reason.BILLING_STATE
+        offer = self._offer(Lane.CONTINUATION, reason, Purse.CONTINUATION, self.economy_routes)
+        return [Choice(offer=offer, routes=self.economy_routes)]
+
+    def _offer(self, lane: Lane, reason: Reason, purse: Purse, routes: Sequence[RouteSettings]) -> Offer:
+        most = max(units(route.meter, self.plan, self.facts.prompt_tokens, self.output) for route in routes)
+        return Offer(lane=lane, reason=reason, purse=purse, units=most)
+
+
+def _verdict(
+    facts: Facts,
+    policy: PolicySettings,
+    premium: Sequence[RouteSettings],
+    economy: Sequence[RouteSettings],
+    down: AbstractSet[str],
+) -> Verdict:
+    if facts.model != Model.AUTO:
+        return Verdict(Tier(facts.model), Reason.REQUESTED)
+    stay = next((route for route in (*premium, *economy) if route.name == facts.tool_loop_route), None)
+    if stay is not None and stay.name not in down:
+        return Verdict(stay.tier, Reason.WORKFLOW_AFFINITY)
+    verdict = decide(policy.rules, facts)
+    if verdict.tier is Tier.PREMIUM and not premium and economy:
+        return Verdict(Tier.ECONOMY, verdict.reason)
+    if verdict.tier is Tier.ECONOMY and not economy and premium:
+        return Verdict(Tier.PREMIUM, verdict.reason)
+    return verdict
+
+
+def _ordered(routes: list[RouteSettings], chance: Callable[[], float]) -> tuple[RouteSettings, ...]:
+    """Order by priority; routes of equal priority are drawn by weight."""
+    if len(routes) < 2:
+        return tuple(routes)
+    # The keys u^(1/w), largest first, are a weighted draw without replacement
+    # (Efraimidis and Spirakis, 2006).
+    return tuple(sorted(routes, key=lambda route: (route.priority, -(chance() ** (1.0 / route.weight)))))
+
+
+def _first(routes: tuple[RouteSettings, ...], name: str | None) -> tuple[RouteSettings, ...]:
+    """Put the route called ``name`` in front, if it is among them."""
+    if name is None:
+        return routes
+    return tuple(sorted(routes, key=lambda route: route.name != name))
+
+
+def _billing_fault(caller: Caller) -> Fault:
+    return Fault(
+        ErrorCode.BILLING_INACTIVE,
+        f"The account's billing is {caller.billing.replace('_', ' ')}; settle it with the operator to go on.",
+    )
+
+
+def _nobody_can(facts: Facts, tier: Tier, routes: Sequence[RouteSettings]) -> Fault:
+    missing = sorted({what for route in routes if route.tier is tier and (what := lacks(route, facts))})
+    wants = f" that can take {' and '.join(missing)}" if missing else ""
+    return Fault(
+        ErrorCode.INVALID_REQUEST,
+        f"There is no {tier} route{wants}. Send less, leave it out, or ask for another model.",
+        param="model",
+    )

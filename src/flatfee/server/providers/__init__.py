@@ -1,0 +1,1 @@
+"""Providers: connections to upstream APIs, and the registry that makes them from settings."""

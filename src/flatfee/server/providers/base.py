@@ -1,0 +1,62 @@
+"""What a provider promises. Adapters translate their API to this; nothing else knows HTTP upstream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol
+
+from flatfee.server.settings import RouteSettings
+from flatfee.wire import AttemptOutcome
+
+MAX_ANSWER: Final = 64 * 1024 * 1024
+
+
+class ProviderFailure(Exception):
+    """No answer, or no whole answer, came: refused, broken off, or silent while connecting."""
+
+    def __init__(self, outcome: AttemptOutcome, message: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class Upstream(Protocol):
+    """A provider's answer whose head has arrived. Header names are lower case."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    async def read(self) -> bytes:
+        """Read the whole body, at most ``MAX_ANSWER`` bytes.
+
+        Raises:
+            ProviderFailure: it broke off, or is too large.
+        """
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives; a reader that is slow is waited for.
+
+        Raises:
+            ProviderFailure: it broke off.
+        """
+        ...
+
+
+class Provider(Protocol):
+    """A connection to one upstream API."""
+
+    def send(self, route: RouteSettings, body: bytes, *, stream: bool) -> AbstractAsyncContextManager[Upstream]:
+        """Ask for a completion; leaving the context in the middle cancels the upstream call at once.
+
+        Raises:
+            ProviderFailure: on entering, where no answer's head arrived.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of every connection."""
+        ...

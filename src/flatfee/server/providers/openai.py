@@ -1,0 +1,96 @@
+"""Any OpenAI-compatible API, over aiohttp. Bytes pass through as they come."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import aiohttp
+from pydantic import SecretStr
+
+from flatfee.server.providers.base import MAX_ANSWER, ProviderFailure
+from flatfee.server.settings import ProviderSettings, RouteSettings
+from flatfee.wire import AttemptOutcome
+
+
+class OpenAIProvider:
+    """``kind = "openai"``: ``base_url`` and a bearer key, where the API wants one.
+
+    Redirects are refused: only the configuration says where a request goes.
+    """
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        self._url = f"{settings.base_url}/chat/completions"
+        self._key: SecretStr | None = settings.api_key
+        self._session: aiohttp.ClientSession | None = None
+
+    @asynccontextmanager
+    async def send(self, route: RouteSettings, body: bytes, *, stream: bool) -> AsyncIterator[_Answer]:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=route.connect_timeout)
+        accept = "text/event-stream" if stream else "application/json"
+        try:
+            response = await self._connection().post(
+                self._url, data=body, headers={"accept": accept}, timeout=timeout, allow_redirects=False
+            )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise ProviderFailure(AttemptOutcome.UNAVAILABLE, "cannot be reached") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ProviderFailure(AttemptOutcome.ERROR, f"broke off: {type(error).__name__}") from error
+        try:
+            yield _Answer(response)
+        finally:
+            # Closing drops the connection unless the body was read to its end: the upstream call
+            # of a caller that left, or of an answer that nobody wants any more, ends right here.
+            response.close()
+
+    async def close(self) -> None:
+        """Close the session and its connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _connection(self) -> aiohttp.ClientSession:
+        """Return the session; it is made in the event loop that uses it."""
+        if self._session is None:
+            headers = {"content-type": "application/json", "user-agent": "flatfee"}
+            if self._key is not None:
+                headers["authorization"] = f"Bearer {self._key.get_secret_value()}"
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+                headers=headers,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
+        return self._session
+
+
+class _Answer:
+    """An ``Upstream`` over aiohttp's response."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    @property
+    def status(self) -> int:
+        return self._response.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {name.lower(): value for name, value in self._response.headers.items()}
+
+    async def read(self) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        async for chunk in self.chunks():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > MAX_ANSWER:
+                raise ProviderFailure(AttemptOutcome.ERROR, f"answered with more than {MAX_ANSWER} bytes")
+        return b"".join(parts)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        content = self._response.content
+        try:
+            while chunk := await content.readany():
+                yield chunk
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ProviderFailure(AttemptOutcome.ERROR, f"broke off: {type(error).__name__}") from error

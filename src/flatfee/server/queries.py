@@ -1,0 +1,217 @@
+"""Endpoints that only tell: models, dry run, receipts, usage, workflows, health. No completion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from flatfee.server.ask import read_ask
+from flatfee.server.call import Call
+from flatfee.server.faults import Fault
+from flatfee.server.gateway import Gateway, terms_of
+from flatfee.server.pipeline import plan_request, reserve_for
+from flatfee.server.policy.facts import Facts
+from flatfee.server.policy.plan import Choice
+from flatfee.server.policy.rules import explain
+from flatfee.server.stages.admit import refuse
+from flatfee.server.stages.authenticate import authenticate
+from flatfee.server.store import ledger
+from flatfee.server.store.base import StoreDown
+from flatfee.server.store.records import ReceiptQuery, Refusal
+from flatfee.server.tell import rfc3339
+from flatfee.wire import WORKFLOW_ID, ErrorCode, Lane, Model, Tier
+
+_MAX_PAGE = 100
+
+
+async def list_models(call: Call, gateway: Gateway) -> None:
+    """``GET /v1/models``."""
+    await authenticate(call.headers, gateway.store)
+    await _respond(call, _list([_model(name, gateway) for name in (*Model, *gateway.settings.aliases)]))
+
+
+async def get_model(call: Call, gateway: Gateway, name: str) -> None:
+    """``GET /v1/models/{id}``."""
+    await authenticate(call.headers, gateway.store)
+    gateway.resolve(name)
+    await _respond(call, _model(name, gateway))
+
+
+def _model(name: str, gateway: Gateway) -> dict[str, Any]:
+    meaning = gateway.resolve(name)
+    found: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": "flatfee"}
+    if meaning is not Model.AUTO:
+        found["tier"] = Tier(meaning)
+    routes = [route for route in gateway.settings.routes if meaning in {Model.AUTO, Model(route.tier)}]
+    sizes = [route.context_tokens for route in routes if route.context_tokens is not None]
+    return found | ({"context_tokens": max(sizes)} if sizes else {})
+
+
+async def dry_run(call: Call, gateway: Gateway) -> None:
+    """``POST /v1/route``: what would happen to this completion. Calls no provider, consumes nothing."""
+    caller = await authenticate(call.headers, gateway.store)
+    ask = read_ask(call.headers, await call.body(gateway.settings.server.max_body_bytes))
+    plan = gateway.plan_of(caller)
+    routes = await plan_request(ask, caller, plan, gateway)
+    want = reserve_for(call.request_id, ask, caller, plan, routes, gateway)
+    usage = await gateway.store.usage(caller, want.window)
+    balance = ledger.Balance(
+        usage.fair_use_used, usage.fair_use_pending, usage.continuation_used, usage.continuation_pending
+    )
+    index = ledger.first_fit(want.offers, balance, want.terms)
+    if index is None:
+        standing = ledger.standing(balance, want.terms, want.window, usage.workflows_active)
+        raise refuse(Refusal(code=ErrorCode.FAIR_USE_EXHAUSTED, standing=standing), want)
+    chosen = routes.choices[index]
+    down = gateway.circuits.down(gateway.monotonic())
+    answer = {
+        "object": "route",
+        **_first_choice(chosen, down),
+        "estimate": {
+            "prompt_tokens": routes.prompt_tokens,
+            "output_tokens": routes.output_tokens,
+            "units": chosen.offer.units,
+        },
+    }
+    model = gateway.resolve(ask.model)
+    if model is Model.AUTO:
+        steps = explain(gateway.settings.policy.rules, Facts.of(ask, model))
+        answer["rules"] = [
+            {"rule": step.rule, "matched": step.matched, **({"because": step.because} if step.because else {})}
+            for step in steps
+        ]
+    await _respond(call, answer)
+
+
+def _first_choice(chosen: Choice, down: frozenset[str]) -> dict[str, Any]:
+    healthy = [route for route in chosen.routes if route.name not in down] or list(chosen.routes)
+    first, *others = healthy
+    left = first is not chosen.routes[0]
+    return {
+        "lane": Lane.FALLBACK if left else chosen.offer.lane,
+        "reason": "provider_unavailable" if left else chosen.offer.reason,
+        "tier": first.tier,
+        "route": first.name,
+        "model": first.model,
+        "then": [{"route": route.name, "lane": Lane.FALLBACK} for route in others],
+    }
+
+
+async def get_receipt(call: Call, gateway: Gateway, request_id: str) -> None:
+    """``GET /v1/receipts/{request_id}``; another project's receipt does not exist."""
+    caller = await authenticate(call.headers, gateway.store)
+    found = await gateway.store.receipt(caller, request_id)
+    if found is None:
+        raise Fault(ErrorCode.NOT_FOUND, f"There is no receipt {request_id[:40]!r} for this key.")
+    await call.respond(200, found)
+
+
+async def list_receipts(call: Call, gateway: Gateway) -> None:
+    """``GET /v1/receipts?workflow=&lane=&limit=&after=``, newest first."""
+    caller = await authenticate(call.headers, gateway.store)
+    query = call.query
+    limit = query.get("limit", "20")
+    if not limit.isdigit() or not 1 <= int(limit[:9]) <= _MAX_PAGE:
+        raise Fault(ErrorCode.INVALID_REQUEST, f"limit is {limit[:20]!r}; send 1 to {_MAX_PAGE}.", param="limit")
+    wanted = ReceiptQuery(
+        workflow=query.get("workflow"), lane=query.get("lane"), limit=int(limit), after=query.get("after")
+    )
+    found, more = await gateway.store.receipts(caller, wanted)
+    await call.respond(200, msgspec.json.encode(_list([msgspec.Raw(json) for json in found], more=more)))
+
+
+async def get_usage(call: Call, gateway: Gateway) -> None:
+    """``GET /v1/usage``."""
+    caller = await authenticate(call.headers, gateway.store)
+    plan = gateway.plan_of(caller)
+    terms, window = terms_of(plan), gateway.window_of(caller, plan)
+    usage = await gateway.store.usage(caller, window)
+    used, pending = usage.fair_use_used, usage.fair_use_pending
+    answer: dict[str, Any] = {
+        "object": "usage",
+        "account": caller.account,
+        **({"project": caller.project} if caller.project is not None else {}),
+        "plan": plan.name,
+        "billing": caller.billing,
+        "window": {"start": rfc3339(window.start), "end": rfc3339(window.end)},
+        "fair_use": {
+            "unit": terms.unit,
+            "limit": terms.fair_use,
+            "used": used,
+            "pending": pending,
+            "remaining": max(0, terms.fair_use - used - pending),
+        },
+        "workflows": {"active": usage.workflows_active, "limit": terms.workflows},
+    }
+    if plan.continuation:
+        answer["continuation"] = _continuation(
+            terms.continuation_limit, usage.continuation_used, usage.continuation_pending
+        )
+    await _respond(call, answer)
+
+
+def _continuation(limit: int | None, used: int, pending: int) -> dict[str, int]:
+    """Return continuation's figures; without a cap there is no limit to tell."""
+    if limit is None:
+        return {"used": used}
+    return {"limit": limit, "used": used, "remaining": max(0, limit - used - pending)}
+
+
+async def list_workflows(call: Call, gateway: Gateway) -> None:
+    """``GET /v1/workflows``: the account's live leases."""
+    caller = await authenticate(call.headers, gateway.store)
+    leases = await gateway.store.workflows(caller)
+    await _respond(
+        call,
+        _list(
+            [
+                {
+                    "object": "workflow",
+                    "id": lease.id,
+                    "in_flight": lease.in_flight,
+                    "started_at": rfc3339(lease.started_at),
+                    "expires_at": rfc3339(lease.expires_at),
+                }
+                for lease in leases
+            ]
+        ),
+    )
+
+
+async def release_workflow(call: Call, gateway: Gateway, workflow: str) -> None:
+    """``DELETE /v1/workflows/{id}``: free its slot at once."""
+    caller = await authenticate(call.headers, gateway.store)
+    known = WORKFLOW_ID.fullmatch(workflow) is not None and await gateway.store.release(caller, workflow)
+    if not known:
+        raise Fault(ErrorCode.NOT_FOUND, f"There is no live workflow {workflow[:128]!r}.")
+    await _respond(call, {"object": "workflow", "id": workflow, "deleted": True})
+
+
+async def live(call: Call, gateway: Gateway) -> None:
+    """``GET /health/live``: this process answers."""
+    del gateway
+    await _respond(call, {"status": "live"})
+
+
+async def ready(call: Call, gateway: Gateway) -> None:
+    """``GET /health/ready``: the ledger can be written and a route is up."""
+    if gateway.draining:
+        raise Fault(ErrorCode.GATEWAY_OVERLOADED, "The gateway is shutting down.")
+    try:
+        await gateway.store.ready()
+    except StoreDown as error:
+        raise Fault(ErrorCode.STORE_UNAVAILABLE, "The ledger cannot be written.") from error
+    down = gateway.circuits.down(gateway.monotonic())
+    if all(route.name in down for route in gateway.settings.routes):
+        raise Fault(ErrorCode.PROVIDER_UNAVAILABLE, "Every route is down.")
+    await _respond(call, {"status": "ready"})
+
+
+def _list(data: Sequence[object], *, more: bool = False) -> dict[str, Any]:
+    return {"object": "list", "data": list(data), "has_more": more}
+
+
+async def _respond(call: Call, body: dict[str, Any]) -> None:
+    await call.respond(200, msgspec.json.encode(body))

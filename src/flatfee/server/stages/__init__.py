@@ -1,0 +1,1 @@
+"""The four stages of a request: authenticate, admit, relay, settle. One file each."""

@@ -1,0 +1,49 @@
+"""Admission: one atomic write that takes a workflow slot and holds back units, or a clear refusal."""
+
+from __future__ import annotations
+
+from flatfee.server.faults import Fault
+from flatfee.server.store.base import Ledger
+from flatfee.server.store.records import Refusal, Reservation, Ticket
+from flatfee.wire import ErrorCode
+
+
+class Refused(Fault):
+    """An admission that the ledger refused; ``standing`` tells how the account stands."""
+
+    def __init__(self, refusal: Refusal, message: str) -> None:
+        super().__init__(refusal.code, message, retry_after=refusal.retry_after)
+        self.standing = refusal.standing
+
+
+async def admit(want: Reservation, store: Ledger) -> Ticket:
+    """Reserve the best lane that fits.
+
+    Raises:
+        Refused: ``rate_limited``, ``workflow_limit`` or ``fair_use_exhausted``.
+        StoreDown: the ledger cannot be written; nothing is served unmetered.
+    """
+    granted = await store.reserve(want)
+    if isinstance(granted, Ticket):
+        return granted
+    raise refuse(granted, want)
+
+
+def refuse(refusal: Refusal, want: Reservation) -> Refused:
+    """Say in words why a reservation was not granted."""
+    if refusal.code is ErrorCode.RATE_LIMITED:
+        message = (
+            f"This key may send {want.terms.requests_per_minute} requests per minute. "
+            f"Wait {refusal.retry_after} s and try again."
+        )
+    elif refusal.code is ErrorCode.WORKFLOW_LIMIT:
+        message = (
+            f"{refusal.standing.workflows_active} of {refusal.standing.workflows_limit} workflows run at once, with at "
+            f"most {want.terms.fanout} parallel requests each. Wait {refusal.retry_after} s, or release a workflow."
+        )
+    else:
+        message = (
+            f"{refusal.standing.remaining} of {refusal.standing.limit} fair-use units are left, and this request "
+            f"needs {want.offers[0].units}; it may not continue on economy. Wait for the next window, or ask for less."
+        )
+    return Refused(refusal, message)

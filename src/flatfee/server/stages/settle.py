@@ -1,0 +1,97 @@
+"""The end of a request's money: what to charge, and the receipt. Once, on every way out."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from flatfee.receipt import Receipt, TokenUsage
+from flatfee.server.ask import Ask, estimate_tokens
+from flatfee.server.meter import Meter
+from flatfee.server.policy.plan import units
+from flatfee.server.settings import PlanSettings, RouteSettings
+from flatfee.server.store.base import Ledger
+from flatfee.server.store.records import Outcome, Purse, Settlement, Ticket
+from flatfee.wire import Lane, Reason, ReceiptState, Tier
+
+
+@dataclass(slots=True, kw_only=True)
+class Bill:
+    """One request's ticket, until it is settled."""
+
+    ticket: Ticket
+    ask: Ask
+    plan: PlanSettings
+    meter: Meter
+    store: Ledger
+    _settling: asyncio.Future[Settlement] | None = field(default=None)
+
+    async def settle(self) -> Settlement:
+        """Settle, at the first call; every call returns the same settlement.
+
+        A caller that is cancelled meanwhile does not take the settlement with it.
+        """
+        if self._settling is None:
+            outcome = outcome_of(self.ticket, self.ask, self.plan, self.meter)
+            self._settling = asyncio.ensure_future(self.store.settle(self.ticket, outcome))
+        return await asyncio.shield(self._settling)
+
+
+def outcome_of(ticket: Ticket, ask: Ask, plan: PlanSettings, meter: Meter) -> Outcome:
+    """Decide charge and receipt from what the meter saw."""
+    usage, state = _usage(ask, meter)
+    charged = 0
+    if usage is not None and meter.route is not None and not meter.broken:
+        charged = charge(ticket, plan, meter.route, usage)
+    return Outcome(
+        charged=charged,
+        route=meter.route.name if meter.route else None,
+        receipt=receipt_of(ticket, ask, meter, usage, state),
+    )
+
+
+def charge(ticket: Ticket, plan: PlanSettings, route: RouteSettings, usage: TokenUsage) -> int:
+    """Return the units that an answer costs; 0 where nothing is charged.
+
+    Fair-use pays for premium routes only; continuation counts whatever it used.
+    """
+    if ticket.offer.purse is Purse.NONE or (ticket.offer.purse is Purse.FAIR_USE and route.tier is not Tier.PREMIUM):
+        return 0
+    prompt, output, cached = usage.prompt_tokens or 0, usage.completion_tokens or 0, usage.cached_tokens or 0
+    return units(route.meter, plan, prompt, output, cached)
+
+
+def lane_of(ticket: Ticket, meter: Meter) -> tuple[Lane, Reason]:
+    """Return lane and reason: those of the ticket, unless the first choice was left."""
+    because = meter.left_first_because
+    return (ticket.offer.lane, ticket.offer.reason) if because is None else (Lane.FALLBACK, because)
+
+
+def _usage(ask: Ask, meter: Meter) -> tuple[TokenUsage | None, ReceiptState]:
+    if meter.route is None:
+        return None, ReceiptState.REFUSED
+    if meter.whole and meter.usage is not None:
+        return meter.usage, ReceiptState.SETTLED
+    estimate = TokenUsage(prompt_tokens=ask.prompt_tokens, completion_tokens=estimate_tokens(meter.delivered))
+    return meter.usage or estimate, ReceiptState.ESTIMATED
+
+
+def receipt_of(ticket: Ticket, ask: Ask, meter: Meter, usage: TokenUsage | None, state: ReceiptState) -> Receipt:
+    """Make the receipt, but for the figures that only the ledger knows."""
+    lane, reason = lane_of(ticket, meter)
+    facts: dict[str, Any] = {
+        "request_id": ticket.request_id,
+        "lane": lane,
+        "reason": reason,
+        "state": state,
+        "model_requested": ask.model,
+    }
+    if meter.route is not None:
+        facts |= {"model_served": meter.route.model, "route": meter.route.name, "tier": meter.route.tier}
+    if usage is not None:
+        facts["usage"] = usage
+    facts["attempts"] = tuple(meter.attempts)
+    facts["created_at"] = datetime.fromtimestamp(int(ticket.created_at * 1000) / 1000, UTC)
+    return Receipt(**facts)

@@ -1,0 +1,125 @@
+"""The rules of the ledger. Pure: no I/O, no clock. Every store decides with these functions.
+
+A store reads the account's state, asks here what may happen and writes the answer, all within
+one transaction. So the stores differ in where they keep rows, never in what they allow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from flatfee.receipt import FairUse, WorkflowState
+from flatfee.server.store.records import Offer, Purse, Refusal, Reservation, Standing, Terms
+from flatfee.server.windows import Window
+from flatfee.wire import ErrorCode, Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """An account's use of one window, in units of its plan's meter; never negative."""
+
+    posted: int = 0
+    pending: int = 0
+    continuation_posted: int = 0
+    continuation_pending: int = 0
+
+    def held(self, offer: Offer) -> Balance:
+        """Return the balance with an offer's units held back."""
+        return self._shifted(offer.purse, pending=offer.units)
+
+    def settled(self, offer: Offer, charged: int) -> Balance:
+        """Return the balance with an offer's units freed and ``charged`` posted."""
+        return self._shifted(offer.purse, pending=-offer.units, posted=charged)
+
+    def _shifted(self, purse: Purse, *, pending: int, posted: int = 0) -> Balance:
+        match purse:
+            case Purse.FAIR_USE:
+                return replace(self, posted=self.posted + posted, pending=self.pending + pending)
+            case Purse.CONTINUATION:
+                return replace(
+                    self,
+                    continuation_posted=self.continuation_posted + posted,
+                    continuation_pending=self.continuation_pending + pending,
+                )
+            case Purse.NONE:
+                return self
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Who holds workflow slots. ``frees_at`` is when the first of them can be free, if nothing changes."""
+
+    active: int
+    holds_one: bool
+    in_flight: int
+    frees_at: float | None
+
+
+def first_fit(offers: Sequence[Offer], balance: Balance, terms: Terms) -> int | None:
+    """Return the index of the first offer that the balance allows, or ``None``."""
+    return next((index for index, offer in enumerate(offers) if _fits(offer, balance, terms)), None)
+
+
+def _fits(offer: Offer, balance: Balance, terms: Terms) -> bool:
+    match offer.purse:
+        case Purse.FAIR_USE:
+            return balance.posted + balance.pending + offer.units <= terms.fair_use
+        case Purse.CONTINUATION:
+            used = balance.continuation_posted + balance.continuation_pending
+            return terms.continuation_limit is None or used + offer.units <= terms.continuation_limit
+        case Purse.NONE:
+            # The budget lane is for accounts with fair-use left; after that, continuation's own cap holds.
+            return offer.lane is not Lane.BUDGET or balance.posted + balance.pending < terms.fair_use
+
+
+def refuse_slot(want: Reservation, slots: Slots, now: float, standing: Standing) -> Refusal | None:
+    """Say why a request gets no workflow slot, or ``None`` if it may have one."""
+    if want.workflow is not None and slots.holds_one:
+        if slots.in_flight < want.terms.fanout:
+            return None
+        return Refusal(code=ErrorCode.WORKFLOW_LIMIT, standing=standing, retry_after=1)
+    if slots.active < want.terms.workflows:
+        return None
+    wait = math.ceil(slots.frees_at - now) if slots.frees_at is not None else 1
+    return Refusal(code=ErrorCode.WORKFLOW_LIMIT, standing=standing, retry_after=max(1, wait))
+
+
+def next_arrival(arrival: float | None, requests_per_minute: int, now: float) -> tuple[float, int | None]:
+    """Apply GCRA: return the key's next theoretical arrival time, and the wait if it must wait.
+
+    A key may burst to a full minute's requests and then send at an even pace
+    (generic cell rate algorithm, ITU-T I.371).
+    """
+    pace = 60.0 / requests_per_minute
+    burst = 60.0 - pace
+    expected = max(arrival or now, now)
+    if expected - burst > now:
+        return expected, max(1, math.ceil(expected - burst - now))
+    return expected + pace, None
+
+
+def standing(balance: Balance, terms: Terms, window: Window, active: int) -> Standing:
+    """Return how the account stands, for headers and receipts."""
+    return Standing(
+        unit=terms.unit,
+        remaining=max(0, terms.fair_use - balance.posted - balance.pending),
+        limit=terms.fair_use,
+        resets_at=window.end,
+        workflows_active=active,
+        workflows_limit=terms.workflows,
+    )
+
+
+def fair_use(now: Standing, charged: int | None) -> FairUse:
+    """Return the fair-use part of a receipt; ``charged`` is left out while it is not known."""
+    figures = {"unit": now.unit, "remaining": now.remaining, "limit": now.limit, "resets_at": now.resets_at}
+    return FairUse.model_validate(figures if charged is None else figures | {"charged": charged})
+
+
+def workflow_state(workflow: str | None, now: Standing) -> WorkflowState:
+    """Return the workflow part of a receipt; a request that sent no id shows none."""
+    if workflow is None:
+        return WorkflowState(active=now.workflows_active, limit=now.workflows_limit)
+    return WorkflowState(id=workflow, active=now.workflows_active, limit=now.workflows_limit)

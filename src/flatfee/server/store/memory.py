@@ -1,0 +1,231 @@
+"""A store in this process's memory: for tests, demos and CI. Everything is gone with the process.
+
+Transactions run on the event loop without an ``await`` inside, so each is atomic by itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from flatfee.receipt import Receipt
+from flatfee.server.store import transactions
+from flatfee.server.store.ledger import Balance, Slots
+from flatfee.server.store.records import (
+    Caller,
+    NewAccount,
+    NewKey,
+    Outcome,
+    ReceiptQuery,
+    Refusal,
+    Reservation,
+    Settlement,
+    Ticket,
+    Usage,
+    WorkflowLease,
+)
+from flatfee.server.store.transactions import KeptReceipt, OpenTicket, may_see
+from flatfee.server.windows import Window
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    started_at: float
+    expires_at: float
+    route: str | None = None
+
+
+class MemoryBook:
+    """The rows, in dictionaries."""
+
+    def __init__(self) -> None:
+        self.balances: dict[tuple[str, int], Balance] = {}
+        self.arrivals: dict[str, float] = {}
+        self.held: dict[tuple[str, str], _Slot] = {}
+        self.tickets: dict[str, OpenTicket] = {}
+        self.receipts: dict[str, KeptReceipt] = {}
+
+    def balance(self, account: str, window_start: int) -> Balance:
+        return self.balances.get((account, window_start), Balance())
+
+    def set_balance(self, account: str, window_start: int, balance: Balance) -> None:
+        self.balances[account, window_start] = balance
+
+    def arrival(self, key_id: str) -> float | None:
+        return self.arrivals.get(key_id)
+
+    def set_arrival(self, key_id: str, arrival: float) -> None:
+        self.arrivals[key_id] = arrival
+
+    def slots(self, account: str, workflow: str | None, now: float) -> Slots:
+        named = {
+            id_: slot.expires_at for (who, id_), slot in self.held.items() if who == account and slot.expires_at > now
+        }
+        running = [ticket for ticket in self.tickets.values() if ticket.account == account]
+        single = [ticket.expires_at for ticket in running if ticket.workflow is None and ticket.expires_at > now]
+        ends = [*named.values(), *single]
+        return Slots(
+            active=len(ends),
+            holds_one=workflow in named,
+            in_flight=sum(ticket.workflow == workflow for ticket in running) if workflow else 0,
+            frees_at=min(ends, default=None),
+        )
+
+    def hold_slot(self, account: str, workflow: str, now: float, expires_at: float) -> None:
+        slot = self.held.get((account, workflow))
+        if slot is None or slot.expires_at <= now:
+            self.held[account, workflow] = _Slot(now, expires_at)
+        else:
+            self.touch_slot(account, workflow, expires_at, None)
+
+    def touch_slot(self, account: str, workflow: str, expires_at: float, route: str | None) -> None:
+        slot = self.held.get((account, workflow))
+        if slot is not None:
+            later = max(slot.expires_at, expires_at)
+            self.held[account, workflow] = replace(slot, expires_at=later, route=route or slot.route)
+
+    def drop_slots(self, now: float) -> None:
+        self.held = {name: slot for name, slot in self.held.items() if slot.expires_at > now}
+
+    def add_ticket(self, ticket: OpenTicket) -> None:
+        self.tickets[ticket.request_id] = ticket
+
+    def mark_dispatched(self, request_id: str) -> None:
+        ticket = self.tickets.get(request_id)
+        if ticket is not None:
+            self.tickets[request_id] = replace(ticket, dispatched=True)
+
+    def extend_ticket(self, request_id: str, expires_at: float) -> None:
+        ticket = self.tickets.get(request_id)
+        if ticket is not None:
+            self.tickets[request_id] = replace(ticket, expires_at=expires_at)
+
+    def take_ticket(self, request_id: str) -> bool:
+        return self.tickets.pop(request_id, None) is not None
+
+    def expired_tickets(self, now: float) -> list[OpenTicket]:
+        return [ticket for ticket in self.tickets.values() if ticket.expires_at <= now]
+
+    def add_receipt(self, receipt: KeptReceipt) -> None:
+        self.receipts[receipt.request_id] = receipt
+
+    def receipt_json(self, request_id: str) -> bytes | None:
+        kept = self.receipts.get(request_id)
+        return kept.json if kept else None
+
+
+class MemoryStore:
+    """The whole ``Store`` protocol over a ``MemoryBook``."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._book = MemoryBook()
+        self._accounts: dict[str, NewAccount] = {}
+        self._keys: dict[bytes, tuple[str, str | None, NewKey]] = {}
+
+    def now(self) -> float:
+        return self._clock()
+
+    async def ready(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+    async def provision(self, accounts: Sequence[NewAccount]) -> None:
+        for account in accounts:
+            known = self._accounts.get(account.name)
+            self._accounts[account.name] = replace(account, billing=known.billing) if known else account
+            for project in account.projects:
+                for key in project.keys:
+                    self._keys[key.digest] = (account.name, project.name, key)
+
+    async def find_key(self, digest: bytes) -> Caller | None:
+        found = self._keys.get(digest)
+        if found is None:
+            return None
+        account_name, project, key = found
+        if key.expires_at is not None and key.expires_at <= self.now():
+            return None
+        account = self._accounts[account_name]
+        return Caller(
+            key_id=digest.hex(),
+            kind=key.kind,
+            account=account_name,
+            project=project,
+            plan=account.plan,
+            billing=account.billing,
+            billing_day=account.billing_day,
+            models=key.models,
+        )
+
+    async def reserve(self, want: Reservation) -> Ticket | Refusal:
+        return transactions.reserve(self._book, want, self.now())
+
+    async def dispatch(self, ticket: Ticket) -> None:
+        self._book.mark_dispatched(ticket.request_id)
+
+    async def settle(self, ticket: Ticket, outcome: Outcome) -> Settlement:
+        return transactions.settle(self._book, ticket, outcome, self.now())
+
+    async def heartbeat(self, tickets: Sequence[Ticket], lease: float) -> None:
+        transactions.heartbeat(self._book, tickets, lease, self.now())
+
+    async def sweep(self) -> int:
+        return transactions.sweep(self._book, self.now())
+
+    async def record(self, caller: Caller, receipt: Receipt) -> None:
+        transactions.keep(self._book, receipt, caller.account, caller.project)
+
+    async def receipt(self, caller: Caller, request_id: str) -> bytes | None:
+        kept = self._book.receipts.get(request_id)
+        if kept is not None:
+            return kept.json if may_see(caller, kept.account, kept.project) else None
+        running = self._book.tickets.get(request_id)
+        if running is None or not may_see(caller, running.account, running.project):
+            return None
+        return transactions.running_receipt(running).model_dump_json(exclude_unset=True).encode()
+
+    async def receipts(self, caller: Caller, query: ReceiptQuery) -> tuple[list[bytes], bool]:
+        found = [
+            kept
+            for request_id, kept in sorted(self._book.receipts.items(), reverse=True)
+            if may_see(caller, kept.account, kept.project)
+            and query.workflow in {None, kept.workflow}
+            and query.lane in {None, kept.lane}
+            and (query.after is None or request_id < query.after)
+        ]
+        return [kept.json for kept in found[: query.limit]], len(found) > query.limit
+
+    async def usage(self, caller: Caller, window: Window) -> Usage:
+        balance = self._book.balance(caller.account, window.start)
+        return Usage(
+            fair_use_used=balance.posted,
+            fair_use_pending=balance.pending,
+            continuation_used=balance.continuation_posted,
+            continuation_pending=balance.continuation_pending,
+            workflows_active=self._book.slots(caller.account, None, self.now()).active,
+        )
+
+    async def workflows(self, caller: Caller) -> list[WorkflowLease]:
+        now = self.now()
+        leases = [
+            WorkflowLease(
+                id=name,
+                in_flight=self._book.slots(account, name, now).in_flight,
+                started_at=slot.started_at,
+                expires_at=slot.expires_at,
+            )
+            for (account, name), slot in self._book.held.items()
+            if account == caller.account and slot.expires_at > now
+        ]
+        return sorted(leases, key=lambda lease: lease.started_at)
+
+    async def release(self, caller: Caller, workflow: str) -> bool:
+        slot = self._book.held.pop((caller.account, workflow), None)
+        return slot is not None and slot.expires_at > self.now()
+
+    async def last_route(self, caller: Caller, workflow: str) -> str | None:
+        slot = self._book.held.get((caller.account, workflow))
+        return slot.route if slot and slot.expires_at > self.now() else None

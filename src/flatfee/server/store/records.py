@@ -1,0 +1,194 @@
+"""Values that pass between the stages and a store. Frozen; no behaviour but small derived facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from flatfee.receipt import Receipt
+from flatfee.server.keys import KeyKind
+from flatfee.server.windows import Window
+from flatfee.wire import Billing, ErrorCode, Lane, Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewKey:
+    """A key to be kept: its digest and what people may see of it, never the secret."""
+
+    digest: bytes
+    name: str
+    kind: KeyKind
+    last4: str
+    models: frozenset[str] | None = None
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewProject:
+    """A project to be made if absent, with its keys."""
+
+    name: str
+    keys: tuple[NewKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAccount:
+    """An account to be made if absent, with its projects."""
+
+    name: str
+    plan: str
+    billing: Billing
+    billing_day: int
+    projects: tuple[NewProject, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks: what a valid key stands for. ``project`` is ``None`` for a team key."""
+
+    key_id: str
+    kind: KeyKind
+    account: str
+    project: str | None
+    plan: str
+    billing: Billing
+    billing_day: int
+    models: frozenset[str] | None = None
+
+
+class Purse(StrEnum):
+    """Which balance an offer draws on."""
+
+    FAIR_USE = "fair_use"
+    CONTINUATION = "continuation"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """One lane a request could take, and what it would hold back. Units are of the plan's meter."""
+
+    lane: Lane
+    reason: Reason
+    purse: Purse
+    units: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the caller's plan allows, as the store needs it."""
+
+    unit: str
+    fair_use: int
+    continuation_limit: int | None
+    workflows: int
+    fanout: int
+    idle: float
+    requests_per_minute: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """A wish to be admitted: the first of ``offers`` that fits is granted. ``lease`` is in seconds."""
+
+    request_id: str
+    caller: Caller
+    terms: Terms
+    window: Window
+    workflow: str | None
+    offers: tuple[Offer, ...]
+    model_requested: str
+    lease: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How an account stands right after a ledger operation."""
+
+    unit: str
+    remaining: int
+    limit: int
+    resets_at: int
+    workflows_active: int
+    workflows_limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """A granted reservation. ``choice`` is the index of the offer that was granted."""
+
+    request_id: str
+    account: str
+    project: str | None
+    workflow: str | None
+    choice: int
+    offer: Offer
+    terms: Terms
+    window: Window
+    created_at: float
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A reservation that was not granted. ``retry_after`` is in whole seconds, if waiting helps."""
+
+    code: ErrorCode
+    standing: Standing
+    retry_after: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a request ended: what to charge, and its receipt but for the figures only the store knows.
+
+    ``charged`` goes to the balance that the ticket's offer drew on. ``route`` is remembered for
+    the workflow's tool loop.
+    """
+
+    charged: int
+    receipt: Receipt
+    route: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """The final account of a request: its receipt, and the same as JSON.
+
+    ``first`` is false when it had been settled before; then the receipt is that of the first time.
+    """
+
+    receipt: Receipt
+    json: bytes
+    first: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """An account's use of its window."""
+
+    fair_use_used: int
+    fair_use_pending: int
+    continuation_used: int
+    continuation_pending: int
+    workflows_active: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowLease:
+    """A live slot. Times are seconds since the epoch."""
+
+    id: str
+    in_flight: int
+    started_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptQuery:
+    """Which receipts to list, newest first: at most ``limit``, older than the id ``after``."""
+
+    workflow: str | None = None
+    lane: str | None = None
+    limit: int = 20
+    after: str | None = None

@@ -1,0 +1,201 @@
+"""The embedded store: one SQLite file in WAL mode, written by one thread with group commit.
+
+Everything that changes the ledger goes through the writer: it takes all work that waits, runs it
+in one transaction and commits once, so that a commit is shared by the requests that arrived
+together. Looking up a key reads on the event loop: in WAL mode a reader waits for nobody, and
+the read is shorter than handing it to a thread. Longer reads go to a thread.
+
+``durability``: with ``process`` a commit survives the end of the process, with ``power`` also the
+loss of power (SQLite's ``synchronous`` = NORMAL and FULL).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from flatfee.receipt import Receipt
+from flatfee.server.keys import KeyKind
+from flatfee.server.store import transactions
+from flatfee.server.store.base import StoreDown
+from flatfee.server.store.migrations import SchemaTooNew, migrate
+from flatfee.server.store.records import (
+    Caller,
+    NewAccount,
+    Outcome,
+    ReceiptQuery,
+    Refusal,
+    Reservation,
+    Settlement,
+    Ticket,
+    Usage,
+    WorkflowLease,
+)
+from flatfee.server.store.sqlite_book import SqliteBook
+from flatfee.server.store.transactions import may_see
+from flatfee.server.store.writer import Writer
+from flatfee.server.windows import Window
+from flatfee.wire import Billing
+
+_T = TypeVar("_T")
+_BUSY_SECONDS = 5.0
+
+
+def connect(path: Path, durability: Literal["process", "power"]) -> sqlite3.Connection:
+    """Open the file with the settings that every connection of ours uses.
+
+    Raises:
+        StoreDown: the file cannot be opened, or is not a database.
+    """
+    try:
+        connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except sqlite3.Error as error:
+        message = f"the store {path} cannot be opened: {error}"
+        raise StoreDown(message) from error
+    return connection
+
+
+class SqliteStore:
+    """The whole ``Store`` protocol over one SQLite file."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durability: Literal["process", "power"] = "process",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
+        connection = connect(path, durability)
+        try:
+            migrate(connection)
+        except (sqlite3.Error, SchemaTooNew) as error:
+            connection.close()
+            message = f"the store {path} cannot be used: {error}"
+            raise StoreDown(message) from error
+        self._reader = connect(path, durability)
+        self._reader.execute("PRAGMA query_only = ON")
+        self._read_lock = asyncio.Lock()
+        self._slow_reader = connect(path, durability)
+        self._slow_reader.execute("PRAGMA query_only = ON")
+        self._writer: Writer[SqliteBook] = Writer(connection, SqliteBook(connection))
+
+    def now(self) -> float:
+        return self._clock()
+
+    async def ready(self) -> None:
+        await self._write(lambda book: book.touch())
+
+    async def close(self) -> None:
+        await self._writer.close()
+        async with self._read_lock:
+            self._slow_reader.close()
+        self._reader.close()
+
+    async def provision(self, accounts: Sequence[NewAccount]) -> None:
+        await self._write(lambda book: book.provision(accounts))
+
+    async def find_key(self, digest: bytes) -> Caller | None:
+        try:
+            row = self._reader.execute(_FIND_KEY, (digest, self.now())).fetchone()
+        except sqlite3.Error as error:
+            raise StoreDown(str(error)) from error
+        if row is None:
+            return None
+        kind, account, project, models, plan, billing, billing_day = row
+        return Caller(
+            key_id=digest.hex(),
+            kind=KeyKind(kind),
+            account=account,
+            project=project,
+            plan=plan,
+            billing=Billing(billing),
+            billing_day=billing_day,
+            models=frozenset(models.split(" ")) if models is not None else None,
+        )
+
+    async def reserve(self, want: Reservation) -> Ticket | Refusal:
+        return await self._write(lambda book: transactions.reserve(book, want, self.now()))
+
+    async def dispatch(self, ticket: Ticket) -> None:
+        await self._write(lambda book: book.mark_dispatched(ticket.request_id))
+
+    async def settle(self, ticket: Ticket, outcome: Outcome) -> Settlement:
+        return await self._write(lambda book: transactions.settle(book, ticket, outcome, self.now()))
+
+    async def heartbeat(self, tickets: Sequence[Ticket], lease: float) -> None:
+        await self._write(lambda book: transactions.heartbeat(book, tickets, lease, self.now()))
+
+    async def sweep(self) -> int:
+        return await self._write(lambda book: transactions.sweep(book, self.now()))
+
+    async def record(self, caller: Caller, receipt: Receipt) -> None:
+        await self._write(lambda book: transactions.keep(book, receipt, caller.account, caller.project))
+
+    async def receipt(self, caller: Caller, request_id: str) -> bytes | None:
+        return await self._read(lambda book: _find_receipt(book, caller, request_id))
+
+    async def receipts(self, caller: Caller, query: ReceiptQuery) -> tuple[list[bytes], bool]:
+        found = await self._read(lambda book: book.list_receipts(caller, query))
+        return found[: query.limit], len(found) > query.limit
+
+    async def usage(self, caller: Caller, window: Window) -> Usage:
+        def read(book: SqliteBook) -> Usage:
+            balance = book.balance(caller.account, window.start)
+            return Usage(
+                fair_use_used=balance.posted,
+                fair_use_pending=balance.pending,
+                continuation_used=balance.continuation_posted,
+                continuation_pending=balance.continuation_pending,
+                workflows_active=book.slots(caller.account, None, self.now()).active,
+            )
+
+        return await self._read(read)
+
+    async def workflows(self, caller: Caller) -> list[WorkflowLease]:
+        return await self._read(lambda book: book.list_slots(caller.account, self.now()))
+
+    async def release(self, caller: Caller, workflow: str) -> bool:
+        return await self._write(lambda book: book.drop_slot(caller.account, workflow, self.now()))
+
+    async def last_route(self, caller: Caller, workflow: str) -> str | None:
+        try:
+            row = self._reader.execute(_LAST_ROUTE, (caller.account, workflow, self.now())).fetchone()
+        except sqlite3.Error as error:
+            raise StoreDown(str(error)) from error
+        return row[0] if row else None
+
+    def _write(self, work: Callable[[SqliteBook], _T]) -> asyncio.Future[_T]:
+        return self._writer.submit(work)
+
+    async def _read(self, work: Callable[[SqliteBook], _T]) -> _T:
+        async with self._read_lock:
+            try:
+                return await asyncio.to_thread(work, SqliteBook(self._slow_reader))
+            except sqlite3.Error as error:
+                raise StoreDown(str(error)) from error
+
+
+def _find_receipt(book: SqliteBook, caller: Caller, request_id: str) -> bytes | None:
+    kept = book.find_receipt(request_id)
+    if kept is not None:
+        return kept.json if may_see(caller, kept.account, kept.project) else None
+    running = book.find_ticket(request_id)
+    if running is None or not may_see(caller, running.account, running.project):
+        return None
+    return transactions.running_receipt(running).model_dump_json(exclude_unset=True).encode()
+
+
+_FIND_KEY = """
+SELECT k.kind, k.account, k.project, k.models, a.plan, a.billing, a.billing_day
+FROM keys k JOIN accounts a ON a.name = k.account
+WHERE k.digest = ?1 AND (k.expires_at IS NULL OR k.expires_at > ?2)
+"""
+_LAST_ROUTE = "SELECT route FROM slots WHERE account = ? AND workflow = ? AND expires_at > ?"

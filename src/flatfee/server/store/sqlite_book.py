@@ -1,0 +1,236 @@
+"""The rows of the SQLite store. Statements only: what may happen is decided in ``transactions``."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from flatfee.server.store.ledger import Balance, Slots
+from flatfee.server.store.records import Caller, NewAccount, NewProject, Purse, ReceiptQuery, WorkflowLease
+from flatfee.server.store.transactions import KeptReceipt, OpenTicket
+from flatfee.wire import Lane, Reason
+
+
+class SqliteBook:
+    """A ``Book`` over one connection, within whatever transaction is open on it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._execute = connection.execute
+
+    def touch(self) -> None:
+        """Write without changing anything, to see that writing works."""
+        self._execute("DELETE FROM slots WHERE 0")
+
+    def balance(self, account: str, window_start: int) -> Balance:
+        row = self._execute(
+            "SELECT posted, pending, continuation_posted, continuation_pending FROM balances"
+            " WHERE account = ? AND window_start = ?",
+            (account, window_start),
+        ).fetchone()
+        return Balance(*row) if row else Balance()
+
+    def set_balance(self, account: str, window_start: int, balance: Balance) -> None:
+        self._execute(
+            "INSERT INTO balances VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET"
+            " posted = ?3, pending = ?4, continuation_posted = ?5, continuation_pending = ?6",
+            (
+                account,
+                window_start,
+                balance.posted,
+                balance.pending,
+                balance.continuation_posted,
+                balance.continuation_pending,
+            ),
+        )
+
+    def arrival(self, key_id: str) -> float | None:
+        row = self._execute("SELECT arrival FROM arrivals WHERE key_id = ?", (key_id,)).fetchone()
+        return row[0] if row else None
+
+    def set_arrival(self, key_id: str, arrival: float) -> None:
+        self._execute("INSERT OR REPLACE INTO arrivals VALUES (?, ?)", (key_id, arrival))
+
+    def slots(self, account: str, workflow: str | None, now: float) -> Slots:
+        named, named_end, holds = self._execute(
+            "SELECT count(*), min(expires_at), coalesce(max(workflow = ?3), 0) FROM slots"
+            " WHERE account = ?1 AND expires_at > ?2",
+            (account, now, workflow),
+        ).fetchone()
+        single, single_end = self._execute(
+            "SELECT count(*), min(expires_at) FROM tickets WHERE account = ? AND workflow IS NULL AND expires_at > ?",
+            (account, now),
+        ).fetchone()
+        in_flight = 0
+        if holds:
+            in_flight = self._execute(
+                "SELECT count(*) FROM tickets WHERE account = ? AND workflow = ?", (account, workflow)
+            ).fetchone()[0]
+        ends = [end for end in (named_end, single_end) if end is not None]
+        return Slots(
+            active=named + single,
+            holds_one=bool(holds),
+            in_flight=in_flight,
+            frees_at=min(ends, default=None),
+        )
+
+    def hold_slot(self, account: str, workflow: str, now: float, expires_at: float) -> None:
+        self._execute(
+            "INSERT INTO slots VALUES (?1, ?2, ?3, ?4, NULL) ON CONFLICT DO UPDATE SET"
+            " started_at = iif(expires_at > ?3, started_at, ?3),"
+            " route = iif(expires_at > ?3, route, NULL),"
+            " expires_at = max(expires_at, ?4)",
+            (account, workflow, now, expires_at),
+        )
+
+    def touch_slot(self, account: str, workflow: str, expires_at: float, route: str | None) -> None:
+        self._execute(
+            "UPDATE slots SET expires_at = max(expires_at, ?3), route = coalesce(?4, route)"
+            " WHERE account = ?1 AND workflow = ?2",
+            (account, workflow, expires_at, route),
+        )
+
+    def drop_slot(self, account: str, workflow: str, now: float) -> bool:
+        """Free one slot; false if it was not held."""
+        row = self._execute(
+            "DELETE FROM slots WHERE account = ? AND workflow = ? RETURNING expires_at", (account, workflow)
+        ).fetchone()
+        return row is not None and row[0] > now
+
+    def drop_slots(self, now: float) -> None:
+        self._execute("DELETE FROM slots WHERE expires_at <= ?", (now,))
+
+    def list_slots(self, account: str, now: float) -> list[WorkflowLease]:
+        """Return the account's live slots, oldest first."""
+        rows = self._execute(
+            "SELECT workflow, started_at, expires_at, (SELECT count(*) FROM tickets t"
+            " WHERE t.account = s.account AND t.workflow = s.workflow) FROM slots s"
+            " WHERE account = ? AND expires_at > ? ORDER BY started_at",
+            (account, now),
+        )
+        return [
+            WorkflowLease(id=name, started_at=started, expires_at=expires, in_flight=count)
+            for name, started, expires, count in rows
+        ]
+
+    def add_ticket(self, ticket: OpenTicket) -> None:
+        self._execute(
+            "INSERT INTO tickets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                ticket.request_id,
+                ticket.account,
+                ticket.project,
+                ticket.workflow,
+                ticket.lane,
+                ticket.reason,
+                ticket.purse,
+                ticket.units,
+                ticket.unit,
+                ticket.window_start,
+                ticket.model_requested,
+                ticket.created_at,
+                ticket.expires_at,
+                ticket.dispatched,
+            ),
+        )
+
+    def mark_dispatched(self, request_id: str) -> None:
+        self._execute("UPDATE tickets SET dispatched = 1 WHERE request_id = ?", (request_id,))
+
+    def extend_ticket(self, request_id: str, expires_at: float) -> None:
+        self._execute("UPDATE tickets SET expires_at = ? WHERE request_id = ?", (expires_at, request_id))
+
+    def take_ticket(self, request_id: str) -> bool:
+        return self._execute("DELETE FROM tickets WHERE request_id = ?", (request_id,)).rowcount > 0
+
+    def expired_tickets(self, now: float) -> list[OpenTicket]:
+        return [_ticket(row) for row in self._execute("SELECT * FROM tickets WHERE expires_at <= ?", (now,))]
+
+    def find_ticket(self, request_id: str) -> OpenTicket | None:
+        """Return a running request."""
+        row = self._execute("SELECT * FROM tickets WHERE request_id = ?", (request_id,)).fetchone()
+        return _ticket(row) if row else None
+
+    def add_receipt(self, receipt: KeptReceipt) -> None:
+        self._execute(
+            "INSERT OR IGNORE INTO receipts VALUES (?, ?, ?, ?, ?, ?)",
+            (receipt.request_id, receipt.account, receipt.project, receipt.workflow, receipt.lane, receipt.json),
+        )
+
+    def receipt_json(self, request_id: str) -> bytes | None:
+        kept = self.find_receipt(request_id)
+        return kept.json if kept else None
+
+    def find_receipt(self, request_id: str) -> KeptReceipt | None:
+        """Return a receipt with its owner."""
+        row = self._execute("SELECT * FROM receipts WHERE request_id = ?", (request_id,)).fetchone()
+        return _kept(row) if row else None
+
+    def list_receipts(self, caller: Caller, query: ReceiptQuery) -> list[bytes]:
+        """Return a page of receipts, newest first, and one more if more follow."""
+        rows = self._execute(
+            "SELECT json FROM receipts WHERE account = :account"
+            " AND (:project IS NULL OR project = :project)"
+            " AND (:workflow IS NULL OR workflow = :workflow)"
+            " AND (:lane IS NULL OR lane = :lane)"
+            " AND (:after IS NULL OR request_id < :after)"
+            " ORDER BY request_id DESC LIMIT :limit",
+            {
+                "account": caller.account,
+                "project": caller.project,
+                "workflow": query.workflow,
+                "lane": query.lane,
+                "after": query.after,
+                "limit": query.limit + 1,
+            },
+        )
+        return [json for (json,) in rows]
+
+    def provision(self, accounts: Sequence[NewAccount]) -> None:
+        """Make what is absent; plan, billing day and keys follow the file, the billing state does not."""
+        for account in accounts:
+            self._execute(
+                "INSERT INTO accounts VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET plan = ?2, billing_day = ?4",
+                (account.name, account.plan, account.billing, account.billing_day),
+            )
+            for project in account.projects:
+                self._add_project(account.name, project)
+
+    def _add_project(self, account: str, project: NewProject) -> None:
+        self._execute("INSERT OR IGNORE INTO projects VALUES (?, ?)", (account, project.name))
+        for key in project.keys:
+            models = " ".join(sorted(key.models)) if key.models is not None else None
+            # A key that the operator brings under a known name replaces the one before it.
+            self._execute(
+                "DELETE FROM keys WHERE account = ? AND project = ? AND name = ? AND digest != ?",
+                (account, project.name, key.name, key.digest),
+            )
+            self._execute(
+                "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (key.digest, account, project.name, key.name, key.kind, key.last4, models, key.expires_at),
+            )
+
+
+def _ticket(row: tuple[object, ...]) -> OpenTicket:
+    (request_id, account, project, workflow, lane, reason, purse, *rest) = row
+    units, unit, window_start, model, created_at, expires_at, dispatched = rest
+    return OpenTicket(
+        request_id=str(request_id),
+        account=str(account),
+        project=str(project) if project is not None else None,
+        workflow=str(workflow) if workflow is not None else None,
+        lane=Lane(str(lane)),
+        reason=Reason(str(reason)),
+        purse=Purse(str(purse)),
+        units=int(str(units)),
+        unit=str(unit),
+        window_start=int(str(window_start)),
+        model_requested=str(model),
+        created_at=float(str(created_at)),
+        expires_at=float(str(expires_at)),
+        dispatched=bool(dispatched),
+    )
+
+
+def _kept(row: tuple[str, str, str | None, str | None, str | None, bytes]) -> KeptReceipt:
+    request_id, account, project, workflow, lane, json = row
+    return KeptReceipt(request_id=request_id, account=account, project=project, workflow=workflow, lane=lane, json=json)

@@ -1,0 +1,222 @@
+"""The ledger's transactions, over any ``Book`` of rows. No I/O of its own; time comes in.
+
+Each function is one transaction: the store runs it alone, and keeps all of its writes or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from flatfee.receipt import FairUse, Receipt, WorkflowState
+from flatfee.server.store import ledger
+from flatfee.server.store.ledger import Balance, Slots
+from flatfee.server.store.records import Caller, Offer, Outcome, Purse, Refusal, Reservation, Settlement, Ticket
+from flatfee.wire import ErrorCode, Lane, Reason, ReceiptState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenTicket:
+    """A reservation as a book keeps it until it is settled."""
+
+    request_id: str
+    account: str
+    project: str | None
+    workflow: str | None
+    lane: Lane
+    reason: Reason
+    purse: Purse
+    units: int
+    unit: str
+    window_start: int
+    model_requested: str
+    created_at: float
+    expires_at: float
+    dispatched: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptReceipt:
+    """A receipt as a book keeps it: its JSON, and the columns it is found by."""
+
+    request_id: str
+    account: str
+    project: str | None
+    workflow: str | None
+    lane: str | None
+    json: bytes
+
+
+class Book(Protocol):
+    """Rows of the ledger, read and written within one transaction. Times are epoch seconds."""
+
+    def balance(self, account: str, window_start: int) -> Balance: ...
+    def set_balance(self, account: str, window_start: int, balance: Balance) -> None: ...
+    def arrival(self, key_id: str) -> float | None: ...
+    def set_arrival(self, key_id: str, arrival: float) -> None: ...
+    def slots(self, account: str, workflow: str | None, now: float) -> Slots: ...
+    def hold_slot(self, account: str, workflow: str, now: float, expires_at: float) -> None: ...
+    def touch_slot(self, account: str, workflow: str, expires_at: float, route: str | None) -> None: ...
+    def drop_slots(self, now: float) -> None: ...
+    def add_ticket(self, ticket: OpenTicket) -> None: ...
+    def mark_dispatched(self, request_id: str) -> None: ...
+    def extend_ticket(self, request_id: str, expires_at: float) -> None: ...
+    def take_ticket(self, request_id: str) -> bool: ...
+    def expired_tickets(self, now: float) -> list[OpenTicket]: ...
+    def add_receipt(self, receipt: KeptReceipt) -> None: ...
+    def receipt_json(self, request_id: str) -> bytes | None: ...
+
+
+def reserve(book: Book, want: Reservation, now: float) -> Ticket | Refusal:
+    """Grant the first offer that fits, with a slot, or say why none can be granted."""
+    account, terms, start = want.caller.account, want.terms, want.window.start
+    balance = book.balance(account, start)
+    slots = book.slots(account, want.workflow, now)
+    standing = ledger.standing(balance, terms, want.window, slots.active)
+    if terms.requests_per_minute is not None:
+        arrival, wait = ledger.next_arrival(book.arrival(want.caller.key_id), terms.requests_per_minute, now)
+        if wait is not None:
+            return Refusal(code=ErrorCode.RATE_LIMITED, standing=standing, retry_after=wait)
+        book.set_arrival(want.caller.key_id, arrival)
+    refusal = ledger.refuse_slot(want, slots, now, standing)
+    if refusal is not None:
+        return refusal
+    choice = ledger.first_fit(want.offers, balance, terms)
+    if choice is None:
+        return Refusal(code=ErrorCode.FAIR_USE_EXHAUSTED, standing=standing)
+    offer = want.offers[choice]
+    balance = balance.held(offer)
+    if offer.purse is not Purse.NONE:
+        book.set_balance(account, start, balance)
+    if want.workflow is not None:
+        book.hold_slot(account, want.workflow, now, now + max(want.lease, terms.idle))
+    book.add_ticket(_open_ticket(want, choice, now))
+    active = slots.active + (0 if slots.holds_one else 1)
+    return Ticket(
+        request_id=want.request_id,
+        account=account,
+        project=want.caller.project,
+        workflow=want.workflow,
+        choice=choice,
+        offer=offer,
+        terms=terms,
+        window=want.window,
+        created_at=now,
+        standing=ledger.standing(balance, terms, want.window, active),
+    )
+
+
+def _open_ticket(want: Reservation, choice: int, now: float) -> OpenTicket:
+    offer = want.offers[choice]
+    return OpenTicket(
+        request_id=want.request_id,
+        account=want.caller.account,
+        project=want.caller.project,
+        workflow=want.workflow,
+        lane=offer.lane,
+        reason=offer.reason,
+        purse=offer.purse,
+        units=offer.units,
+        unit=want.terms.unit,
+        window_start=want.window.start,
+        model_requested=want.model_requested,
+        created_at=now,
+        expires_at=now + want.lease,
+    )
+
+
+def settle(book: Book, ticket: Ticket, outcome: Outcome, now: float) -> Settlement:
+    """Post the charge, free the reservation, keep the receipt; if that was done before, tell what was kept."""
+    if not book.take_ticket(ticket.request_id):
+        kept = book.receipt_json(ticket.request_id) or b"{}"
+        return Settlement(receipt=Receipt.model_validate_json(kept), json=kept, first=False)
+    start = ticket.window.start
+    balance = book.balance(ticket.account, start)
+    if ticket.offer.purse is not Purse.NONE:
+        balance = balance.settled(ticket.offer, outcome.charged)
+        book.set_balance(ticket.account, start, balance)
+    if ticket.workflow is not None:
+        book.touch_slot(ticket.account, ticket.workflow, now + ticket.terms.idle, outcome.route)
+    active = book.slots(ticket.account, None, now).active
+    standing = ledger.standing(balance, ticket.terms, ticket.window, active)
+    charged = outcome.charged if ticket.offer.purse is Purse.FAIR_USE else 0
+    receipt = outcome.receipt.model_copy(
+        update={
+            "fair_use": ledger.fair_use(standing, charged),
+            "workflow": ledger.workflow_state(ticket.workflow, standing),
+        }
+    )
+    json = keep(book, receipt, ticket.account, ticket.project)
+    return Settlement(receipt=receipt, json=json, first=True)
+
+
+def keep(book: Book, receipt: Receipt, account: str, project: str | None) -> bytes:
+    """Write a receipt to the book and return its JSON. What was not set is left out."""
+    json = receipt.model_dump_json(exclude_unset=True).encode()
+    book.add_receipt(
+        KeptReceipt(
+            request_id=receipt.request_id or "",
+            account=account,
+            project=project,
+            workflow=receipt.workflow.id if receipt.workflow else None,
+            lane=receipt.lane,
+            json=json,
+        )
+    )
+    return json
+
+
+def heartbeat(book: Book, tickets: Sequence[Ticket], lease: float, now: float) -> None:
+    """Extend running requests and their workflows."""
+    for ticket in tickets:
+        book.extend_ticket(ticket.request_id, now + lease)
+        if ticket.workflow is not None:
+            book.touch_slot(ticket.account, ticket.workflow, now + max(lease, ticket.terms.idle), None)
+
+
+def sweep(book: Book, now: float) -> int:
+    """End the requests whose holders were lost, and free idle workflows."""
+    lost = book.expired_tickets(now)
+    for ticket in lost:
+        book.take_ticket(ticket.request_id)
+        charged = ticket.units if ticket.dispatched else 0
+        _post(book, ticket, charged)
+        receipt = running_receipt(ticket).model_copy(
+            update={
+                "state": ReceiptState.ESTIMATED if ticket.dispatched else ReceiptState.REFUSED,
+                "fair_use": FairUse(unit=ticket.unit, charged=charged if ticket.purse is Purse.FAIR_USE else 0),
+            }
+        )
+        keep(book, receipt, ticket.account, ticket.project)
+    book.drop_slots(now)
+    return len(lost)
+
+
+def _post(book: Book, ticket: OpenTicket, charged: int) -> None:
+    if ticket.purse is Purse.NONE:
+        return
+    balance = book.balance(ticket.account, ticket.window_start)
+    offer = Offer(lane=ticket.lane, reason=ticket.reason, purse=ticket.purse, units=ticket.units)
+    book.set_balance(ticket.account, ticket.window_start, balance.settled(offer, charged))
+
+
+def running_receipt(ticket: OpenTicket) -> Receipt:
+    """Return the receipt of a request that has not ended."""
+    facts = {
+        "request_id": ticket.request_id,
+        "lane": ticket.lane,
+        "reason": ticket.reason,
+        "state": ReceiptState.IN_FLIGHT,
+        "model_requested": ticket.model_requested,
+        "created_at": datetime.fromtimestamp(ticket.created_at, UTC),
+    }
+    if ticket.workflow is not None:
+        facts["workflow"] = WorkflowState(id=ticket.workflow)
+    return Receipt.model_validate(facts)
+
+
+def may_see(caller: Caller, account: str, project: str | None) -> bool:
+    """Tell whether a caller may see what belongs to a project: its own; with a team key, the account's."""
+    return caller.account == account and (caller.project is None or caller.project == project)

@@ -1,0 +1,132 @@
+"""One thread that writes to SQLite, and commits once for all the work that waits (group commit)."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
+
+from flatfee.server.store.base import StoreDown
+
+_B = TypeVar("_B")
+_T = TypeVar("_T")
+_MAX_GROUP = 256
+
+_Work = tuple[Callable[[Any], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
+
+
+class Writer(Generic[_B]):
+    """Runs work against ``book`` on its own thread, each piece all or nothing.
+
+    A piece of work must depend on nothing but the book and its own arguments: after another
+    piece of its group has failed, it is run again.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, book: _B) -> None:
+        self._connection = connection
+        self._book = book
+        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="flatfee-ledger", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[_B], _T]) -> asyncio.Future[_T]:
+        """Queue work at once; the future ends when its commit is done.
+
+        The work is done even if nobody waits for the future any more.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_T] = loop.create_future()
+        if self._closed:
+            future.set_exception(StoreDown("the store is closed"))
+        else:
+            self._queue.put((work, future, loop))
+        return future
+
+    async def close(self) -> None:
+        """Do all work that waits, then end the thread and the connection."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+            await asyncio.to_thread(self._thread.join)
+            self._connection.close()
+
+    def _run(self) -> None:
+        while True:
+            item = self._queue.get()
+            if item is None:
+                return
+            group, last = self._gather(item)
+            self._commit(group)
+            if last:
+                return
+
+    def _gather(self, first: _Work) -> tuple[list[_Work], bool]:
+        """Take everything that waits; tell whether the end mark was among it."""
+        group = [first]
+        while len(group) < _MAX_GROUP:
+            try:
+                item = self._queue.get_nowait()
+            except Empty:
+                break
+            if item is None:
+                return group, True
+            group.append(item)
+        return group, False
+
+    def _commit(self, group: list[_Work]) -> None:
+        try:
+            results = self._transact(group)
+        except Exception as error:  # noqa: BLE001 - whatever failed is told to the one who asked
+            if len(group) > 1:
+                for work in group:
+                    self._commit([work])
+                return
+            _tell(group, [_as_store_down(error)])
+        else:
+            _tell(group, results)
+
+    def _transact(self, group: list[_Work]) -> list[Any]:
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            results = [work(self._book) for work, _, _ in group]
+            execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            raise
+        return results
+
+
+def _as_store_down(error: Exception) -> Exception:
+    if not isinstance(error, sqlite3.Error):
+        return error
+    down = StoreDown(f"the ledger cannot be written: {error}")
+    down.__cause__ = error
+    return down
+
+
+def _tell(group: list[_Work], results: list[Any]) -> None:
+    """Wake everybody of the group with one call into the event loop each loop needs."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    for (_, future, loop), result in zip(group, results, strict=True):
+        by_loop.setdefault(loop, []).append((future, result))
+    for loop, ends in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_resolve, ends)
+        except RuntimeError:  # the loop is closed: nobody is left to tell
+            continue
+
+
+def _resolve(ends: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, result in ends:
+        if future.done():
+            continue
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
