@@ -57,7 +57,7 @@ check: $(VENV)/.stamp-dev ## Run every gate: format, lint, types, layers, docs, 
 docs: $(VENV)/.stamp-dev ## Generate the reference pages and build the documentation into site/
 	@$(BIN)/python scripts/generate_docs.py
 	@$(BIN)/mkdocs build --strict --quiet
-	@echo "Open site/index.html"
+	@echo "Open site/index.html, or run $(BIN)/mkdocs serve for the search as well."
 
 bench: $(VENV)/.stamp-dev ## Measure gateway and client on loopback, print ratios
 	@$(BIN)/python -m benchmarks
