@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -134,7 +137,24 @@ def wire_page() -> str:
     )
 
 
-PAGES: Final[Mapping[str, Callable[[], str]]] = {"reference/wire.md": wire_page}
+def cli_page() -> str:
+    """Return the page with the help text of every command, as a terminal without colours shows it."""
+    usage = _help()
+    commands = [line.split()[0] for line in usage.partition("Commands:\n")[2].splitlines() if re.match(r"  \S", line)]
+    sections = {"flatfee": usage, **{f"flatfee {name}": _help(name) for name in commands}}
+    body = "\n\n".join(f"## `{title}`\n\n```text\n{text}\n```" for title, text in sections.items())
+    return f"# Command line\n\n{NOTICE}\n\nComes with the `server` extra: `pip install '.[server]'`.\n\n{body}\n"
+
+
+def _help(*command: str) -> str:
+    script = "import sys; sys.argv[0] = 'flatfee'; from flatfee.cli import main; main()"
+    plain = {"TYPER_USE_RICH": "0", "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "80"}
+    line = [sys.executable, "-c", script, *command, "--help"]
+    done = subprocess.run(line, env=os.environ | plain, capture_output=True, text=True, check=True)
+    return "\n".join(text.rstrip() for text in done.stdout.strip().splitlines())
+
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {"reference/wire.md": wire_page, "reference/cli.md": cli_page}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -142,13 +162,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Write the generated reference pages.")
     parser.add_argument("--check", action="store_true", help="change nothing; fail if a page is stale")
     check = parser.parse_args(arguments).check
-    stale = [name for name, page in PAGES.items() if not _is_current(DOCS / name, page())]
-    for name in stale:
+    pages = {DOCS / name: page() for name, page in PAGES.items()}
+    stale = {path: text for path, text in pages.items() if not _is_current(path, text)}
+    for path, text in stale.items():
         if check:
-            print(f"docs/{name} is stale; run: make docs", file=sys.stderr)
+            print(f"{path.name} is stale; run: make docs", file=sys.stderr)
         else:
-            (DOCS / name).write_text(PAGES[name](), "utf-8")
-            print(f"wrote docs/{name}")
+            path.write_text(text, "utf-8")
+            print(f"wrote {path.name}")
     return 1 if check and stale else 0
 
 

@@ -117,7 +117,8 @@ def _keys(table: type[BaseModel]) -> Iterator[str]:
 
 
 @pytest.fixture
-def generator() -> ModuleType:
+def generator(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setenv("PYTHONPATH", SOURCES["PYTHONPATH"])
     spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "scripts" / "generate_docs.py")
     assert spec
     assert spec.loader
