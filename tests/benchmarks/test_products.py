@@ -1,0 +1,35 @@
+"""The harness against what it was made for: the real gateway and the real clients."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from benchmarks.children import ROOT, python
+
+from benchmarks import gateway_cost
+
+SCENARIOS = {scenario.title for scenario in gateway_cost.SCENARIOS}
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        python("benchmarks", *arguments), cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_a_quick_run_reaches_the_real_gateway(tmp_path: Path) -> None:
+    """Every answer carries its receipt, or the run would fail."""
+    raw = tmp_path / "raw.json"
+    done = bench("--quick", "--only", "gateway", "--targets", "gateway", "--json", str(raw))
+    assert done.returncode == 0, done.stderr
+    assert {sample["scenario"] for sample in json.loads(raw.read_text())["gateway"]["samples"]} == SCENARIOS
+
+
+def test_a_quick_run_measures_every_client(tmp_path: Path) -> None:
+    raw = tmp_path / "raw.json"
+    done = bench("--quick", "--only", "client", "--json", str(raw))
+    assert done.returncode == 0, done.stderr
+    samples = json.loads(raw.read_text())["clients"]["samples"]
+    assert [sample["client"] for sample in samples] == ["httpx + json", "flatfee", "openai-python"]
