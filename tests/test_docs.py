@@ -107,6 +107,14 @@ def test_configuration_guide_names_every_key() -> None:
     assert [key for key in _keys(Settings) if not re.search(rf"`{key}`|\[{key}\]", text)] == []
 
 
+def test_page_of_the_http_api_names_every_endpoint() -> None:
+    from flatfee.server.routes import ENDPOINTS, NAMED_ENDPOINTS
+
+    text = (DOCS / "reference" / "http-api.md").read_text("utf-8")
+    paths = [*(f"{verb} {path}`" for verb, path in ENDPOINTS), *(f"{verb} {path}{{" for verb, path in NAMED_ENDPOINTS)]
+    assert [path for path in paths if f"`{path}" not in text] == []
+
+
 def _keys(table: type[BaseModel]) -> Iterator[str]:
     """Yield the name of every key of a table and of the tables inside it."""
     for name, field in table.model_fields.items():
