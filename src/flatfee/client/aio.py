@@ -24,7 +24,7 @@ from flatfee.client.resources.workflows import releasing
 from flatfee.client.retry import DEFAULT_MAX_RETRIES, RetryPolicy
 from flatfee.client.stream import AsyncStream
 from flatfee.client.sync import RELEASE_TIMEOUT, log
-from flatfee.errors import APIError, NotFoundError
+from flatfee.errors import FlatfeeError, NotFoundError
 from flatfee.types.params import Omittable
 from flatfee.types.sentinel import NOT_GIVEN, NotGiven
 from flatfee.types.timeout import Timeout
@@ -181,7 +181,7 @@ class AsyncWorkflowScope(AsyncResources):
             await self._last.send(releasing(self.id, {}))
         except NotFoundError:
             pass
-        except APIError as error:
+        except FlatfeeError as error:
             log.warning("workflow.release_failed workflow=%s error=%s", self.id, type(error).__name__)
 
     async def __aenter__(self) -> Self:

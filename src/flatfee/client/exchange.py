@@ -17,13 +17,13 @@ from pydantic import ValidationError
 
 from flatfee.client.config import ClientConfig, header_value
 from flatfee.errors import APIError, APIResponseValidationError, ConfigurationError, from_wire
-from flatfee.types.base import Answer, Origin, WireModel
+from flatfee.types.base import Answer, Origin
 from flatfee.types.sentinel import NOT_GIVEN, NotGiven, absent
 from flatfee.types.timeout import Timeout
 from flatfee.wire import Header
 
 T = TypeVar("T")
-ModelT = TypeVar("ModelT", bound=WireModel)
+AnswerT = TypeVar("AnswerT", bound=Answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +122,10 @@ def unstreamed(reply: Reply) -> APIError:
     return error
 
 
-def reader(model: type[ModelT]) -> Callable[[Reply], ModelT]:
+def reader(model: type[AnswerT]) -> Callable[[Reply], AnswerT]:
     """Return the function that reads a reply into ``model``."""
 
-    def read(reply: Reply) -> ModelT:
+    def read(reply: Reply) -> AnswerT:
         try:
             found = model.model_validate_json(reply.body)
         except ValidationError as error:
@@ -133,8 +133,7 @@ def reader(model: type[ModelT]) -> Callable[[Reply], ModelT]:
             raise _hidden_error(reply) or invalid(model.__name__, error, reply) from error
         if found.model_extra and found.model_extra.get("error"):
             raise from_wire(reply.status, reply.headers, found.model_extra)
-        if isinstance(found, Answer):
-            found._origin = Origin(reply.headers)
+        found._origin = Origin(reply.headers)  # noqa: SLF001 - the one writer of where an answer came from
         return found
 
     return read

@@ -1,0 +1,156 @@
+"""One suite for both shells: a driver that hides who awaits, over a gateway made of a function."""
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+import flatfee
+
+KEY = "ff_proj_secret"
+HEADERS = {
+    "x-flatfee-request-id": "req_1",
+    "x-flatfee-lane": "premium",
+    "x-flatfee-reason": "default",
+    "x-flatfee-fair-use-remaining": "90",
+}
+
+
+class Pieces(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body in pieces; an exception among them is raised in its place."""
+
+    def __init__(self, *pieces: bytes | Exception) -> None:
+        self.pieces = list(pieces)
+        self.closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self.pieces:
+            piece = self.pieces.pop(0)
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self:
+            yield piece
+
+    def close(self) -> None:
+        self.closed = True
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class Driver:
+    """A client of either kind. ``requests`` and ``waits`` tell what it did."""
+
+    def __init__(self, kind: str, handler: Callable[[httpx.Request], httpx.Response], **options: Any) -> None:
+        self.kind = kind
+        self.requests: list[httpx.Request] = []
+        self.waits: list[float] = []
+
+        def handle(request: httpx.Request) -> httpx.Response:
+            self.requests.append(request)
+            return handler(request)
+
+        async def asleep(seconds: float) -> None:
+            self.waits.append(seconds)
+
+        transport = httpx.MockTransport(handle)
+        settings = {"api_key": KEY, "base_url": "http://gateway.test/v1", **options}
+        self.client: Any
+        if kind == "sync":
+            http_client = httpx.Client(transport=transport)
+            self.client = flatfee.Client(http_client=http_client, sleep=self.waits.append, **settings)
+        else:
+            ahttp_client = httpx.AsyncClient(transport=transport)
+            self.client = flatfee.AsyncClient(http_client=ahttp_client, sleep=asleep, **settings)
+
+    async def wait(self, value: Any) -> Any:
+        return await value if inspect.isawaitable(value) else value
+
+    async def create(self, client: Any = None, **arguments: Any) -> Any:
+        arguments = {"model": "auto", "messages": [{"role": "user", "content": "hi"}], **arguments}
+        return await self.wait((client or self.client).chat.completions.create(**arguments))
+
+    async def stream(self, **arguments: Any) -> Any:
+        return await self.create(stream=True, **arguments)
+
+    async def next(self, iterator: Any) -> Any:
+        try:
+            return next(iterator) if self.kind == "sync" else await anext(iterator)
+        except (StopIteration, StopAsyncIteration):
+            return None
+
+    async def all(self, iterable: Any) -> list[Any]:
+        return list(iterable) if self.kind == "sync" else [item async for item in iterable]
+
+
+@pytest.fixture(params=["sync", "async"])
+def driver(request: pytest.FixtureRequest) -> Callable[..., Driver]:
+    """Return a factory of drivers: ``driver(handler or response, **client_options)``."""
+
+    def make(reply: Any, **options: Any) -> Driver:
+        def again(_: httpx.Request) -> httpx.Response:
+            return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)
+
+        return Driver(request.param, reply if callable(reply) else again, **options)
+
+    return make
+
+
+def completion(text: str = "hi", **extra: Any) -> dict[str, Any]:
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "gpt-5.1",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
+        **extra,
+    }
+
+
+@pytest.fixture
+def answer() -> Callable[..., httpx.Response]:
+    """Return a factory of whole completions with a receipt in headers and body."""
+
+    def make(text: str = "hi", **extra: Any) -> httpx.Response:
+        receipt = {"request_id": "req_1", "lane": "premium", "state": "settled", "fair_use": {"charged": 7}}
+        return httpx.Response(200, headers=HEADERS, json=completion(text, flatfee=receipt, **extra))
+
+    return make
+
+
+@pytest.fixture
+def refuse() -> Callable[..., httpx.Response]:
+    """Return a factory of error answers by code."""
+
+    def make(code: str, status: int | None = None, **headers: str) -> httpx.Response:
+        rule = flatfee.wire.ERRORS.get(code)
+        return httpx.Response(
+            status or (rule.status if rule else 500),
+            headers={"x-flatfee-request-id": "req_9", **{k.replace("_", "-"): v for k, v in headers.items()}},
+            json=flatfee.wire.error_body(code, "No.", receipt={"request_id": "req_9", "state": "refused"}),
+        )
+
+    return make
+
+
+@pytest.fixture
+def pieces() -> type[Pieces]:
+    return Pieces
+
+
+@pytest.fixture
+def sse(pieces: type[Pieces]) -> Callable[..., httpx.Response]:
+    """Return a factory of streamed answers: ``sse(b"data: …", …)``."""
+
+    def make(*parts: bytes | Exception, **headers: str) -> httpx.Response:
+        kind = {"content-type": "text/event-stream"}
+        body = pieces(*parts)
+        return httpx.Response(200, headers=HEADERS | kind | headers, stream=body, extensions={"pieces": body})
+
+    return make

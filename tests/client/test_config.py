@@ -1,0 +1,133 @@
+"""Settings are checked once, and errors name the value and the cure."""
+
+import os
+from typing import Any
+
+import httpx
+import pytest
+
+from flatfee import NOT_GIVEN, AsyncClient, Client, ConfigurationError, Timeout
+from flatfee.client.config import ClientConfig
+from flatfee.wire import DEFAULT_BASE_URL
+
+ENV = {"FLATFEE_API_KEY": "from-env", "FLATFEE_BASE_URL": "http://127.0.0.1:8787/v1/"}
+
+
+def test_arguments_come_before_the_environment_and_that_before_the_defaults() -> None:
+    assert ClientConfig.read({}, api_key="k").base_url == DEFAULT_BASE_URL
+    from_env = ClientConfig.read(ENV)
+    assert (from_env.authorization(), from_env.base_url) == ("Bearer from-env", "http://127.0.0.1:8787/v1")
+    given = ClientConfig.read(ENV, api_key="mine", base_url="https://other.test")
+    assert (given.authorization(), given.base_url) == ("Bearer mine", "https://other.test")
+
+
+def test_openais_variables_are_not_read() -> None:
+    openai = {"OPENAI_API_KEY": "sk", "OPENAI_BASE_URL": "http://openai.test"}
+    with pytest.raises(ConfigurationError, match=r"Set FLATFEE_API_KEY, or pass api_key="):
+        ClientConfig.read(openai)
+    assert ClientConfig.read(openai, api_key="k").base_url == DEFAULT_BASE_URL
+
+
+@pytest.mark.parametrize("key", ["", "  ", "kéy", "k\r\nx-evil: 1", "two words", "tab\tbed"])
+def test_a_key_that_cannot_stand_in_a_header_is_refused_without_showing_it(key: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        ClientConfig.read({}, api_key=key)
+    assert not key.strip() or key not in str(caught.value)
+
+
+def test_a_callable_is_asked_on_every_use_and_checked() -> None:
+    keys = iter(["one", "two", "thr\nee"])
+    config = ClientConfig.read({}, api_key=lambda: next(keys))
+    assert [config.authorization(), config.authorization()] == ["Bearer one", "Bearer two"]
+    with pytest.raises(ConfigurationError):
+        config.authorization()
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("ftp://host/v1", "not an http or https URL"),
+        ("gateway.test/v1", "not an http or https URL"),
+        ("http://", "not an http or https URL"),
+        ("http://host:port/v1", "is not a URL"),
+        ("http://[::1/v1", "is not a URL"),
+        ("https://user:pw@host/v1", "pass the key as api_key="),
+        ("https://host/v1?a=b", "default_query="),
+        ("https://host/v1#x", "default_query="),
+        ("https://host/v 1", "a character that a URL cannot"),
+        ("https://hóst/v1", "a character that a URL cannot"),
+    ],
+)
+def test_a_bad_base_url_is_refused_with_the_cure(url: Any, says: Any) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        ClientConfig.read({}, api_key="k", base_url=url)
+
+
+@pytest.mark.parametrize("retries", [-1, 1.5, True, "2"])
+def test_retries_are_a_whole_number(retries: Any) -> None:
+    with pytest.raises(ConfigurationError, match="max_retries is"):
+        ClientConfig.read({}, api_key="k", max_retries=retries)
+
+
+def test_timeouts_are_seconds_none_or_four_limits() -> None:
+    assert ClientConfig.read({}, api_key="k", timeout=NOT_GIVEN).timeout == Timeout(5.0, 600.0, 600.0, 600.0)
+    assert Timeout.of(3) == Timeout(3, 3, 3, 3)
+    assert Timeout.of(None) == Timeout(None, None, None, None)
+    assert Timeout.of(httpx.Timeout(9.0, connect=1.0)) == Timeout(1.0, 9.0, 9.0, 9.0)
+    assert Timeout.of(Timeout(read=1)) == Timeout(read=1)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, True, "5", float("nan")])
+def test_an_impossible_timeout_is_refused(timeout: Any) -> None:
+    with pytest.raises(ConfigurationError, match="timeout"):
+        Timeout.of(timeout)
+
+
+def test_default_headers_are_checked_without_showing_them() -> None:
+    headers: Any
+    for headers in ({"x-a": "sec\nret"}, {"x-a": "sécret"}, {"x-a": 7}):
+        with pytest.raises(ConfigurationError, match="x-a") as caught:
+            ClientConfig.read({}, api_key="k", default_headers=headers)
+        assert "ret" not in str(caught.value)
+    with pytest.raises(ConfigurationError, match="pass the key as api_key="):
+        ClientConfig.read({}, api_key="k", default_headers={"Authorization": "Bearer x"})
+
+
+def test_a_copy_changes_what_is_given_and_adds_headers() -> None:
+    config = ClientConfig.read({}, api_key="k", default_headers={"X-A": "1"}, max_retries=1)
+    other = config.but(
+        api_key="n", base_url="http://b.test/", timeout=2, max_retries=0, default_headers={"x-a": "2", "x-b": "3"}
+    )
+    assert (other.authorization(), other.base_url, other.max_retries) == ("Bearer n", "http://b.test", 0)
+    assert (other.headers["x-a"], other.headers["x-b"], other.timeout.read) == ("2", "3", 2)
+    assert config.but() == config
+    assert config.but(api_key=lambda: "z").authorization() == "Bearer z"
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_no_repr_shows_the_key(kind: Any) -> None:
+    client = kind(api_key="ff_proj_secret", default_headers={"x-token": "hidden"})
+    for shown in (repr(client), repr(client._core), repr(client._core.config), repr(client.workflow("run-42"))):
+        assert "ff_proj_secret" not in shown
+        assert "hidden" not in shown
+    assert "run-42" in repr(client.workflow("run-42"))
+
+
+def test_a_client_reads_the_environment_of_the_process(monkeypatch: Any) -> None:
+    for name in list(os.environ):
+        if name.startswith("FLATFEE_"):
+            monkeypatch.delenv(name)
+    with pytest.raises(ConfigurationError, match="FLATFEE_API_KEY"):
+        Client()
+    monkeypatch.setenv("FLATFEE_API_KEY", "k")
+    monkeypatch.setenv("FLATFEE_BASE_URL", "http://env.test/v1")
+    assert "http://env.test/v1" in repr(Client())
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [(Client, httpx.AsyncClient()), (AsyncClient, httpx.Client()), (Client, object())],
+)
+def test_the_wrong_http_client_is_refused(kind: Any, wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"http_client is a .*; pass an httpx\."):
+        kind(api_key="k", http_client=wrong)

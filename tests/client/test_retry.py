@@ -1,0 +1,169 @@
+"""When a try is repeated, and after how long."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from flatfee import (
+    APIConnectionError,
+    APITimeoutError,
+    BillingError,
+    ErrorCode,
+    FallbackExhausted,
+    RateLimitError,
+    ServiceUnavailableError,
+)
+from flatfee.client.retry import wait_before, worth_retrying
+from flatfee.errors import from_wire
+from flatfee.wire import ERRORS, error_body
+
+
+def failure(code: Any, **headers: Any) -> Any:
+    return from_wire(ERRORS[code].status, {k.replace("_", "-"): v for k, v in headers.items()}, error_body(code, "No."))
+
+
+@pytest.mark.parametrize("code", list(ErrorCode))
+def test_the_contracts_table_decides(code: Any) -> None:
+    assert worth_retrying(failure(code)) is ERRORS[code].retryable
+
+
+@pytest.mark.parametrize("code", [ErrorCode.FAIR_USE_EXHAUSTED, ErrorCode.FALLBACK_EXHAUSTED])
+def test_spent_fair_use_and_an_exhausted_fallback_are_never_repeated(code: Any) -> None:
+    assert not worth_retrying(failure(code, x_should_retry="true"))
+
+
+def test_what_the_gateway_says_in_x_should_retry_counts() -> None:
+    assert not worth_retrying(failure(ErrorCode.RATE_LIMITED, x_should_retry="false"))
+    assert worth_retrying(failure(ErrorCode.NOT_FOUND, x_should_retry="true"))
+
+
+def test_other_failures_are_not_repeated() -> None:
+    assert not worth_retrying(KeyboardInterrupt())
+    assert worth_retrying(APIConnectionError("x"))
+
+
+def test_a_wait_of_more_than_a_minute_is_the_callers_to_take() -> None:
+    assert worth_retrying(failure(ErrorCode.RATE_LIMITED, retry_after="60"))
+    assert not worth_retrying(failure(ErrorCode.RATE_LIMITED, retry_after="61"))
+
+
+def test_the_wait_doubles_up_to_eight_seconds() -> None:
+    waits = [wait_before(retry, APIConnectionError("x"), 0.0) for retry in (1, 2, 3, 4, 5, 6, 5000)]
+    assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+
+
+def test_chance_takes_up_to_a_quarter_off() -> None:
+    assert wait_before(1, None, 1.0) == 0.375
+
+
+def test_retry_after_sets_the_wait() -> None:
+    assert wait_before(1, failure(ErrorCode.RATE_LIMITED, retry_after="7"), 0.5) == 7.0
+
+
+async def test_two_retries_and_then_the_failure_itself(driver: Any, refuse: Any) -> None:
+    d = driver(refuse(ErrorCode.PROVIDER_UNAVAILABLE, retry_after="2"))
+    with pytest.raises(ServiceUnavailableError) as caught:
+        await d.create()
+    assert caught.value.request_id == "req_9"
+    assert (len(d.requests), d.waits) == (3, [2.0, 2.0])
+
+
+async def test_a_later_try_may_succeed(driver: Any, refuse: Any, answer: Any) -> None:
+    replies = [refuse(ErrorCode.RATE_LIMITED, retry_after="1"), answer("at last")]
+    d = driver(lambda _: replies.pop(0))
+    assert (await d.create()).choices[0].message.content == "at last"
+    assert d.waits == [1.0]
+
+
+async def test_every_try_carries_the_same_idempotency_key_and_body(driver: Any, refuse: Any) -> None:
+    d = driver(refuse(ErrorCode.GATEWAY_OVERLOADED))
+    for _ in range(2):
+        with pytest.raises(ServiceUnavailableError):
+            await d.create()
+    keys = [request.headers["idempotency-key"] for request in d.requests]
+    assert len(keys) == 6
+    assert len(set(keys[:3])) == len(set(keys[3:])) == 1
+    assert keys[0] != keys[3]
+    assert len({request.content for request in d.requests}) == 1
+
+
+async def test_the_callers_idempotency_key_is_sent(driver: Any, answer: Any) -> None:
+    d = driver(lambda _: answer())
+    await d.create(idempotency_key="mine")
+    assert d.requests[0].headers["idempotency-key"] == "mine"
+
+
+@pytest.mark.parametrize(
+    "raised", [httpx.ConnectError("no"), httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("x")]
+)
+async def test_a_connection_that_gives_no_answer_is_tried_again(driver: Any, answer: Any, raised: Any) -> None:
+    replies = [raised, answer()]
+
+    def handle(_: Any) -> Any:
+        reply = replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    d = driver(handle)
+    assert (await d.create()).id == "chatcmpl-1"
+    assert len(d.waits) == 1
+    assert 0.375 <= d.waits[0] <= 0.5
+
+
+async def test_timeouts_have_a_class_of_their_own_and_keep_their_cause(driver: Any) -> None:
+    def handle(_: Any) -> Any:
+        raise httpx.ConnectTimeout("secret detail")
+
+    d = driver(handle, max_retries=1)
+    with pytest.raises(
+        APITimeoutError, match=r"^http://gateway.test did not answer in time \(ConnectTimeout\)"
+    ) as caught:
+        await d.create()
+    assert isinstance(caught.value.__cause__, httpx.ConnectTimeout)
+    assert len(d.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(ErrorCode.FALLBACK_EXHAUSTED, FallbackExhausted), (ErrorCode.FAIR_USE_EXHAUSTED, BillingError)],
+)
+async def test_a_final_refusal_is_raised_at_once(driver: Any, refuse: Any, code: Any, kind: Any) -> None:
+    d = driver(refuse(code))
+    with pytest.raises(kind):
+        await d.create()
+    assert (len(d.requests), d.waits) == (1, [])
+
+
+async def test_a_long_retry_after_is_raised_at_once(driver: Any, refuse: Any) -> None:
+    d = driver(refuse(ErrorCode.RATE_LIMITED, retry_after="3600"))
+    with pytest.raises(RateLimitError) as caught:
+        await d.create()
+    assert caught.value.retry_after == 3600
+    assert len(d.requests) == 1
+
+
+async def test_no_retries_when_the_caller_wants_none(driver: Any, refuse: Any) -> None:
+    d = driver(refuse(ErrorCode.RATE_LIMITED), max_retries=0)
+    with pytest.raises(RateLimitError):
+        await d.create()
+    with pytest.raises(RateLimitError):
+        await d.create(d.client.with_options(max_retries=1))
+    assert len(d.requests) == 3
+
+
+async def test_a_stream_is_tried_again_until_its_response_has_started(driver: Any, refuse: Any, sse: Any) -> None:
+    finish = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n'
+    replies = [refuse(ErrorCode.RATE_LIMITED), sse(finish)]
+    d = driver(lambda _: replies.pop(0))
+    assert len(await d.all(await d.stream())) == 1
+    assert len(d.requests) == 2
+
+
+async def test_a_stream_that_breaks_is_not_tried_again(driver: Any, sse: Any) -> None:
+    d = driver(lambda _: sse(b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n', httpx.ReadError("gone")))
+    stream = await d.stream()
+    with pytest.raises(APIConnectionError):
+        await d.all(stream)
+    assert len(d.requests) == 1

@@ -1,0 +1,193 @@
+"""Clients as objects: opening, closing, copying, and the workflow scope."""
+
+import logging
+from typing import Any
+
+import httpx
+import pytest
+import respx
+
+from flatfee import APIConnectionError, AsyncClient, Client, FlatfeeError, RateLimitError, Receipt
+
+
+async def scoped(d: Any, scope: Any, body: Any) -> Any:
+    """Run ``body`` inside the scope, as a caller of either kind would."""
+    if d.kind == "sync":
+        with scope as entered:
+            return await body(entered)
+    async with scope as entered:
+        return await body(entered)
+
+
+async def test_a_workflow_scope_marks_its_calls_and_releases_its_slot(driver: Any, answer: Any) -> None:
+    d = driver(lambda r: httpx.Response(204) if r.method == "DELETE" else answer())
+
+    async def body(workflow: Any) -> Any:
+        await d.create(workflow)
+        await d.create(workflow, workflow="other")
+        await d.create()
+
+    await scoped(d, d.client.workflow("run-42"), body)
+    sent = [request.headers.get("x-flatfee-workflow") for request in d.requests]
+    assert sent == ["run-42", "other", None, None]
+    assert (d.requests[-1].method, d.requests[-1].url.path) == ("DELETE", "/v1/workflows/run-42")
+
+
+async def test_a_workflow_without_an_id_gets_one(driver: Any, answer: Any) -> None:
+    d = driver(lambda _: answer())
+    one, other = d.client.workflow(), d.client.workflow()
+    assert one.id.startswith("wf-")
+    assert one.id != other.id
+
+
+def test_a_bad_workflow_id_is_refused(driver: Any, answer: Any) -> None:
+    with pytest.raises(ValueError, match="workflow is 'a b'"):
+        driver(answer).client.workflow("a b")
+
+
+async def test_a_release_that_fails_does_not_hide_what_happened_inside(driver: Any) -> None:
+    def handle(request: Any) -> Any:
+        raise httpx.ConnectError("no")
+
+    d = driver(handle)
+
+    async def body(_: Any) -> Any:
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await scoped(d, d.client.workflow("run-42"), body)
+    assert len(d.requests) == 1, "leaving does not wait for retries"
+
+
+async def test_a_release_that_fails_is_told_to_the_log_alone(driver: Any, refuse: Any, caplog: Any) -> None:
+    d = driver(refuse("rate_limited"))
+
+    async def body(workflow: Any) -> Any:
+        return workflow.id
+
+    with caplog.at_level(logging.WARNING, "flatfee"):
+        assert await scoped(d, d.client.workflow("run-42"), body) == "run-42"
+    assert caplog.messages == ["workflow.release_failed workflow=run-42 error=RateLimitError"]
+
+
+async def test_a_client_closed_inside_a_scope_does_not_hide_what_happened(driver: Any, answer: Any) -> None:
+    d = driver(lambda _: answer())
+
+    async def body(_: Any) -> None:
+        await d.wait(d.client.close())
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await scoped(d, d.client.workflow("run-42"), body)
+
+
+async def test_releasing_a_workflow_that_never_began_is_silent(driver: Any, refuse: Any, caplog: Any) -> None:
+    d = driver(refuse("not_found"))
+    await d.wait(d.client.workflow("run-42").release())
+    assert caplog.messages == []
+
+
+async def test_a_passed_http_client_stays_open_and_the_flatfee_client_is_closed(driver: Any, answer: Any) -> None:
+    d = driver(lambda _: answer())
+    other = d.client.with_options(timeout=1)
+    http_client = d.client._core.transport._client
+    await d.wait(d.client.close())
+    assert d.client.is_closed()
+    assert other.is_closed(), "they share their connections"
+    assert not http_client.is_closed
+    with pytest.raises(FlatfeeError, match="This client is closed"):
+        await d.create()
+    assert d.waits == []
+
+
+async def test_closing_closes_connections_of_our_own() -> None:
+    with Client(api_key="k") as client:
+        assert not client.is_closed()
+    assert client.is_closed()
+    assert client._core.transport._client.is_closed
+    async with AsyncClient(api_key="k") as aclient:
+        pass
+    assert aclient._core.transport._client.is_closed
+    await aclient.aclose()
+
+
+async def test_options_change_a_copy_that_shares_the_transport(driver: Any, answer: Any) -> None:
+    d = driver(lambda _: answer())
+    other = d.client.with_options(
+        api_key="other", base_url="http://b.test", default_headers={"X-A": "1"}, timeout=2, max_retries=0
+    )
+    await d.create(other)
+    await d.create()
+    assert type(other) is type(d.client)
+    assert other._core.transport is d.client._core.transport
+    assert (d.requests[0].url.host, d.requests[0].headers["x-a"]) == ("b.test", "1")
+    assert d.requests[0].headers["authorization"] == "Bearer other"
+    assert (d.requests[1].url.host, d.requests[1].headers.get("x-a")) == ("gateway.test", None)
+
+
+async def test_a_rotating_key_is_asked_for_on_every_try(driver: Any, refuse: Any) -> None:
+    keys = iter("abc")
+    d = driver(refuse("rate_limited"), api_key=lambda: next(keys))
+    with pytest.raises(RateLimitError):
+        await d.create()
+    assert [request.headers["authorization"] for request in d.requests] == ["Bearer a", "Bearer b", "Bearer c"]
+
+
+async def test_the_message_of_a_connection_error_tells_no_key_and_no_path(driver: Any) -> None:
+    def handle(_: Any) -> Any:
+        raise httpx.LocalProtocolError("Illegal header value b'Bearer ff_proj_secret'")
+
+    d = driver(handle, max_retries=0)
+    with pytest.raises(APIConnectionError) as caught:
+        await d.wait(d.client.receipts.retrieve("req_private"))
+    assert str(caught.value) == "The connection to http://gateway.test failed (LocalProtocolError)."
+
+
+@respx.mock
+async def test_respx_mocks_both_shells(answer: Any) -> None:
+    route = respx.post("https://api.flatfee.one/v1/chat/completions").mock(side_effect=lambda _: answer())
+    messages = [{"role": "user", "content": "hi"}]
+    with Client(api_key="k") as client:
+        assert Receipt.of(client.chat.completions.create(model="auto", messages=messages))
+    async with AsyncClient(api_key="k") as aclient:
+        assert Receipt.of(await aclient.chat.completions.create(model="auto", messages=messages))
+    assert route.call_count == 2
+
+
+async def test_an_asgi_application_can_stand_in_for_the_network() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> Any:
+        headers = [(b"content-type", b"text/event-stream"), (b"x-flatfee-request-id", b"req_1")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        event = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+        await send({"type": "http.response.body", "body": event})
+
+    http_client = httpx.AsyncClient(transport=httpx.ASGITransport(app))
+    async with AsyncClient(api_key="k", base_url="http://gateway.test/v1", http_client=http_client) as client:
+        stream = await client.chat.completions.create(model="auto", messages=[], stream=True)
+        assert [chunk.choices[0].delta.content async for chunk in stream] == ["x"]
+    await http_client.aclose()
+
+
+def test_a_client_of_httpx2_works_and_its_exceptions_become_ours() -> None:
+    httpx2 = pytest.importorskip("httpx2")
+
+    class Mine(httpx2.Client):  # type: ignore[misc, name-defined]  # known at run time only
+        """Frameworks pass subclasses."""
+
+    def handle(request: Any) -> Any:
+        if request.url.path.endswith("/usage"):
+            raise httpx2.ReadTimeout("x")
+        return httpx2.Response(200, json={"choices": []})
+
+    with Mine(transport=httpx2.MockTransport(handle)) as http_client:
+        client = Client(api_key="k", http_client=http_client, max_retries=0)
+        assert client.chat.completions.create(model="auto", messages=[]).choices == []
+        with pytest.raises(APIConnectionError):
+            client.usage.retrieve()
+
+
+def test_many_urls_are_not_all_remembered(driver: Any, answer: Any) -> None:
+    client = Client(api_key="k", http_client=httpx.Client(transport=httpx.MockTransport(lambda _: answer())))
+    for number in range(100):
+        client.receipts.retrieve(f"req_{number}")
+    assert len(client._core.transport._urls) <= 64

@@ -1,0 +1,266 @@
+"""A stream has exactly one end, and never looks whole when it is not."""
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flatfee import (
+    APIConnectionError,
+    APIResponseValidationError,
+    APITimeoutError,
+    BadRequestError,
+    FallbackExhausted,
+    InternalServerError,
+    Lane,
+    RateLimitError,
+    Receipt,
+    StreamTruncated,
+)
+from flatfee.client.stream import StreamState
+
+SETTLED = {"request_id": "req_1", "lane": "fallback", "state": "settled", "fair_use": {"charged": 7, "remaining": 83}}
+
+
+def event(text: Any = None, *, finish: Any = None, index: Any = 0, **extra: Any) -> Any:
+    delta = {} if text is None else {"content": text}
+    body = {"id": "c", "choices": [{"index": index, "delta": delta, "finish_reason": finish}], **extra}
+    return b"data: " + json.dumps(body, ensure_ascii=False).encode() + b"\n\n"
+
+
+DONE = b"data: [DONE]\n\n"
+WHOLE = (event("Hel"), event("lo"), event(finish="stop", flatfee=SETTLED), DONE)
+
+
+def text_of(chunks: Any) -> Any:
+    return "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+
+
+async def test_chunks_arrive_in_order_and_the_stream_ends(driver: Any, sse: Any) -> None:
+    d = driver(lambda _: sse(*WHOLE))
+    stream = await d.stream()
+    assert text_of(await d.all(stream)) == "Hello"
+    assert await d.next(stream) is None
+    assert json.loads(d.requests[0].content)["stream"] is True
+    assert d.requests[0].headers["accept"] == "text/event-stream"
+
+
+async def test_the_receipt_is_there_before_the_first_token_and_settled_after_the_last(driver: Any, sse: Any) -> None:
+    d = driver(lambda _: sse(*WHOLE))
+    stream = await d.stream()
+    assert stream.receipt.lane == Lane.PREMIUM
+    assert stream.receipt.fair_use_remaining == 90
+    assert stream._request_id == "req_1"
+    chunks = await d.all(stream)
+    assert stream.receipt.lane == Lane.FALLBACK
+    assert stream.receipt.state == "settled"
+    assert stream.receipt.reason == "default", "what only the headers told is kept"
+    assert Receipt.of(stream) is stream.receipt
+    assert chunks[0].receipt is None
+    assert chunks[-1].receipt.fair_use.charged == 7
+
+
+@given(cuts=st.lists(st.integers(0, 600), max_size=20))
+def test_a_character_may_be_split_over_chunks(cuts: Any) -> None:
+    wire = b"".join((event("Grüße "), event("🎉"), event(finish="stop"), DONE))
+    edges = [0, *sorted(cut for cut in cuts if cut < len(wire)), len(wire)]
+    state = StreamState({})
+    chunks = []
+    for start, end in pairwise(edges):
+        state.feed(wire[start:end])
+        while (chunk := state.take()) is not None:
+            chunks.append(chunk)
+    assert text_of(chunks) == "Grüße 🎉"
+    assert state.over
+
+
+async def test_done_is_not_needed_after_a_finish_reason(driver: Any, sse: Any) -> None:
+    d = driver(lambda _: sse(*WHOLE[:-1]))
+    assert text_of(await d.all(await d.stream())) == "Hello"
+
+
+async def test_a_connection_that_breaks_after_the_finish_took_nothing_away(driver: Any, sse: Any) -> None:
+    d = driver(lambda _: sse(event("Hello", finish="stop"), httpx.ReadError("gone")))
+    assert text_of(await d.all(await d.stream())) == "Hello"
+
+
+@pytest.mark.parametrize("end", [(), (DONE,)])
+async def test_an_end_without_finish_reason_is_a_failure(driver: Any, sse: Any, end: Any) -> None:
+    d = driver(lambda _: sse(event("Hel"), event("lo"), event("other", index=1), *end))
+    stream = await d.stream()
+    chunks = [await d.next(stream) for _ in range(3)]
+    assert text_of(chunks) == "Helloother"
+    for _ in range(2):
+        with pytest.raises(StreamTruncated, match="without a finish reason") as caught:
+            await d.next(stream)
+    assert caught.value.partial == "Hello"
+    assert caught.value.request_id == "req_1"
+    assert caught.value.response is stream.response
+
+
+async def test_a_stream_of_nothing_is_truncated(driver: Any, sse: Any) -> None:
+    d = driver(lambda _: sse(b": hello\n\n"))
+    with pytest.raises(StreamTruncated):
+        await d.all(await d.stream())
+
+
+async def test_every_choice_that_appeared_must_finish(driver: Any, sse: Any) -> None:
+    begun = (event("a"), event("b", index=1), event(finish="stop"), event("late"))
+    d = driver(lambda _: sse(*begun, DONE))
+    with pytest.raises(StreamTruncated):
+        await d.all(await d.stream())
+    d = driver(lambda _: sse(*begun, event(finish="length", index=1), DONE))
+    assert len(await d.all(await d.stream())) == 5
+
+
+async def test_an_error_event_is_the_exception_of_its_code(driver: Any, sse: Any) -> None:
+    error = {"error": {"message": "All routes failed.", "code": "fallback_exhausted"}, "flatfee": SETTLED}
+    d = driver(lambda _: sse(event("Hel") + b"data: " + json.dumps(error).encode() + b"\n\n", event("never")))
+    stream = await d.stream()
+    assert text_of([await d.next(stream)]) == "Hel", "what came before the error is delivered first"
+    with pytest.raises(FallbackExhausted) as caught:
+        await d.next(stream)
+    assert caught.value.status_code == 503
+    assert caught.value.receipt == stream.receipt
+    assert stream.receipt.lane == Lane.FALLBACK
+    with pytest.raises(FallbackExhausted):
+        await d.next(stream)
+
+
+async def test_an_event_named_error_is_an_error_without_an_envelope(driver: Any, sse: Any) -> None:
+    d = driver(lambda _: sse(b'event: error\ndata: {"message": "slow down", "code": "rate_limited"}\n\n'))
+    with pytest.raises(RateLimitError, match="slow down") as caught:
+        await d.all(await d.stream())
+    assert caught.value.request_id == "req_1"
+
+
+@pytest.mark.parametrize("body", [b"{broken secret", b'{"choices": "secret"}', b"[]"])
+async def test_an_event_that_makes_no_sense_is_an_error_that_does_not_quote_it(
+    driver: Any, sse: Any, body: Any
+) -> None:
+    d = driver(lambda _: sse(b"data: " + body + b"\n\n", event(finish="stop")))
+    stream = await d.stream()
+    with pytest.raises(APIResponseValidationError) as caught:
+        await d.all(stream)
+    assert "secret" not in str(caught.value)
+    assert "secret" not in str(caught.value.__cause__)
+    assert caught.value.request_id == "req_1"
+
+
+async def test_an_event_above_the_limit_is_an_error(driver: Any, sse: Any) -> None:
+    d = driver(lambda _: sse(b"data: ", *[b"x" * 4_000_000] * 5))
+    with pytest.raises(APIResponseValidationError, match="larger than"):
+        await d.all(await d.stream())
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        (httpx.ReadError("gone"), APIConnectionError),
+        (httpx.RemoteProtocolError("x"), APIConnectionError),
+        (httpx.ReadTimeout("x"), APITimeoutError),
+    ],
+)
+async def test_a_broken_connection_is_one_of_our_errors(driver: Any, sse: Any, raised: Any, kind: Any) -> None:
+    d = driver(lambda _: sse(event("Hel"), raised))
+    stream = await d.stream()
+    with pytest.raises(kind) as caught:
+        await d.all(stream)
+    assert caught.value.__cause__ is raised
+    assert caught.value.request_id == "req_1"
+    assert stream.response.is_closed
+
+
+async def test_what_follows_done_is_drained_so_that_the_connection_is_free(driver: Any, sse: Any) -> None:
+    reply = sse(*WHOLE, b": bye\n\n", b": bye\n\n")
+    d = driver(lambda _: reply)
+    await d.all(await d.stream())
+    assert reply.extensions["pieces"].pieces == []
+    assert reply.extensions["pieces"].closed
+
+
+async def test_a_failure_behind_done_is_none(driver: Any, sse: Any) -> None:
+    reply = sse(*WHOLE, httpx.ReadError("gone"))
+    d = driver(lambda _: reply)
+    assert text_of(await d.all(await d.stream())) == "Hello"
+    assert reply.extensions["pieces"].closed
+
+
+async def test_leaving_the_block_early_closes_the_response(driver: Any, sse: Any) -> None:
+    reply = sse(*WHOLE)
+    d = driver(lambda _: reply)
+    stream = await d.stream()
+    if d.kind == "sync":
+        with stream as entered:
+            next(entered)
+    else:
+        async with stream as entered:
+            await anext(entered)
+    assert reply.extensions["pieces"].closed
+    with pytest.raises(StreamTruncated, match="closed before its end") as caught:
+        await d.next(stream)
+    assert caught.value.partial == "Hel"
+
+
+async def test_closing_after_the_end_changes_nothing(driver: Any, sse: Any) -> None:
+    d = driver(lambda _: sse(*WHOLE))
+    stream = await d.stream()
+    await d.all(stream)
+    await d.wait(stream.close())
+    assert await d.next(stream) is None
+
+
+async def test_closing_a_failed_stream_keeps_its_failure(driver: Any, sse: Any) -> None:
+    d = driver(lambda _: sse(b"data: {\n\n"))
+    stream = await d.stream()
+    for _ in range(2):
+        with pytest.raises(APIResponseValidationError):
+            await d.next(stream)
+        await d.wait(stream.close())
+
+
+async def test_an_error_answer_to_a_streamed_call_is_raised_by_the_call(driver: Any, refuse: Any) -> None:
+    d = driver(refuse("invalid_request"))
+    with pytest.raises(BadRequestError) as caught:
+        await d.stream()
+    assert caught.value.response.status_code == 400
+
+
+async def test_a_whole_json_answer_to_a_streamed_call_is_an_error(driver: Any, answer: Any) -> None:
+    d = driver(lambda _: answer())
+    with pytest.raises(APIResponseValidationError, match="content type application/json"):
+        await d.stream()
+    d = driver(httpx.Response(200, json={"error": {"message": "x", "code": "rate_limited"}}), max_retries=0)
+    with pytest.raises(RateLimitError):
+        await d.stream()
+
+
+async def test_a_break_while_an_error_answer_is_read_is_one_of_our_errors(driver: Any, pieces: Any) -> None:
+    d = driver(lambda _: httpx.Response(500, stream=pieces(httpx.ReadError("gone"))), max_retries=0)
+    with pytest.raises(APIConnectionError):
+        await d.stream()
+
+
+async def test_an_error_without_a_message_has_status_500(driver: Any, sse: Any) -> None:
+    d = driver(lambda _: sse(b'data: {"error": true}\n\n'))
+    with pytest.raises(InternalServerError):
+        await d.all(await d.stream())
+
+
+async def test_usage_and_empty_choices_are_no_obstacle(driver: Any, sse: Any) -> None:
+    usage = b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}\n\n'
+    d = driver(lambda _: sse(event("x", finish="stop"), usage, DONE))
+    chunks = await d.all(await d.stream())
+    assert chunks[-1].usage.total_tokens == 3
+
+
+async def test_a_stream_without_a_gateway_has_no_receipt(driver: Any, pieces: Any) -> None:
+    d = driver(lambda _: httpx.Response(200, stream=pieces(event("x", finish="stop"))))
+    stream = await d.stream()
+    await d.all(stream)
+    assert stream.receipt is None
+    assert stream._request_id is None

@@ -1,0 +1,43 @@
+"""What the package promises to its users by name, and what it must not drag in."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import flatfee
+import flatfee.types
+
+PUBLIC = """
+APIConnectionError APIError APIResponseValidationError APIStatusError APITimeoutError AsyncClient AsyncPage AsyncStream
+AsyncWorkflowScope Attempt AttemptOutcome AuthenticationError BadRequestError Billing BillingError ChatCompletion
+ChatCompletionChunk ChatCompletionMessage Client ConcurrencyLimitError ConfigurationError ConflictError
+DeadlineExceededError ErrorCode FairUse FallbackExhausted FlatfeeError InternalServerError Lane NOT_GIVEN NotFoundError
+NotGiven OnExhausted Page PermissionDeniedError RateLimitError Reason Receipt ReceiptState RequestTooLargeError
+RoutePlan ServiceUnavailableError Stream StreamTruncated Task Tier Timeout TokenUsage UnprocessableEntityError
+UnsupportedMediaTypeError Usage Workflow WorkflowScope WorkflowState __version__
+"""
+
+HEAVY = ("aiohttp", "flatfee.cli", "flatfee.server", "httpx", "msgspec", "rich", "starlette", "typer", "uvicorn")
+
+
+def test_the_public_names_are_pinned() -> None:
+    assert sorted(flatfee.__all__) == sorted(PUBLIC.split())
+
+
+def test_every_public_name_exists() -> None:
+    for module in (flatfee, flatfee.types):
+        assert len(set(module.__all__)) == len(module.__all__)
+        assert [name for name in module.__all__ if not hasattr(module, name)] == []
+
+
+def test_importing_the_package_is_light() -> None:
+    code = f"import flatfee, sys; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    source = str(Path(flatfee.__file__).parents[1])
+    told = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": source}, capture_output=True, check=True)
+    assert told.stdout.decode().split() == []
+
+
+def test_the_version_is_the_projects() -> None:
+    project = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())
+    assert flatfee.__version__ == project["project"]["version"]
