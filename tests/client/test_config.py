@@ -21,6 +21,14 @@ def test_arguments_come_before_the_environment_and_that_before_the_defaults() ->
     assert (given.authorization(), given.base_url) == ("Bearer mine", "https://other.test")
 
 
+def test_an_empty_argument_is_a_mistake_and_an_empty_variable_is_none() -> None:
+    with pytest.raises(ConfigurationError):
+        ClientConfig.read(ENV, api_key="")
+    with pytest.raises(ConfigurationError):
+        ClientConfig.read(ENV, base_url="")
+    assert ClientConfig.read({"FLATFEE_API_KEY": "k", "FLATFEE_BASE_URL": ""}).base_url == DEFAULT_BASE_URL
+
+
 def test_openais_variables_are_not_read() -> None:
     openai = {"OPENAI_API_KEY": "sk", "OPENAI_BASE_URL": "http://openai.test"}
     with pytest.raises(ConfigurationError, match=r"Set FLATFEE_API_KEY, or pass api_key="):

@@ -29,6 +29,10 @@ def test_an_event_is_out_as_soon_as_its_empty_line_is_in() -> None:
     assert decoder.feed(b"\ndata: c\n\n") == [Event(b"c")]
 
 
+def test_a_cr_and_its_lf_in_two_chunks_are_one_line_end() -> None:
+    assert decode(b"data: a\r", b"\ndata: b\r", b"", b"\n\r\n") == [Event(b"a\nb")]
+
+
 def test_comments_and_unknown_fields_are_skipped() -> None:
     assert decode(b": keep-alive\n\nid: 7\nretry: 10\n: x\ndata: a\n\n:\n\n") == [Event(b"a")]
 
@@ -73,7 +77,7 @@ def test_an_event_above_the_limit_is_refused(chunks: Any) -> None:
     cuts=st.lists(st.integers(0, 400), max_size=12),
 )
 def test_where_the_bytes_are_cut_makes_no_difference(texts: Any, end: Any, cuts: Any) -> None:
-    wire = b"".join(b": hi" + end + b"data: " + text.encode() + end + end for text in texts)
+    wire = b"".join(b": hi" + end + b"data: " + text.encode() + end + b"data: 2" + end + end for text in texts)
     edges = [0, *sorted(cut for cut in cuts if cut < len(wire)), len(wire)]
     chunks = [wire[a:b] for a, b in pairwise(edges)]
-    assert decode(*chunks) == [Event(text.encode()) for text in texts]
+    assert decode(*chunks) == [Event(text.encode() + b"\n2") for text in texts]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from flatfee import (
     APIConnectionError,
+    APIError,
     APIResponseValidationError,
     APITimeoutError,
     BadRequestError,
@@ -76,6 +77,49 @@ def test_a_character_may_be_split_over_chunks(cuts: Any) -> None:
             chunks.append(chunk)
     assert text_of(chunks) == "Grüße 🎉"
     assert state.over
+
+
+PARTS = {
+    "text": event("x"),
+    "other": event("y", index=1),
+    "finish": event(finish="stop"),
+    "finish other": event(finish="stop", index=1),
+    "usage": b'data: {"choices":[],"usage":{"total_tokens":3}}\n\n',
+    "comment": b": hi\n\n",
+    "done": DONE,
+    "error": b'data: {"error":{"message":"x","code":"rate_limited"}}\n\n',
+    "nonsense": b"data: {\n\n",
+}
+
+
+def read_all(state: StreamState) -> str:
+    """Return what the stream ended as; ``text`` may have come before."""
+    try:
+        while not state.over:
+            assert state.take() is not None or state.over
+    except APIError as error:
+        return type(error).__name__
+    return "complete"
+
+
+@given(names=st.lists(st.sampled_from(list(PARTS)), max_size=8), breaks=st.booleans())
+def test_every_stream_has_one_end_and_complete_means_that_all_choices_finished(names: Any, breaks: Any) -> None:
+    state = StreamState({})
+    state.feed(b"".join(PARTS[name] for name in names))
+    state.broken(APIConnectionError("gone")) if breaks else state.end()
+
+    fatal = next((name for name in names if name in {"done", "error", "nonsense"}), "end")
+    seen = set(names[: names.index(fatal)] if fatal != "end" else names)
+    begun = {"finish" if name == "text" else "finish other" for name in seen & {"text", "other"}}
+    whole = bool(seen & {"finish", "finish other"}) and begun <= seen
+    cut = "APIConnectionError" if breaks else "StreamTruncated"
+    expected = {"error": "RateLimitError", "nonsense": "APIResponseValidationError"}.get(
+        fatal, "complete" if whole else cut
+    )
+    assert read_all(state) == expected
+    if expected != "complete":
+        with pytest.raises(APIError):
+            state.take()
 
 
 async def test_done_is_not_needed_after_a_finish_reason(driver: Any, sse: Any) -> None:

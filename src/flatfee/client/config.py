@@ -92,10 +92,13 @@ class ClientConfig:
         Raises:
             ConfigurationError: names the bad value and the cure.
         """
+        default_url = env.get(BASE_URL_ENV) or DEFAULT_BASE_URL
         own = {"accept": "application/json", "user-agent": f"flatfee-python/{__version__}"}
         return cls(
-            api_key=api_key if callable(api_key) else _checked_key(api_key or env.get(API_KEY_ENV)),
-            base_url=_checked_base_url(base_url or env.get(BASE_URL_ENV) or DEFAULT_BASE_URL),
+            api_key=api_key
+            if callable(api_key)
+            else _checked_key(env.get(API_KEY_ENV) if api_key is None else api_key),
+            base_url=_checked_base_url(default_url if base_url is None else base_url),
             timeout=Timeout() if absent(timeout) else Timeout.of(timeout),
             max_retries=_checked_retries(max_retries),
             headers=own | _checked_headers(default_headers),

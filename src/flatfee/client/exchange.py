@@ -133,7 +133,7 @@ def reader(model: type[AnswerT]) -> Callable[[Reply], AnswerT]:
             raise _hidden_error(reply) or invalid(model.__name__, error, reply) from error
         if found.model_extra and found.model_extra.get("error"):
             raise from_wire(reply.status, reply.headers, found.model_extra)
-        found._origin = Origin(reply.headers)  # noqa: SLF001 - the one writer of where an answer came from
+        found._origin = Origin(reply.headers)
         return found
 
     return read

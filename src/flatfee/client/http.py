@@ -8,8 +8,8 @@ found in the library that its class comes from. No exception of the library leav
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from flatfee.client.exchange import Reply, Request
@@ -72,15 +72,11 @@ class _Transport:
         self._urls: dict[str, Any] = {}
         self._shut = False
 
-    @contextmanager
-    def mapped(self, url: str) -> Generator[None]:
-        try:
-            yield
-        except self._timeouts as error:
-            raise APITimeoutError(f"{_origin(url)} did not answer in time ({type(error).__name__}).") from error
-        except self.faults as error:
-            # The library's own text may quote a header, so only the kind of failure is told.
-            raise APIConnectionError(f"The connection to {_origin(url)} failed ({type(error).__name__}).") from error
+    def failure(self, error: Exception, url: str) -> APIConnectionError:
+        """Return our exception for one of ``faults``; the library's own text may quote a header, so it is left out."""
+        if isinstance(error, self._timeouts):
+            return APITimeoutError(f"{_origin(url)} did not answer in time ({type(error).__name__}).")
+        return APIConnectionError(f"The connection to {_origin(url)} failed ({type(error).__name__}).")
 
     def _build(self, client: Any, request: Request) -> Any:
         if self._shut or client.is_closed:
@@ -114,14 +110,18 @@ class Transport(_Transport):
 
     def send(self, request: Request) -> Reply:
         """Return the finished response."""
-        with self.mapped(request.url):
+        try:
             response = self._client.send(self._build(self._client, request))
+        except self.faults as error:
+            raise self.failure(error, request.url) from error
         return Reply(response.status_code, response.headers, response.content, response)
 
     def open(self, request: Request) -> OpenReply:
         """Return the response as soon as its headers are there."""
-        with self.mapped(request.url):
+        try:
             response = self._client.send(self._build(self._client, request), stream=True)
+        except self.faults as error:
+            raise self.failure(error, request.url) from error
         return OpenReply(self, response, request.url)
 
     @property
@@ -146,14 +146,18 @@ class AsyncTransport(_Transport):
 
     async def send(self, request: Request) -> Reply:
         """Return the finished response."""
-        with self.mapped(request.url):
+        try:
             response = await self._client.send(self._build(self._client, request))
+        except self.faults as error:
+            raise self.failure(error, request.url) from error
         return Reply(response.status_code, response.headers, response.content, response)
 
     async def open(self, request: Request) -> AsyncOpenReply:
         """Return the response as soon as its headers are there."""
-        with self.mapped(request.url):
+        try:
             response = await self._client.send(self._build(self._client, request), stream=True)
+        except self.faults as error:
+            raise self.failure(error, request.url) from error
         return AsyncOpenReply(self, response, request.url)
 
     @property
@@ -181,14 +185,17 @@ class OpenReply:
 
     def read(self) -> bytes | None:
         """Return the next bytes, decompressed; ``None`` at the end."""
-        with self._transport.mapped(self._url):
+        try:
             return next(self._bytes, None)
+        except self._transport.faults as error:
+            raise self._transport.failure(error, self._url) from error
 
     def finish(self) -> Reply:
         """Read the rest, and return the finished response."""
         try:
-            with self._transport.mapped(self._url):
-                body = self.raw.read()
+            body = self.raw.read()
+        except self._transport.faults as error:
+            raise self._transport.failure(error, self._url) from error
         finally:
             self.close()
         return Reply(self.status, self.headers, body, self.raw)
@@ -212,14 +219,17 @@ class AsyncOpenReply:
 
     async def read(self) -> bytes | None:
         """Return the next bytes, decompressed; ``None`` at the end."""
-        with self._transport.mapped(self._url):
+        try:
             return await anext(self._bytes, None)
+        except self._transport.faults as error:
+            raise self._transport.failure(error, self._url) from error
 
     async def finish(self) -> Reply:
         """Read the rest, and return the finished response."""
         try:
-            with self._transport.mapped(self._url):
-                body = await self.raw.aread()
+            body = await self.raw.aread()
+        except self._transport.faults as error:
+            raise self._transport.failure(error, self._url) from error
         finally:
             await self.close()
         return Reply(self.status, self.headers, body, self.raw)

@@ -38,14 +38,15 @@ class Decoder:
         Raises:
             APIResponseValidationError: an event is larger than the limit.
         """
-        chunk = self._unix(chunk)
-        if not chunk:
-            return []
+        if self._after_cr or b"\r" in chunk:
+            chunk = self._unix(chunk)
         if not self._ends_block(chunk):
             self._keep(chunk)
             return []
-        *blocks, rest = b"".join((*self._parts, chunk)).split(b"\n\n")
-        self._parts, self._size = [], 0
+        if self._parts:
+            chunk = b"".join((*self._parts, chunk))
+            self._parts, self._size = [], 0
+        *blocks, rest = chunk.split(b"\n\n")
         self._keep(rest)
         return [event for block in blocks if (event := self._event(block)) is not None]
 
@@ -57,7 +58,7 @@ class Decoder:
         return [] if event is None else [event]
 
     def _ends_block(self, chunk: bytes) -> bool:
-        return b"\n\n" in chunk or (chunk[0] == 0x0A and bool(self._parts) and self._parts[-1].endswith(b"\n"))
+        return b"\n\n" in chunk or (bool(self._parts) and chunk.startswith(b"\n") and self._parts[-1].endswith(b"\n"))
 
     def _keep(self, rest: bytes) -> None:
         if rest:
@@ -71,13 +72,12 @@ class Decoder:
 
     def _unix(self, chunk: bytes) -> bytes:
         """Make every line end an LF. A CR ends its line at once; an LF that follows it is dropped."""
-        if self._after_cr and chunk:
-            self._after_cr = False
+        if not chunk:
+            return chunk
+        if self._after_cr:
             chunk = chunk.removeprefix(b"\n")
-        if b"\r" in chunk:
-            self._after_cr = chunk.endswith(b"\r")
-            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        return chunk
+        self._after_cr = chunk.endswith(b"\r")
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _event(self, block: bytes) -> Event | None:
         self._check(len(block))

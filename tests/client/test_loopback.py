@@ -1,0 +1,139 @@
+"""Over real sockets: connections are given back, and every way a server misbehaves has a name."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from flatfee import APIConnectionError, APITimeoutError, AsyncClient, Client, Timeout
+
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":%s}]}\n\n'
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+WHOLE = HEAD + chunk(EVENT % b'"stop"') + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+CUT = HEAD + chunk(EVENT % b"null")
+
+
+class Server:
+    """Answers every request on a connection with ``reply``, and hangs up after an unfinished one."""
+
+    def __init__(self) -> None:
+        self.reply = WHOLE
+        self.connections = 0
+        self.released = threading.Event()
+        self.hold = False
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/v1"
+        self.threads = [threading.Thread(target=self.accept)]
+        self.threads[0].start()
+
+    def accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self.threads.append(threading.Thread(target=self.serve, args=(connection,)))
+            self.threads[-1].start()
+
+    def serve(self, connection: socket.socket) -> None:
+        with connection:
+            while b"messages" in self.request(connection):
+                connection.sendall(self.reply)
+                if self.hold:
+                    self.released.wait(30)
+                if not self.reply.endswith(b"0\r\n\r\n"):
+                    return
+
+    def request(self, connection: socket.socket) -> bytes:
+        """Read one request; all of them end with the list of messages."""
+        data = b""
+        while not data.endswith(b"}"):
+            try:
+                more = connection.recv(65536)
+            except OSError:
+                return b""
+            if not more:
+                return b""
+            data += more
+        return data
+
+    def close(self) -> None:
+        self.released.set()
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+        for thread in self.threads:
+            thread.join(10)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+ASK: Any = {"model": "auto", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+
+
+def test_a_stream_read_to_its_end_gives_its_connection_back(server: Server) -> None:
+    with Client(api_key="k", base_url=server.url) as client:
+        for _ in range(3):
+            assert len(list(client.chat.completions.create(**ASK))) == 1
+        assert server.connections == 1
+
+
+async def test_so_it_does_for_coroutines(server: Server) -> None:
+    async with AsyncClient(api_key="k", base_url=server.url) as client:
+        for _ in range(3):
+            stream: Any = await client.chat.completions.create(**ASK)
+            assert len([chunk async for chunk in stream]) == 1
+        assert server.connections == 1
+
+
+def test_a_server_that_hangs_up_in_mid_stream_is_a_connection_error(server: Server) -> None:
+    server.reply = CUT
+    with Client(api_key="k", base_url=server.url) as client:
+        stream: Any = client.chat.completions.create(**ASK)
+        next(stream)
+        with pytest.raises(APIConnectionError, match="RemoteProtocolError"):
+            next(stream)
+
+
+async def test_a_server_that_falls_silent_is_a_timeout(server: Server) -> None:
+    server.reply, server.hold = CUT, True
+    async with AsyncClient(api_key="k", base_url=server.url, timeout=Timeout(read=0.2)) as client:
+        stream: Any = await client.chat.completions.create(**ASK)
+        await anext(stream)
+        with pytest.raises(APITimeoutError, match="ReadTimeout"):
+            await anext(stream)
+
+
+def test_a_stream_that_is_left_early_does_not_block_the_next_call(server: Server) -> None:
+    server.reply, server.hold = CUT, True
+    with Client(api_key="k", base_url=server.url) as client:
+        with client.chat.completions.create(**ASK) as stream:
+            next(stream)
+        server.reply, server.hold = WHOLE, False
+        assert len(list(client.chat.completions.create(**ASK))) == 1
+        assert server.connections == 2
+
+
+def test_a_refused_connection_is_named_without_a_wait(server: Server) -> None:
+    waits: list[float] = []
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with (
+        Client(api_key="k", base_url=f"http://127.0.0.1:{port}", sleep=waits.append) as client,
+        pytest.raises(APIConnectionError, match=rf"http://127.0.0.1:{port} failed \(ConnectError\)"),
+    ):
+        client.chat.completions.create(**ASK)
+    assert len(waits) == 2
