@@ -156,7 +156,7 @@ class Receipt(_Part):
         """Tell in one sentence what served the request, why, what it cost and what is left."""
         parts = [self._served()]
         if self.reason:
-            parts.append(f"because {_BECAUSE.get(self.reason, self.reason.replace('_', ' '))}")
+            parts.append(f"because {because(self.reason)}")
         tries = len(self.attempts) if self.attempts is not None else self.attempt_count
         if tries is not None and tries > 1:
             parts.append(f"after {tries} attempts")
@@ -204,6 +204,11 @@ _BECAUSE: Mapping[str, str] = {
     Reason.PROVIDER_RATE_LIMITED: "the first choice was rate limited",
     Reason.CONTEXT_OVERFLOW: "the first choice could not hold the context",
 }
+
+
+def because(reason: Reason | str) -> str:
+    """Say a reason in words that follow "because"; one that is not known yet is said as it is spelled."""
+    return _BECAUSE.get(reason, reason.replace("_", " "))
 
 
 def _carried_by(source: object) -> Receipt | None:
