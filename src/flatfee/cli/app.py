@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from flatfee.cli.chat import chat
+from flatfee.cli.demo import demo
+from flatfee.cli.route import route
 from flatfee.cli.serve import serve
 
 app = typer.Typer(
@@ -16,7 +19,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-app.command()(serve)
+for _command in (demo, serve, chat, route):
+    app.command()(_command)
 
 
 def _print_version(wanted: bool) -> None:

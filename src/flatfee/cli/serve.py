@@ -1,4 +1,7 @@
-"""``flatfee serve``: run the gateway."""
+"""``flatfee serve``: run the gateway.
+
+The server is imported when it is to run: the other commands start faster without it.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,12 @@ import logging
 import os
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from flatfee.server.app import create_app
-from flatfee.server.configuration import SettingsError, load_settings, parse_settings
-from flatfee.server.keys import KeyKind, new_key
-from flatfee.server.run import run
-from flatfee.server.settings import Settings
-from flatfee.server.store.base import StoreDown
+if TYPE_CHECKING:
+    from flatfee.server.settings import Settings
 
 DEMO_KEY_ENV: Final = "FLATFEE_DEMO_KEY"
 DEFAULT_FILE: Final = Path("flatfee.toml")
@@ -30,6 +29,8 @@ Try it:
 
 def demo_settings(key: str) -> Settings:
     """Return the demo configuration, with ``key`` as its one key."""
+    from flatfee.server.configuration import parse_settings
+
     text = resources.files("flatfee.server").joinpath("demo.toml").read_text(encoding="utf-8")
     overrides = {name: value for name, value in os.environ.items() if name.startswith("FLATFEE_")}
     return parse_settings(text, source="the demo configuration", env={**overrides, DEMO_KEY_ENV: key})
@@ -45,6 +46,12 @@ def serve(
     ] = None,
 ) -> None:
     """Run the gateway. Without a file: a demo with simulated providers and one key, printed once."""
+    from flatfee.server.app import create_app
+    from flatfee.server.configuration import SettingsError, load_settings
+    from flatfee.server.keys import KeyKind, new_key
+    from flatfee.server.run import run
+    from flatfee.server.store.base import StoreDown
+
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     path = config or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
     key = None if path else new_key(KeyKind.PROJECT)

@@ -1,0 +1,151 @@
+"""How receipts, route plans and lanes look on a terminal. Only looks: nothing here asks or decides.
+
+Text that came over the wire is shown through ``safe`` or ``Text``: it may hold control characters
+or what would be markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from flatfee.receipt import Attempt, FairUse, Receipt, TokenUsage, because
+from flatfee.types import RoutePlan
+from flatfee.wire import Lane, ReceiptState
+
+LANE_STYLES: Final[Mapping[str, str]] = {
+    Lane.PREMIUM: "bold magenta",
+    Lane.BUDGET: "bold green",
+    Lane.CONTINUATION: "bold yellow",
+    Lane.FALLBACK: "bold red",
+}
+"""Lane → style; a lane that is not known yet has none."""
+
+_KEPT: Final = frozenset("\n\t")
+
+
+def safe(text: str) -> str:
+    """Return ``text`` without the control characters by which it could steer a terminal."""
+    if text.isprintable():
+        return text
+    return "".join("\N{REPLACEMENT CHARACTER}" if _is_control(char) else char for char in text)
+
+
+def _is_control(char: str) -> bool:
+    return (char < " " and char not in _KEPT) or "\x7f" <= char <= "\x9f"
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` safe, and on one line."""
+    return " ".join(safe(text).split())
+
+
+def lane_text(lane: str | None) -> Text:
+    """Return a lane in its colour."""
+    return Text(one_line(lane), style=LANE_STYLES.get(lane, "")) if lane else Text("-", style="dim")
+
+
+def count(number: int | None) -> str:
+    """Return a figure for people; a dash where it was not told."""
+    return "-" if number is None else f"{number:,}"
+
+
+def print_receipt(console: Console, receipt: Receipt) -> None:
+    """Show one receipt: a sentence, and the figures that the gateway told."""
+    console.print(Text(one_line(receipt.explain()), style="italic"), soft_wrap=not console.is_terminal)
+    console.print(_facts(_receipt_rows(receipt)))
+
+
+def _receipt_rows(receipt: Receipt) -> Sequence[tuple[str, RenderableType | None]]:
+    served = " via ".join(part for part in (receipt.model_served, receipt.route) if part)
+    use = receipt.fair_use or FairUse()
+    left = f"{count(use.remaining)} of {count(use.limit)}" if use.limit is not None else count(use.remaining)
+    return (
+        ("lane", lane_text(receipt.lane) if receipt.lane else None),
+        ("reason", receipt.reason),
+        ("served by", served or None),
+        ("charged", _charged(receipt, use)),
+        ("fair-use left", left if use.remaining is not None else None),
+        ("tokens", _tokens(receipt.usage)),
+        ("workflow", receipt.workflow.id if receipt.workflow else None),
+        ("attempts", _attempts(receipt.attempts or ())),
+        ("request", receipt.request_id),
+    )
+
+
+def _charged(receipt: Receipt, use: FairUse) -> str | None:
+    if use.charged is None:
+        return None
+    return f"about {count(use.charged)}" if receipt.state == ReceiptState.ESTIMATED else count(use.charged)
+
+
+def _tokens(usage: TokenUsage | None) -> str | None:
+    if usage is None:
+        return None
+    cached = f" ({count(usage.cached_tokens)} cached)" if usage.cached_tokens else ""
+    return f"{count(usage.prompt_tokens)} in{cached}, {count(usage.completion_tokens)} out"
+
+
+def _attempts(attempts: Sequence[Attempt]) -> str | None:
+    return "\n".join(_attempt(attempt) for attempt in attempts) or None
+
+
+def _attempt(attempt: Attempt) -> str:
+    status = f" {attempt.status}" if attempt.status is not None else ""
+    took = f" after {count(attempt.duration_ms)} ms" if attempt.duration_ms is not None else ""
+    return one_line(f"{attempt.route}: {attempt.outcome}{status}{took}")
+
+
+def print_plan(console: Console, plan: RoutePlan) -> None:
+    """Show one dry run: a sentence, the figures, and every rule that was looked at."""
+    console.print(Text(one_line(_plan_sentence(plan)), style="italic"), soft_wrap=not console.is_terminal)
+    console.print(_facts(_plan_rows(plan)))
+    if plan.rules:
+        rules = Table(box=None, pad_edge=False, title="Rules, in order", title_justify="left", title_style="bold")
+        for head in ("rule", "matched", "because"):
+            rules.add_column(head, header_style="dim")
+        for step in plan.rules:
+            matched = Text("yes", style="bold green") if step.matched else Text("no", style="dim")
+            rules.add_row(Text(one_line(step.rule)), matched, Text(one_line(step.because or "")))
+        console.print()
+        console.print(rules)
+
+
+def _plan_sentence(plan: RoutePlan) -> str:
+    by = " via ".join(part for part in (plan.model, plan.route) if part)
+    why = f" because {because(plan.reason)}" if plan.reason else ""
+    return f"It would be served on the {plan.lane} lane{f' by {by}' if by else ''}{why}."
+
+
+def _plan_rows(plan: RoutePlan) -> Sequence[tuple[str, RenderableType | None]]:
+    estimate = plan.estimate
+    return (
+        ("lane", lane_text(plan.lane)),
+        ("reason", plan.reason),
+        ("tier", plan.tier),
+        ("route", plan.route),
+        ("model", plan.model),
+        (
+            "estimate",
+            f"{count(estimate.prompt_tokens)} tokens in, at most {count(estimate.output_tokens)} out, "
+            f"{count(estimate.units)} units"
+            if estimate
+            else None,
+        ),
+        ("if that fails", "\n".join(f"{one_line(then.route)} ({then.lane})" for then in plan.then) or "nothing else"),
+    )
+
+
+def _facts(rows: Sequence[tuple[str, RenderableType | None]]) -> Table:
+    """Return the rows that have a value as a table of two columns."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        if value is not None:
+            table.add_row(name, Text(safe(value)) if isinstance(value, str) else value)
+    return table
