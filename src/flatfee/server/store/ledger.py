@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from flatfee.receipt import FairUse, WorkflowState
 from flatfee.server.store.records import Offer, Purse, Refusal, Reservation, Standing, Terms
 from flatfee.server.windows import Window
 from flatfee.wire import ErrorCode, Lane
+
+_CLOCK_ERROR: Final = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +95,13 @@ def next_arrival(arrival: float | None, requests_per_minute: int, now: float) ->
     A key may burst to a full minute's requests and then send at an even pace
     (generic cell rate algorithm, ITU-T I.371).
     """
+    # Sums of fractions of a second are not exact: a millisecond early is on time.
     pace = 60.0 / requests_per_minute
     burst = 60.0 - pace
     expected = max(arrival or now, now)
-    if expected - burst > now:
-        return expected, max(1, math.ceil(expected - burst - now))
+    early = expected - burst - now
+    if early > _CLOCK_ERROR:
+        return expected, max(1, math.ceil(early))
     return expected + pace, None
 
 
