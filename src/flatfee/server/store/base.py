@@ -40,7 +40,11 @@ class Ledger(Protocol):
         ...
 
     async def dispatch(self, ticket: Ticket) -> None:
-        """Note that money is about to be spent: a lost request is charged its estimate from now on."""
+        """Note that money is about to be spent: a lost request is charged its estimate from now on.
+
+        Raises:
+            StoreDown: the ledger cannot be written, or the request was lost already: its lease ran out.
+        """
         ...
 
     async def settle(self, ticket: Ticket, outcome: Outcome) -> Settlement:

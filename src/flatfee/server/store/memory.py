@@ -77,13 +77,16 @@ class MemoryBook:
         if slot is None or slot.expires_at <= now:
             self.held[account, workflow] = _Slot(now, expires_at)
         else:
-            self.touch_slot(account, workflow, expires_at, None)
+            self.held[account, workflow] = replace(slot, expires_at=expires_at)
 
-    def touch_slot(self, account: str, workflow: str, expires_at: float, route: str | None) -> None:
+    def touch_slot(self, account: str, workflow: str, now: float, until: float | None, route: str | None) -> None:
         slot = self.held.get((account, workflow))
-        if slot is not None:
-            later = max(slot.expires_at, expires_at)
-            self.held[account, workflow] = replace(slot, expires_at=later, route=route or slot.route)
+        if slot is not None and slot.expires_at > now:
+            self.held[account, workflow] = _Slot(
+                started_at=slot.started_at,
+                expires_at=slot.expires_at if until is None else until,
+                route=slot.route if route is None else route,
+            )
 
     def drop_slots(self, now: float) -> None:
         self.held = {name: slot for name, slot in self.held.items() if slot.expires_at > now}
@@ -91,10 +94,11 @@ class MemoryBook:
     def add_ticket(self, ticket: OpenTicket) -> None:
         self.tickets[ticket.request_id] = ticket
 
-    def mark_dispatched(self, request_id: str) -> None:
+    def mark_dispatched(self, request_id: str) -> bool:
         ticket = self.tickets.get(request_id)
         if ticket is not None:
             self.tickets[request_id] = replace(ticket, dispatched=True)
+        return ticket is not None
 
     def extend_ticket(self, request_id: str, expires_at: float) -> None:
         ticket = self.tickets.get(request_id)
@@ -108,7 +112,7 @@ class MemoryBook:
         return [ticket for ticket in self.tickets.values() if ticket.expires_at <= now]
 
     def add_receipt(self, receipt: KeptReceipt) -> None:
-        self.receipts[receipt.request_id] = receipt
+        self.receipts.setdefault(receipt.request_id, receipt)
 
     def receipt_json(self, request_id: str) -> bytes | None:
         kept = self.receipts.get(request_id)
@@ -139,7 +143,13 @@ class MemoryStore:
             self._accounts[account.name] = replace(account, billing=known.billing) if known else account
             for project in account.projects:
                 for key in project.keys:
-                    self._keys[key.digest] = (account.name, project.name, key)
+                    self._add_key(account.name, project.name, key)
+
+    def _add_key(self, account: str, project: str, key: NewKey) -> None:
+        # A key that the operator brings under a known name replaces the one before it.
+        owner = (account, project, key.name)
+        kept = {digest: row for digest, row in self._keys.items() if (row[0], row[1], row[2].name) != owner}
+        self._keys = {**kept, key.digest: (account, project, key)}
 
     async def find_key(self, digest: bytes) -> Caller | None:
         found = self._keys.get(digest)
@@ -164,7 +174,7 @@ class MemoryStore:
         return transactions.reserve(self._book, want, self.now())
 
     async def dispatch(self, ticket: Ticket) -> None:
-        self._book.mark_dispatched(ticket.request_id)
+        transactions.dispatch(self._book, ticket)
 
     async def settle(self, ticket: Ticket, outcome: Outcome) -> Settlement:
         return transactions.settle(self._book, ticket, outcome, self.now())

@@ -12,9 +12,11 @@ loss of power (SQLite's ``synchronous`` = NORMAL and FULL).
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -51,12 +53,15 @@ def connect(path: Path, durability: Literal["process", "power"]) -> sqlite3.Conn
     Raises:
         StoreDown: the file cannot be opened, or is not a database.
     """
+    connection = None
     try:
         connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
         connection.execute("PRAGMA foreign_keys = ON")
     except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
         message = f"the store {path} cannot be opened: {error}"
         raise StoreDown(message) from error
     return connection
@@ -82,9 +87,13 @@ class SqliteStore:
             raise StoreDown(message) from error
         self._reader = connect(path, durability)
         self._reader.execute("PRAGMA query_only = ON")
-        self._read_lock = asyncio.Lock()
+        # It reads on the event loop: should a reader have to wait after all, that is an error instead.
+        self._reader.execute("PRAGMA busy_timeout = 0")
         self._slow_reader = connect(path, durability)
         self._slow_reader.execute("PRAGMA query_only = ON")
+        # One thread, so that a read whose caller left is over before the next one or the end.
+        self._slow_reads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flatfee-reads")
+        self._closed = False
         self._writer: Writer[SqliteBook] = Writer(connection, SqliteBook(connection))
 
     def now(self) -> float:
@@ -94,9 +103,12 @@ class SqliteStore:
         await self._write(lambda book: book.touch())
 
     async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         await self._writer.close()
-        async with self._read_lock:
-            self._slow_reader.close()
+        await asyncio.get_running_loop().run_in_executor(self._slow_reads, self._slow_reader.close)
+        self._slow_reads.shutdown()
         self._reader.close()
 
     async def provision(self, accounts: Sequence[NewAccount]) -> None:
@@ -118,14 +130,14 @@ class SqliteStore:
             plan=plan,
             billing=Billing(billing),
             billing_day=billing_day,
-            models=frozenset(models.split(" ")) if models is not None else None,
+            models=frozenset(json.loads(models)) if models is not None else None,
         )
 
     async def reserve(self, want: Reservation) -> Ticket | Refusal:
         return await self._write(lambda book: transactions.reserve(book, want, self.now()))
 
     async def dispatch(self, ticket: Ticket) -> None:
-        await self._write(lambda book: book.mark_dispatched(ticket.request_id))
+        await self._write(lambda book: transactions.dispatch(book, ticket))
 
     async def settle(self, ticket: Ticket, outcome: Outcome) -> Settlement:
         return await self._write(lambda book: transactions.settle(book, ticket, outcome, self.now()))
@@ -176,11 +188,13 @@ class SqliteStore:
         return self._writer.submit(work)
 
     async def _read(self, work: Callable[[SqliteBook], _T]) -> _T:
-        async with self._read_lock:
-            try:
-                return await asyncio.to_thread(work, SqliteBook(self._slow_reader))
-            except sqlite3.Error as error:
-                raise StoreDown(str(error)) from error
+        if self._closed:
+            raise StoreDown("the store is closed")
+        book = SqliteBook(self._slow_reader)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._slow_reads, work, book)
+        except sqlite3.Error as error:
+            raise StoreDown(str(error)) from error
 
 
 def _find_receipt(book: SqliteBook, caller: Caller, request_id: str) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 
@@ -78,15 +79,15 @@ class SqliteBook:
             "INSERT INTO slots VALUES (?1, ?2, ?3, ?4, NULL) ON CONFLICT DO UPDATE SET"
             " started_at = iif(expires_at > ?3, started_at, ?3),"
             " route = iif(expires_at > ?3, route, NULL),"
-            " expires_at = max(expires_at, ?4)",
+            " expires_at = ?4",
             (account, workflow, now, expires_at),
         )
 
-    def touch_slot(self, account: str, workflow: str, expires_at: float, route: str | None) -> None:
+    def touch_slot(self, account: str, workflow: str, now: float, until: float | None, route: str | None) -> None:
         self._execute(
-            "UPDATE slots SET expires_at = max(expires_at, ?3), route = coalesce(?4, route)"
-            " WHERE account = ?1 AND workflow = ?2",
-            (account, workflow, expires_at, route),
+            "UPDATE slots SET expires_at = coalesce(?4, expires_at), route = coalesce(?5, route)"
+            " WHERE account = ?1 AND workflow = ?2 AND expires_at > ?3",
+            (account, workflow, now, until, route),
         )
 
     def drop_slot(self, account: str, workflow: str, now: float) -> bool:
@@ -133,8 +134,8 @@ class SqliteBook:
             ),
         )
 
-    def mark_dispatched(self, request_id: str) -> None:
-        self._execute("UPDATE tickets SET dispatched = 1 WHERE request_id = ?", (request_id,))
+    def mark_dispatched(self, request_id: str) -> bool:
+        return self._execute("UPDATE tickets SET dispatched = 1 WHERE request_id = ?", (request_id,)).rowcount > 0
 
     def extend_ticket(self, request_id: str, expires_at: float) -> None:
         self._execute("UPDATE tickets SET expires_at = ? WHERE request_id = ?", (expires_at, request_id))
@@ -183,7 +184,7 @@ class SqliteBook:
                 "limit": query.limit + 1,
             },
         )
-        return [json for (json,) in rows]
+        return [receipt for (receipt,) in rows]
 
     def provision(self, accounts: Sequence[NewAccount]) -> None:
         """Make what is absent; plan, billing day and keys follow the file, the billing state does not."""
@@ -198,7 +199,7 @@ class SqliteBook:
     def _add_project(self, account: str, project: NewProject) -> None:
         self._execute("INSERT OR IGNORE INTO projects VALUES (?, ?)", (account, project.name))
         for key in project.keys:
-            models = " ".join(sorted(key.models)) if key.models is not None else None
+            models = json.dumps(sorted(key.models)) if key.models is not None else None
             # A key that the operator brings under a known name replaces the one before it.
             self._execute(
                 "DELETE FROM keys WHERE account = ? AND project = ? AND name = ? AND digest != ?",
@@ -232,5 +233,7 @@ def _ticket(row: tuple[object, ...]) -> OpenTicket:
 
 
 def _kept(row: tuple[str, str, str | None, str | None, str | None, bytes]) -> KeptReceipt:
-    request_id, account, project, workflow, lane, json = row
-    return KeptReceipt(request_id=request_id, account=account, project=project, workflow=workflow, lane=lane, json=json)
+    request_id, account, project, workflow, lane, receipt = row
+    return KeptReceipt(
+        request_id=request_id, account=account, project=project, workflow=workflow, lane=lane, json=receipt
+    )

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from flatfee.receipt import FairUse, Receipt, WorkflowState
 from flatfee.server.store import ledger
+from flatfee.server.store.base import StoreDown
 from flatfee.server.store.ledger import Balance, Slots
 from flatfee.server.store.records import Caller, Offer, Outcome, Purse, Refusal, Reservation, Settlement, Ticket
 from flatfee.wire import ErrorCode, Lane, Reason, ReceiptState
@@ -58,10 +59,13 @@ class Book(Protocol):
     def set_arrival(self, key_id: str, arrival: float) -> None: ...
     def slots(self, account: str, workflow: str | None, now: float) -> Slots: ...
     def hold_slot(self, account: str, workflow: str, now: float, expires_at: float) -> None: ...
-    def touch_slot(self, account: str, workflow: str, expires_at: float, route: str | None) -> None: ...
+    def touch_slot(self, account: str, workflow: str, now: float, until: float | None, route: str | None) -> None:
+        """Set until when a live slot is held, and its last route; ``None`` leaves either as it is."""
+        ...
+
     def drop_slots(self, now: float) -> None: ...
     def add_ticket(self, ticket: OpenTicket) -> None: ...
-    def mark_dispatched(self, request_id: str) -> None: ...
+    def mark_dispatched(self, request_id: str) -> bool: ...
     def extend_ticket(self, request_id: str, expires_at: float) -> None: ...
     def take_ticket(self, request_id: str) -> bool: ...
     def expired_tickets(self, now: float) -> list[OpenTicket]: ...
@@ -127,6 +131,16 @@ def _open_ticket(want: Reservation, choice: int, now: float) -> OpenTicket:
     )
 
 
+def dispatch(book: Book, ticket: Ticket) -> None:
+    """Note that a request's money is about to be spent, if it still holds any.
+
+    Raises:
+        StoreDown: its lease ran out and it was swept; sent now, it would be unmetered.
+    """
+    if not book.mark_dispatched(ticket.request_id):
+        raise StoreDown("the request's lease ran out before it was dispatched")
+
+
 def settle(book: Book, ticket: Ticket, outcome: Outcome, now: float) -> Settlement:
     """Post the charge, free the reservation, keep the receipt; if that was done before, tell what was kept."""
     if not book.take_ticket(ticket.request_id):
@@ -138,7 +152,10 @@ def settle(book: Book, ticket: Ticket, outcome: Outcome, now: float) -> Settleme
         balance = balance.settled(ticket.offer, outcome.charged)
         book.set_balance(ticket.account, start, balance)
     if ticket.workflow is not None:
-        book.touch_slot(ticket.account, ticket.workflow, now + ticket.terms.idle, outcome.route)
+        # A workflow is idle from its last answer on; while others run, the slot stays as they hold it.
+        others = book.slots(ticket.account, ticket.workflow, now).in_flight
+        until = None if others else now + ticket.terms.idle
+        book.touch_slot(ticket.account, ticket.workflow, now, until, outcome.route)
     active = book.slots(ticket.account, None, now).active
     standing = ledger.standing(balance, ticket.terms, ticket.window, active)
     charged = outcome.charged if ticket.offer.purse is Purse.FAIR_USE else 0
@@ -173,7 +190,7 @@ def heartbeat(book: Book, tickets: Sequence[Ticket], lease: float, now: float) -
     for ticket in tickets:
         book.extend_ticket(ticket.request_id, now + lease)
         if ticket.workflow is not None:
-            book.touch_slot(ticket.account, ticket.workflow, now + max(lease, ticket.terms.idle), None)
+            book.touch_slot(ticket.account, ticket.workflow, now, now + max(lease, ticket.terms.idle), None)
 
 
 def sweep(book: Book, now: float) -> int:

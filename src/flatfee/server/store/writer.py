@@ -79,6 +79,12 @@ class Writer(Generic[_B]):
 
     def _commit(self, group: list[_Work]) -> None:
         try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            # Locked or lost: that holds for all who wait, and trying for each would take as long each time.
+            _tell(group, [_as_store_down(error) for _ in group])
+            return
+        try:
             results = self._transact(group)
         except Exception as error:  # noqa: BLE001 - whatever failed is told to the one who asked
             if len(group) > 1:
@@ -90,14 +96,12 @@ class Writer(Generic[_B]):
             _tell(group, results)
 
     def _transact(self, group: list[_Work]) -> list[Any]:
-        execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
         try:
             results = [work(self._book) for work, _, _ in group]
-            execute("COMMIT")
+            self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
-                execute("ROLLBACK")
+                self._connection.execute("ROLLBACK")
             raise
         return results
 
