@@ -47,6 +47,8 @@ class Circuits:
     def failed(self, route: str, now: float) -> None:
         """Note a failure of the provider's side."""
         circuit = self._circuits.setdefault(route, _Circuit())
+        if circuit.open_until is not None and now < circuit.open_until:
+            return  # it began before the circuit opened, and tells nothing new
         circuit.failures += 1
         if circuit.open_until is not None:
             circuit.cool_down = min(circuit.cool_down * 2, LONGEST_COOL_DOWN)
