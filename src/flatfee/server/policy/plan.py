@@ -157,9 +157,9 @@ def _ordered(routes: list[RouteSettings], chance: Callable[[], float]) -> tuple[
     """Order by priority; routes of equal priority are drawn by weight."""
     if len(routes) < 2:
         return tuple(routes)
-    # The keys u^(1/w), largest first, are a weighted draw without replacement
+    # The keys -ln(u)/w, smallest first, are a weighted draw without replacement
     # (Efraimidis and Spirakis, 2006).
-    return tuple(sorted(routes, key=lambda route: (route.priority, -(chance() ** (1.0 / route.weight)))))
+    return tuple(sorted(routes, key=lambda route: (route.priority, -math.log(1.0 - chance()) / route.weight)))
 
 
 def _first(routes: tuple[RouteSettings, ...], name: str | None) -> tuple[RouteSettings, ...]:
