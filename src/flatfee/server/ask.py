@@ -67,9 +67,8 @@ class _Message(msgspec.Struct):
     content: Raw | UnsetType = UNSET
 
 
-class _ImagePart(msgspec.Struct):
+class _Part(msgspec.Struct):
     type: str = ""
-    text: str = ""
 
 
 class _StreamOptions(msgspec.Struct):
@@ -152,22 +151,24 @@ def _images(content: Raw | UnsetType) -> int:
 
 
 def _estimate(fields: Mapping[str, Raw], messages: list[_Message], images: int) -> int:
-    size = len(memoryview(fields["messages"])) if not images else sum(_text_size(m.content) for m in messages)
+    size = len(memoryview(fields["messages"]))
+    if images:
+        size -= sum(_image_size(message.content) for message in messages)
     for name in ("tools", "functions", "response_format"):
         if name in fields:
             size += len(memoryview(fields[name]))
     return estimate_tokens(size) + TOKENS_PER_MESSAGE * len(messages) + TOKENS_PER_IMAGE * images
 
 
-def _text_size(content: Raw | UnsetType) -> int:
-    """Return the bytes of text in a message that may carry images; image data does not count."""
-    if content is UNSET:
+def _image_size(content: Raw | UnsetType) -> int:
+    """Return the bytes that image parts take in a message: image data is no text."""
+    if content is UNSET or not _images(content):
         return 0
     try:
-        parts = msgspec.json.decode(content, type=list[_ImagePart])
+        parts = msgspec.json.decode(content, type=list[Raw])
+        return sum(len(memoryview(part)) for part in parts if msgspec.json.decode(part, type=_Part).type == "image_url")
     except msgspec.DecodeError:
-        return len(memoryview(content))
-    return sum(len(part.text.encode(errors="replace")) for part in parts)
+        return 0
 
 
 def _lists_something(fields: Mapping[str, Raw], name: str) -> bool:
