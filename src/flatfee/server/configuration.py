@@ -78,36 +78,52 @@ def parse_settings(text: str, *, source: str, env: Mapping[str, str]) -> Setting
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(source, [f"is not TOML: {error}"]) from error
-    overrides = {key: env[name] for name, key in ENVIRONMENT.items() if name in env}
+    overrides = {key: name for name, key in ENVIRONMENT.items() if name in env}
     if overrides and isinstance(data.get("server", {}), dict):
-        data["server"] = data.get("server", {}) | overrides
+        data["server"] = data.get("server", {}) | {key: env[name] for key, name in overrides.items()}
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
-        raise SettingsError(source, [_problem(details) for details in error.errors()]) from error
+        raise SettingsError(source, _problems(error.errors(), overrides)) from error
     problems = [*_name_problems(settings), *_secret_problems(settings, env)]
     if problems:
         raise SettingsError(source, problems)
     return _with_secrets(settings, env)
 
 
-def _problem(details: ErrorDetails) -> str:
+def _problems(found: Sequence[ErrorDetails], overrides: Mapping[str, str]) -> list[str]:
+    """Word every finding, but for lists that are "too short" only because of what is wrong in them."""
+    spoilt = {details["loc"][:depth] for details in found for depth in range(1, len(details["loc"]))}
+    return [
+        _problem(details, overrides)
+        for details in found
+        if details["type"] != "too_short" or details["loc"] not in spoilt
+    ]
+
+
+def _problem(details: ErrorDetails, overrides: Mapping[str, str]) -> str:
     """Turn one of pydantic's findings into a line that names key, value and cure."""
     where = _key(details["loc"])
-    given, context = details["input"], details.get("ctx", {})
+    if details["loc"][:1] == ("server",) and details["loc"][-1] in overrides:
+        where += f" (from {overrides[str(details['loc'][-1])]})"
+    given, context = _shown(details), details.get("ctx", {})
     match details["type"]:
         case "extra_forbidden":
             return f"{where}: unknown key{_suggest(details['loc'])}"
         case "missing":
             return f"{where}: is missing; add it"
         case "enum" | "literal_error":
-            return f"{where}: unknown value {given!r}; use {context['expected']}"
+            return f"{where}: unknown value {given}; use {context['expected']}"
         case "value_error":
             return f"{where}: {context['error']}" if where else str(context["error"])
         case "too_short":
             return f"{where}: needs at least one entry"
+        case "tuple_type":
+            return f"{where}: {given} is not possible; write a list"
+        case "model_type" | "dict_type":
+            return f"{where}: {given} is not possible; write a table"
         case _:
-            return f"{where}: {_short(given)} is not possible: {details['msg'][:1].lower()}{details['msg'][1:]}"
+            return f"{where}: {given} is not possible: {details['msg'][:1].lower()}{details['msg'][1:]}"
 
 
 def _key(location: Iterable[str | int]) -> str:
@@ -125,7 +141,13 @@ def _suggest(location: tuple[str | int, ...]) -> str:
     return f"; did you mean '{close[0]}'?" if close else f"; known keys: {', '.join(known)}"
 
 
-def _short(value: object) -> str:
+def _shown(details: ErrorDetails) -> str:
+    """Show a wrong value, but nothing that may be or hold a secret."""
+    value = details["input"]
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
+    if details["loc"][-1:] == ("api_key",):
+        return "the value"
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
@@ -135,6 +157,9 @@ def _name_problems(settings: Settings) -> Iterator[str]:
         yield from _repeated(label, [entry.name for entry in getattr(settings, label)])
     for index, account in enumerate(settings.accounts):
         yield from _repeated(f"accounts[{index}].projects", [project.name for project in account.projects])
+        for number, project in enumerate(account.projects):
+            keys = [key.name for key in project.keys]
+            yield from _repeated(f"accounts[{index}].projects[{number}].keys", keys)
         if settings.plan(account.plan) is None:
             yield _unknown(f"accounts[{index}].plan", account.plan, [plan.name for plan in settings.plans])
     for index, route in enumerate(settings.routes):
@@ -171,6 +196,7 @@ def _secret_problems(settings: Settings, env: Mapping[str, str]) -> Iterator[str
             yield f"providers[{index}].api_key_env: environment variable {name!r} is not set; export it"
         if provider.api_key:
             log.warning("settings.api_key_in_file", extra={"provider": provider.name, "cure": "use api_key_env"})
+    owners: dict[str, str] = {}
     for where, key in _keys(settings):
         secret = env.get(key.key_env)
         if not secret:
@@ -180,6 +206,10 @@ def _secret_problems(settings: Settings, env: Mapping[str, str]) -> Iterator[str
                 f"{where}.key_env: the secret in {key.key_env!r} cannot be a key; "
                 "use 32 ASCII characters or more that do not start with 'ff_'"
             )
+        elif secret in owners:
+            yield f"{where}.key_env: the secret in {key.key_env!r} is that of {owners[secret]}; each key needs its own"
+        else:
+            owners[secret] = where
 
 
 def _with_secrets(settings: Settings, env: Mapping[str, str]) -> Settings:

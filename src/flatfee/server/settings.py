@@ -26,7 +26,8 @@ def _http_url(text: str) -> str:
         message = f"{text!r} is not an http or https URL"
         raise ValueError(message)
     if parts.query or parts.fragment or parts.username:
-        message = f"{text!r} must have no user, query or fragment"
+        # Not shown: what stands there may be a secret.
+        message = "must have no user, query or fragment; bring the key by api_key_env"
         raise ValueError(message)
     return text.rstrip("/")
 
@@ -34,7 +35,7 @@ def _http_url(text: str) -> str:
 class _Table(BaseModel):
     """Base of every table of the file: frozen, and closed to keys it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class ServerSettings(_Table):
@@ -58,7 +59,7 @@ class ProviderSettings(_Table):
     name: Name
     kind: Literal["openai", "simulated"]
     base_url: Annotated[str, AfterValidator(_http_url)] | None = None
-    api_key_env: str | None = None
+    api_key_env: str | None = Field(default=None, min_length=1)
     api_key: SecretStr | None = None
 
     @model_validator(mode="after")
@@ -116,7 +117,7 @@ class KeySettings(_Table):
     """A key that the operator brings: the secret stands in the environment variable ``key_env``."""
 
     name: Name
-    key_env: str
+    key_env: str = Field(min_length=1)
     _secret: SecretStr = PrivateAttr(default=SecretStr(""))
 
     @property
