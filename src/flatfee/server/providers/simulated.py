@@ -102,7 +102,7 @@ class SimulatedProvider:
             return
         try:
             pieces = simulation.streamed(body) if stream else [simulation.plain(body)]
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
             # Shapes that the gateway passes on unread; a real provider refuses them as well.
             pieces = None
         yield _Answer(200, {}, pieces, midway=kind) if pieces is not None else _failed(_MALFORMED)
