@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from flatfee import Client, Receipt
+from flatfee.types import Usage
 
 HERE = Path(__file__).resolve().parent
 NEEDED = {
@@ -101,7 +102,7 @@ class Answer:
 
     text: str
     usage: Any
-    receipt: Receipt
+    receipt: Receipt | None
 
 
 def ask_flatfee(client: Any, ask: Ask) -> Answer:
@@ -159,19 +160,19 @@ def converse(base_url: str, key: str) -> None:
     """Ask four times, show and check each answer, then their sum."""
     from openai import OpenAI  # part of no extra of ours: see missing()
 
-    given = []
+    charged = 0
     with Client(base_url=base_url, api_key=key) as ours, OpenAI(base_url=base_url, api_key=key) as theirs:
         clients = {"flatfee": ours, "openai-python": theirs}
         for way, ask in RUN:
             answer = way(clients[ask.client], ask)
             show(way.__name__, ask, answer)
-            check(answer)
-            given.append(answer)
-        check_sum(given, ours.usage.retrieve())
+            charged += check(answer)
+        check_sum(charged, ours.usage.retrieve())
 
 
 def show(way: str, ask: Ask, answer: Answer) -> None:
     """Print one answer for people."""
+    assert answer.receipt is not None, "the answer came without a receipt"
     hint = f", task {ask.task}" if ask.task else ""
     print(f"\n{way}: {ask.client}, model {ask.model}{hint}")
     print(f"  {ask.text}▸{answer.text}")
@@ -179,21 +180,26 @@ def show(way: str, ask: Ask, answer: Answer) -> None:
     print(f"  receipt  {answer.receipt.state}: {answer.receipt.explain()}", flush=True)
 
 
-def check(answer: Answer) -> None:
-    """Hold the receipt against the model's own count."""
+def check(answer: Answer) -> int:
+    """Hold the receipt against the model's own count; return what was charged."""
     receipt, usage = answer.receipt, answer.usage
     assert answer.text.strip(), "the model said nothing"
+    assert receipt is not None
+    assert receipt.usage is not None
+    assert receipt.fair_use is not None
     assert receipt.state == "settled", f"state {receipt.state}: the figures are not the model's"
     assert receipt.usage.prompt_tokens == usage.prompt_tokens > 0
     assert receipt.usage.completion_tokens == usage.completion_tokens > 0
     assert receipt.model_served == "gemma-3-270m"
-    tokens = usage.prompt_tokens + usage.completion_tokens
-    assert receipt.fair_use.charged == (tokens if receipt.tier == "premium" else 0)
+    tokens: int = usage.prompt_tokens + usage.completion_tokens
+    expected = tokens if receipt.tier == "premium" else 0
+    assert receipt.fair_use.charged == expected
+    return expected
 
 
-def check_sum(given: Sequence[Answer], usage: Any) -> None:
+def check_sum(charged: int, usage: Usage) -> None:
     """Hold the account's usage against the sum of its receipts."""
-    charged = sum(answer.receipt.fair_use.charged for answer in given)
+    assert usage.fair_use is not None
     assert (usage.fair_use.used, usage.fair_use.pending) == (charged, 0), "the ledger disagrees with the receipts"
     print(f"\nThe ledger agrees: {charged} of {usage.fair_use.limit:,} units used, nothing pending.")
 
