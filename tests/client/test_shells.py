@@ -184,10 +184,3 @@ def test_a_client_of_httpx2_works_and_its_exceptions_become_ours() -> None:
         assert client.chat.completions.create(model="auto", messages=[]).choices == []
         with pytest.raises(APIConnectionError):
             client.usage.retrieve()
-
-
-def test_many_urls_are_not_all_remembered(driver: Any, answer: Any) -> None:
-    client = Client(api_key="k", http_client=httpx.Client(transport=httpx.MockTransport(lambda _: answer())))
-    for number in range(100):
-        client.receipts.retrieve(f"req_{number}")
-    assert len(client._core.transport._urls) <= 64

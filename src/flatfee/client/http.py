@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from flatfee.client.exchange import Reply, Request
@@ -66,10 +67,10 @@ class _Transport:
 
     def __init__(self, client: Any, kind: str) -> None:
         library = _library_of(client, kind)
-        self._parse: Callable[[str], Any] = library.URL
+        # A client calls few URLs, and parsing one costs more than our whole share of a call.
+        self._url: Callable[[str], Any] = lru_cache(maxsize=64)(library.URL)
         self._timeouts: type[Exception] = library.TimeoutException
         self.faults: tuple[type[Exception], ...] = (library.HTTPError, library.StreamError, library.InvalidURL)
-        self._urls: dict[str, Any] = {}
         self._shut = False
 
     def failure(self, error: Exception, url: str) -> APIConnectionError:
@@ -90,22 +91,13 @@ class _Transport:
             timeout=(limits.connect, limits.read, limits.write, limits.pool),
         )
 
-    def _url(self, text: str) -> Any:
-        """Parse a URL once: a client calls few of them, and parsing costs more than our whole share of a call."""
-        url = self._urls.get(text)
-        if url is None:
-            url = self._parse(text)
-            if "?" not in text and len(self._urls) < 64:
-                self._urls[text] = url
-        return url
-
 
 class Transport(_Transport):
     """Sends requests over an ``httpx.Client``; closes it only if it made it itself."""
 
     def __init__(self, client: HTTPClient | None = None) -> None:
         self._owned = client is None
-        self._client: Any = client or _default("Client")
+        self._client: Any = _default("Client") if client is None else client
         super().__init__(self._client, "Client")
 
     def send(self, request: Request) -> Reply:
@@ -141,7 +133,7 @@ class AsyncTransport(_Transport):
 
     def __init__(self, client: AsyncHTTPClient | None = None) -> None:
         self._owned = client is None
-        self._client: Any = client or _default("AsyncClient")
+        self._client: Any = _default("AsyncClient") if client is None else client
         super().__init__(self._client, "AsyncClient")
 
     async def send(self, request: Request) -> Reply:
