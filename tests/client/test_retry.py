@@ -161,6 +161,16 @@ async def test_a_stream_is_tried_again_until_its_response_has_started(driver: An
     assert len(d.requests) == 2
 
 
+async def test_a_stream_whose_connection_fails_is_tried_again_and_then_one_of_our_errors(driver: Any) -> None:
+    def handle(_: Any) -> Any:
+        raise httpx.ConnectError("no")
+
+    d = driver(handle)
+    with pytest.raises(APIConnectionError):
+        await d.stream()
+    assert len(d.requests) == 3
+
+
 async def test_a_stream_that_breaks_is_not_tried_again(driver: Any, sse: Any) -> None:
     d = driver(lambda _: sse(b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n', httpx.ReadError("gone")))
     stream = await d.stream()
