@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -39,7 +39,7 @@ class Gateway:
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     @contextmanager
-    def serving(self) -> Iterator[None]:
+    def serving(self) -> Generator[None, None, None]:
         """Count a request while it is served."""
         self.active += 1
         self._idle.clear()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -86,7 +86,7 @@ class SimulatedProvider:
         self._scripts[route] = _Script(deque(faults), always)
 
     @asynccontextmanager
-    async def send(self, route: RouteSettings, body: bytes, *, stream: bool) -> AsyncIterator[_Answer]:
+    async def send(self, route: RouteSettings, body: bytes, *, stream: bool) -> AsyncGenerator[_Answer, None]:
         self.calls.append(route.name)
         script = self._scripts.get(route.name)
         fault = (script.next() if script else None) or MODEL_FAULTS.get(route.model)

@@ -221,7 +221,7 @@ def _post(book: Book, ticket: OpenTicket, charged: int) -> None:
 
 def running_receipt(ticket: OpenTicket) -> Receipt:
     """Return the receipt of a request that has not ended."""
-    facts = {
+    facts: dict[str, object] = {
         "request_id": ticket.request_id,
         "lane": ticket.lane,
         "reason": ticket.reason,
