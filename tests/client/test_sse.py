@@ -31,6 +31,7 @@ def test_an_event_is_out_as_soon_as_its_empty_line_is_in() -> None:
 
 def test_a_cr_and_its_lf_in_two_chunks_are_one_line_end() -> None:
     assert decode(b"data: a\r", b"\ndata: b\r", b"", b"\n\r\n") == [Event(b"a\nb")]
+    assert decode(b"data: a\r", b"\ndata: b\n\n") == [Event(b"a\nb")]
 
 
 def test_comments_and_unknown_fields_are_skipped() -> None:

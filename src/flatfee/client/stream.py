@@ -71,7 +71,7 @@ class StreamState:
         """Take note that the caller wants no more."""
         self._events.clear()
         if not self.over:
-            self._failure = self._failure or self._truncated("The stream was closed before its end.")
+            self._failure = self._truncated("The stream was closed before its end.")
             self.over = True
 
     def take(self) -> ChatCompletionChunk | None:
