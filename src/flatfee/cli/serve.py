@@ -72,4 +72,9 @@ def serve(
             typer.echo(f"Demo configuration: simulated providers, nothing kept. Key, shown once:\n  {key}\n")
             typer.echo(_TRY_IT.format(url=url, key=key))
 
-    run(app, on_ready=ready)
+    try:
+        run(app, on_ready=ready)
+    except SystemExit as error:
+        where = f"{server.host}:{server.port}"
+        typer.echo(f"The gateway did not start on {where}. The log says why; --port takes another port.", err=True)
+        raise typer.Exit(1) from error
