@@ -1,0 +1,128 @@
+"""What happens to requests whose process was lost: leases, heartbeats and the sweep."""
+
+from typing import Any
+
+from flatfee.wire import ReceiptState
+
+
+async def test_a_lost_request_that_was_never_dispatched_is_void(desk: Any) -> None:
+    ticket = await desk.admitted(desk.premium(30), lease=60.0)
+    desk.clock.advance(60)
+    assert await desk.store.sweep() == 1
+    assert await desk.balance() == (0, 0)
+    receipt = await desk.receipt(ticket.request_id)
+    assert receipt.state == ReceiptState.REFUSED
+    assert receipt.fair_use.charged == 0
+
+
+async def test_a_lost_request_that_was_dispatched_keeps_its_estimate_charged(desk: Any) -> None:
+    ticket = await desk.admitted(desk.premium(30), workflow="run", lease=60.0)
+    await desk.store.dispatch(ticket)
+    desk.clock.advance(60)
+    assert await desk.store.sweep() == 1
+    assert await desk.balance() == (30, 0)
+    receipt = await desk.receipt(ticket.request_id)
+    assert receipt.state == ReceiptState.ESTIMATED
+    assert receipt.fair_use.charged == 30
+    assert receipt.lane == "premium"
+    assert receipt.workflow.id == "run"
+
+
+async def test_a_lost_request_is_charged_to_the_window_of_its_reservation(desk: Any) -> None:
+    ticket = await desk.admitted(desk.premium(30))
+    await desk.store.dispatch(ticket)
+    desk.clock.now = desk.window.end + 5.0
+    await desk.store.sweep()
+    assert await desk.balance() == (30, 0)
+
+
+async def test_lost_continuation_is_charged_to_continuation(desk: Any) -> None:
+    ticket = await desk.admitted(desk.continuation(40))
+    await desk.store.dispatch(ticket)
+    desk.clock.advance(60)
+    await desk.store.sweep()
+    usage = await desk.usage()
+    assert (usage.continuation_used, usage.continuation_pending, usage.fair_use_used) == (40, 0, 0)
+    assert (await desk.receipt(ticket.request_id)).fair_use.charged == 0
+
+
+async def test_a_lost_request_of_the_budget_lane_costs_nothing(desk: Any) -> None:
+    await desk.store.dispatch(await desk.admitted(desk.budget()))
+    desk.clock.advance(60)
+    assert await desk.store.sweep() == 1
+    assert await desk.balance() == (0, 0)
+
+
+async def test_a_request_is_not_swept_before_its_lease_ends(desk: Any) -> None:
+    await desk.admitted(desk.premium(30), lease=60.0)
+    desk.clock.advance(59.9)
+    assert await desk.store.sweep() == 0
+    assert await desk.balance() == (0, 30)
+
+
+async def test_a_request_is_swept_once(desk: Any) -> None:
+    await desk.store.dispatch(await desk.admitted(desk.premium(30)))
+    desk.clock.advance(60)
+    assert [await desk.store.sweep(), await desk.store.sweep()] == [1, 0]
+    assert await desk.balance() == (30, 0)
+
+
+async def test_a_heartbeat_keeps_running_requests_and_their_workflows_alive(desk: Any) -> None:
+    named = await desk.admitted(workflow="run", lease=60.0, idle=50.0)
+    single = await desk.admitted(lease=60.0)
+    for _ in range(5):
+        desk.clock.advance(59)
+        await desk.store.heartbeat([named, single], 60.0)
+        assert await desk.store.sweep() == 0
+        assert (await desk.usage()).workflows_active == 2
+    desk.clock.advance(60)
+    assert await desk.store.sweep() == 2
+    assert (await desk.usage()).workflows_active == 0
+
+
+async def test_a_heartbeat_does_not_bring_back_what_has_ended(desk: Any) -> None:
+    ticket = await desk.admitted(desk.premium(30))
+    await desk.settle(ticket, charged=3)
+    await desk.store.heartbeat([ticket], 60.0)
+    desk.clock.advance(1000)
+    assert await desk.store.sweep() == 0
+    assert await desk.balance() == (3, 0)
+
+
+async def test_settling_after_the_sweep_tells_what_the_sweep_decided(desk: Any) -> None:
+    ticket = await desk.admitted(desk.premium(30))
+    await desk.store.dispatch(ticket)
+    desk.clock.advance(60)
+    await desk.store.sweep()
+    settlement = await desk.settle(ticket, charged=2)
+    assert not settlement.first
+    assert settlement.receipt.state == ReceiptState.ESTIMATED
+    assert await desk.balance() == (30, 0)
+
+
+async def test_settling_after_the_lease_but_before_the_sweep_counts(desk: Any) -> None:
+    ticket = await desk.admitted(desk.premium(30))
+    await desk.store.dispatch(ticket)
+    desk.clock.advance(600)
+    assert (await desk.settle(ticket, charged=2)).first
+    assert await desk.store.sweep() == 0
+    assert await desk.balance() == (2, 0)
+
+
+async def test_the_slot_of_a_lost_request_is_free_when_its_lease_ends_even_before_the_sweep(desk: Any) -> None:
+    await desk.admitted(workflows=1, lease=60.0)
+    desk.clock.advance(59)
+    await desk.refused(workflows=1)
+    desk.clock.advance(1)
+    await desk.admitted(workflows=1)
+
+
+async def test_after_everything_has_ended_nothing_is_held(desk: Any) -> None:
+    for index in range(4):
+        ticket = await desk.admitted(desk.premium(10), workflow="run" if index % 2 else None)
+        if index > 1:
+            await desk.settle(ticket, charged=1)
+    desk.clock.advance(1000)
+    await desk.store.sweep()
+    usage = await desk.usage()
+    assert (usage.fair_use_used, usage.fair_use_pending, usage.workflows_active) == (2, 0, 0)

@@ -1,0 +1,97 @@
+"""The schema's steps: once each, in order, by whoever comes first."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flatfee.server.store import migrations
+from flatfee.server.store.migrations import SchemaTooNew, migrate, steps
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    found = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    yield found
+    found.close()
+
+
+def schema(connection: sqlite3.Connection) -> list[tuple[str]]:
+    return connection.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall()
+
+
+def version(connection: sqlite3.Connection) -> int:
+    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return found
+
+
+def test_steps_are_numbered_without_a_gap() -> None:
+    assert [number for number, _ in steps()] == list(range(1, len(steps()) + 1))
+
+
+def test_an_empty_file_gets_the_whole_schema(connection: sqlite3.Connection) -> None:
+    assert migrate(connection) == steps()[-1][0]
+    assert version(connection) == steps()[-1][0]
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert tables == {"accounts", "projects", "keys", "balances", "arrivals", "slots", "tickets", "receipts"}
+
+
+def test_running_again_changes_nothing(connection: sqlite3.Connection) -> None:
+    migrate(connection)
+    before = schema(connection)
+    assert migrate(connection) == version(connection)
+    assert schema(connection) == before
+
+
+def test_only_the_steps_that_are_missing_run(connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    migrate(connection)
+    extended = [*steps(), (len(steps()) + 1, "CREATE TABLE more (\n    a TEXT\n);\nINSERT INTO more VALUES ('x;y');\n")]
+    monkeypatch.setattr(migrations, "steps", lambda: extended)
+    assert migrate(connection) == len(extended)
+    assert migrate(connection) == len(extended)
+    assert connection.execute("SELECT a FROM more").fetchall() == [("x;y",)]
+
+
+def test_a_step_that_fails_leaves_nothing_behind(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(connection)
+    before = schema(connection), version(connection)
+    broken = [*steps(), (len(steps()) + 1, "CREATE TABLE more (a TEXT);\nCREATE TABLE more (a TEXT);\n")]
+    monkeypatch.setattr(migrations, "steps", lambda: broken)
+    with pytest.raises(sqlite3.OperationalError, match="already exists"):
+        migrate(connection)
+    assert (schema(connection), version(connection)) == before
+    assert not connection.in_transaction
+
+
+def test_a_schema_of_a_newer_version_is_refused_and_left_alone(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA user_version = 999")
+    with pytest.raises(SchemaTooNew, match="version 999; this flatfee knows"):
+        migrate(connection)
+    assert schema(connection) == []
+    assert version(connection) == 999
+
+
+def test_two_that_start_at_once_migrate_once(tmp_path: Path) -> None:
+    barrier = threading.Barrier(4)
+    results: list[object] = []
+
+    def start() -> None:
+        connection = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, timeout=30)
+        barrier.wait()
+        try:
+            results.append(migrate(connection))
+        except sqlite3.Error as error:
+            results.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert results == [steps()[-1][0]] * 4

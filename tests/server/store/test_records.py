@@ -1,0 +1,204 @@
+"""Receipts: kept, found by their owner only, listed in pages. And accounts, projects, keys."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from flatfee.receipt import Receipt
+from flatfee.server.keys import KeyKind
+from flatfee.server.store.records import NewAccount, NewKey, NewProject, ReceiptQuery
+from flatfee.wire import Billing, ReceiptState
+
+
+async def test_a_settled_receipt_is_found_as_it_was_given_out(desk: Any) -> None:
+    ticket = await desk.admitted(workflow="run")
+    settlement = await desk.settle(ticket, charged=4, route="openai")
+    assert await desk.store.receipt(desk.caller(), ticket.request_id) == settlement.json
+    assert Receipt.model_validate_json(settlement.json) == settlement.receipt
+    assert settlement.receipt.workflow.id == "run"
+    assert settlement.receipt.route == "openai"
+    assert settlement.receipt.fair_use.unit == "token"
+
+
+async def test_a_running_request_has_a_receipt_in_flight(desk: Any) -> None:
+    named = await desk.admitted(workflow="run")
+    single = await desk.admitted()
+    receipt = await desk.receipt(named.request_id)
+    assert receipt.state == ReceiptState.IN_FLIGHT
+    assert (receipt.lane, receipt.reason, receipt.model_requested) == ("premium", "default", "auto")
+    assert receipt.workflow.id == "run"
+    assert receipt.created_at.timestamp() == pytest.approx(desk.clock.now)
+    assert (await desk.receipt(single.request_id)).workflow is None
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_receipt_does_not_exist_for_another_project_or_account(desk: Any, ended: bool) -> None:
+    ticket = await desk.admitted()
+    if ended:
+        await desk.settle(ticket)
+    assert await desk.receipt(ticket.request_id) is not None
+    assert await desk.receipt(ticket.request_id, desk.caller(project="web")) is None
+    assert await desk.receipt(ticket.request_id, desk.caller("other")) is None
+    assert await desk.receipt(ticket.request_id, desk.caller("other", project=None)) is None
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_team_key_sees_every_receipt_of_its_account(desk: Any, ended: bool) -> None:
+    ticket = await desk.admitted()
+    if ended:
+        await desk.settle(ticket)
+    assert await desk.receipt(ticket.request_id, desk.caller(project=None)) is not None
+
+
+async def test_a_team_keys_own_requests_belong_to_no_project(desk: Any) -> None:
+    ticket = await desk.admitted(caller=desk.caller(project=None))
+    assert await desk.receipt(ticket.request_id) is None
+    await desk.settle(ticket)
+    assert await desk.receipt(ticket.request_id) is None
+    assert await desk.receipt(ticket.request_id, desk.caller(project=None)) is not None
+
+
+async def test_an_unknown_receipt_is_none(desk: Any) -> None:
+    assert await desk.receipt("req_unknown") is None
+
+
+async def test_a_refusal_before_admission_is_kept(desk: Any) -> None:
+    refused = Receipt(request_id="req_refused", state=ReceiptState.REFUSED)
+    await desk.store.record(desk.caller(), refused)
+    assert await desk.receipt("req_refused") == refused
+
+
+async def test_a_kept_receipt_is_never_written_over(desk: Any) -> None:
+    settlement = await desk.settle(await desk.admitted(), charged=3)
+    id_ = settlement.receipt.request_id
+    await desk.store.record(desk.caller("other"), Receipt(request_id=id_, state=ReceiptState.REFUSED))
+    assert await desk.store.receipt(desk.caller(), id_) == settlement.json
+    assert await desk.receipt(id_, desk.caller("other")) is None
+
+
+async def settled(desk: Any, count: int, **wanted: Any) -> list[str]:
+    found = []
+    for _ in range(count):
+        ticket = await desk.admitted(desk.premium(0), **wanted)
+        await desk.settle(ticket)
+        found.append(ticket.request_id)
+    return found
+
+
+async def listed(desk: Any, caller: Any = None, **query: Any) -> tuple[list[str], bool]:
+    found, more = await desk.store.receipts(caller or desk.caller(), ReceiptQuery(**query))
+    return [Receipt.model_validate_json(json).request_id or "" for json in found], more
+
+
+async def test_receipts_are_listed_newest_first(desk: Any) -> None:
+    ids = await settled(desk, 3)
+    assert await listed(desk) == (ids[::-1], False)
+
+
+async def test_pages_join_without_gap_or_repetition(desk: Any) -> None:
+    ids = await settled(desk, 7)
+    pages: list[list[str]] = []
+    after, more = None, True
+    while more:
+        page, more = await listed(desk, limit=3, after=after)
+        pages.append(page)
+        after = page[-1]
+    assert [len(page) for page in pages] == [3, 3, 1]
+    assert [id_ for page in pages for id_ in page] == ids[::-1]
+
+
+async def test_a_page_that_is_just_full_says_that_nothing_follows(desk: Any) -> None:
+    await settled(desk, 3)
+    assert (await listed(desk, limit=3))[1] is False
+    assert (await listed(desk, limit=2))[1] is True
+
+
+async def test_receipts_are_filtered_by_workflow_and_lane(desk: Any) -> None:
+    first = await settled(desk, 2, workflow="a")
+    second = await settled(desk, 1, workflow="b")
+    third = (await desk.settle(await desk.admitted(desk.budget(), workflow="a"))).receipt.request_id
+    assert (await listed(desk, workflow="a"))[0] == [third, *first[::-1]]
+    assert (await listed(desk, lane="premium"))[0] == [*second, *first[::-1]]
+    assert (await listed(desk, workflow="a", lane="budget"))[0] == [third]
+    assert (await listed(desk, workflow="a", limit=1, after=third))[0] == [first[1]]
+    assert await listed(desk, lane="unheard-of") == ([], False)
+
+
+async def test_a_project_lists_its_own_receipts_and_a_team_key_the_accounts(desk: Any) -> None:
+    mine = await settled(desk, 1)
+    web = await settled(desk, 1, caller=desk.caller(project="web"))
+    await settled(desk, 1, caller=desk.caller("other"))
+    team = await settled(desk, 1, caller=desk.caller(project=None))
+    assert (await listed(desk))[0] == mine
+    assert (await listed(desk, desk.caller(project=None)))[0] == [*team, *web, *mine]
+
+
+def key(name: str, digest: bytes, **more: Any) -> NewKey:
+    return NewKey(digest=digest, name=name, kind=KeyKind.PROJECT, last4="abcd", **more)
+
+
+def account(*keys: NewKey, **more: Any) -> NewAccount:
+    facts: dict[str, Any] = {"name": "acme", "plan": "pro", "billing": Billing.ACTIVE, "billing_day": 1}
+    return NewAccount(**facts | more, projects=(NewProject(name="ci", keys=keys),))
+
+
+async def test_a_key_stands_for_its_project(desk: Any) -> None:
+    await desk.store.provision([account(key("ci", b"one"), billing_day=31)])
+    caller = await desk.store.find_key(b"one")
+    assert (caller.account, caller.project, caller.plan) == ("acme", "ci", "pro")
+    assert (caller.billing, caller.billing_day) == (Billing.ACTIVE, 31)
+    assert (caller.kind, caller.models) == (KeyKind.PROJECT, None)
+
+
+async def test_keys_have_ids_of_their_own(desk: Any) -> None:
+    await desk.store.provision([account(key("a", b"one"), key("b", b"two"))])
+    first, second = await desk.store.find_key(b"one"), await desk.store.find_key(b"two")
+    assert first.key_id != second.key_id
+
+
+async def test_an_unknown_key_stands_for_nobody(desk: Any) -> None:
+    assert await desk.store.find_key(b"unknown") is None
+
+
+async def test_provisioning_again_changes_nothing(desk: Any) -> None:
+    for _ in range(2):
+        await desk.store.provision([account(key("ci", b"one"))])
+    assert (await desk.store.find_key(b"one")).project == "ci"
+
+
+async def test_the_billing_state_is_kept_while_plan_and_day_follow_the_file(desk: Any) -> None:
+    await desk.store.provision([account(key("ci", b"one"), billing=Billing.PAST_DUE)])
+    await desk.store.provision([account(key("ci", b"one"), plan="max", billing_day=7)])
+    caller = await desk.store.find_key(b"one")
+    assert (caller.plan, caller.billing, caller.billing_day) == ("max", Billing.PAST_DUE, 7)
+
+
+async def test_a_key_under_a_known_name_replaces_the_one_before_it(desk: Any) -> None:
+    await desk.store.provision([account(key("ci", b"old"), key("spare", b"spare"))])
+    await desk.store.provision([account(key("ci", b"new"))])
+    assert await desk.store.find_key(b"old") is None
+    assert await desk.store.find_key(b"new") is not None
+    assert await desk.store.find_key(b"spare") is not None
+
+
+async def test_the_same_name_in_another_project_is_another_key(desk: Any) -> None:
+    web = NewProject(name="web", keys=(key("ci", b"two"),))
+    both = account(key("ci", b"one"))
+    await desk.store.provision([replace(both, projects=(*both.projects, web))])
+    assert (await desk.store.find_key(b"one")).project == "ci"
+    assert (await desk.store.find_key(b"two")).project == "web"
+
+
+async def test_a_key_ends_with_its_expiry(desk: Any) -> None:
+    await desk.store.provision([account(key("ci", b"one", expires_at=desk.clock.now + 5))])
+    desk.clock.advance(4.9)
+    assert await desk.store.find_key(b"one") is not None
+    desk.clock.advance(0.1)
+    assert await desk.store.find_key(b"one") is None
+
+
+@pytest.mark.parametrize("models", [frozenset(), frozenset({"economy"}), frozenset({"a name", "auto"})])
+async def test_a_keys_scope_of_models_is_kept(desk: Any, models: frozenset[str]) -> None:
+    await desk.store.provision([account(key("ci", b"one", models=models))])
+    assert (await desk.store.find_key(b"one")).models == models

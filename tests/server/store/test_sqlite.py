@@ -1,0 +1,190 @@
+"""What only the SQLite store can meet: a file that cannot be used, a lock, a restart."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flatfee.server.store import sqlite
+from flatfee.server.store.base import StoreDown
+from flatfee.server.store.records import ReceiptQuery
+from flatfee.server.store.sqlite import SqliteStore
+
+STATEMENTS = {
+    "ready": lambda desk: desk.store.ready(),
+    "reserve": lambda desk: desk.reserve(),
+    "provision": lambda desk: desk.store.provision([]),
+    "find_key": lambda desk: desk.store.find_key(b"one"),
+    "sweep": lambda desk: desk.store.sweep(),
+    "receipt": lambda desk: desk.store.receipt(desk.caller(), "req_1"),
+    "receipts": lambda desk: desk.store.receipts(desk.caller(), ReceiptQuery()),
+    "usage": lambda desk: desk.usage(),
+    "workflows": lambda desk: desk.store.workflows(desk.caller()),
+    "release": lambda desk: desk.store.release(desk.caller(), "run"),
+    "last_route": lambda desk: desk.store.last_route(desk.caller(), "run"),
+}
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+async def test_a_closed_store_is_down(open_sqlite: Callable[[], Any], name: str) -> None:
+    desk = open_sqlite()
+    await desk.store.close()
+    with pytest.raises(StoreDown):
+        await STATEMENTS[name](desk)
+
+
+async def test_closing_twice_is_the_same_as_once(open_sqlite: Callable[[], Any]) -> None:
+    desk = open_sqlite()
+    await desk.store.close()
+    await desk.store.close()
+
+
+async def test_closing_finishes_what_was_begun(open_sqlite: Callable[[], Any]) -> None:
+    desk = open_sqlite()
+    reservations = [asyncio.ensure_future(desk.reserve(desk.premium(1), workflows=50)) for _ in range(20)]
+    await asyncio.sleep(0)
+    await desk.store.close()
+    await asyncio.gather(*reservations)
+    assert await open_sqlite().balance() == (0, 20)
+
+
+def test_a_file_that_is_no_database_is_named(path: Path) -> None:
+    path.write_bytes(b"not a database, but long enough to be looked at " * 100)
+    with pytest.raises(StoreDown, match=r"ledger\.db cannot be opened: .*not a database"):
+        SqliteStore(path)
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreDown, match=r"missing/ledger\.db cannot be opened"):
+        SqliteStore(tmp_path / "missing" / "ledger.db")
+
+
+def test_a_directory_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(StoreDown, match="cannot be opened"):
+        SqliteStore(tmp_path)
+
+
+def test_a_file_of_a_newer_version_is_left_alone(path: Path) -> None:
+    rows = sqlite3.connect(path)
+    rows.execute("PRAGMA user_version = 999")
+    rows.close()
+    with pytest.raises(StoreDown, match=r"schema is version 999.*upgrade, or use another file"):
+        SqliteStore(path)
+    rows = sqlite3.connect(path)
+    assert rows.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    rows.close()
+
+
+async def test_a_ledger_that_cannot_be_written_is_down_but_still_reads(open_sqlite: Callable[[], Any]) -> None:
+    """``query_only`` refuses writes with the error of a file that turned read-only."""
+    desk = open_sqlite()
+    ticket = await desk.admitted(desk.premium(30))
+    desk.store._writer._connection.execute("PRAGMA query_only = ON")
+    for work in (desk.reserve(), desk.settle(ticket, charged=1), desk.store.ready()):
+        with pytest.raises(StoreDown, match=r"cannot be written: .*readonly"):
+            await work
+    assert await desk.balance() == (0, 30)
+
+
+async def test_a_request_that_could_not_be_settled_can_be_settled_later(open_sqlite: Callable[[], Any]) -> None:
+    desk = open_sqlite()
+    ticket = await desk.admitted(desk.premium(30))
+    desk.store._writer._connection.execute("PRAGMA query_only = ON")
+    with pytest.raises(StoreDown):
+        await desk.settle(ticket, charged=4)
+    desk.store._writer._connection.execute("PRAGMA query_only = OFF")
+    assert (await desk.settle(ticket, charged=4)).first
+    assert await desk.balance() == (4, 0)
+
+
+async def test_a_file_locked_by_another_is_down_once_for_all_who_wait(
+    open_sqlite: Callable[[], Any], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waiting for the lock in turn would take as many times as long."""
+    monkeypatch.setattr(sqlite, "_BUSY_SECONDS", 0.05)
+    desk = open_sqlite()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    results = await asyncio.gather(*(desk.reserve(workflows=999) for _ in range(200)), return_exceptions=True)
+    other.execute("ROLLBACK")
+    other.close()
+    assert {str(result) for result in results} == {"the ledger cannot be written: database is locked"}
+    assert len({id(result) for result in results}) == 200
+    assert await desk.balance() == (0, 0)
+    await desk.admitted()
+
+
+async def test_readers_do_not_wait_for_a_writer(open_sqlite: Callable[[], Any], path: Path) -> None:
+    desk = open_sqlite()
+    await desk.admitted(desk.premium(30), workflow="run")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("UPDATE balances SET pending = 99")
+    assert await desk.balance() == (0, 30)
+    assert await desk.store.find_key(b"one") is None
+    assert await desk.store.last_route(desk.caller(), "run") is None
+    other.execute("ROLLBACK")
+    other.close()
+
+
+async def test_the_ledger_survives_a_restart(open_sqlite: Callable[[], Any]) -> None:
+    desk = open_sqlite()
+    settled = await desk.settle(await desk.admitted(workflow="run"), charged=5, route="openai")
+    running = await desk.admitted(desk.premium(20))
+    await desk.store.close()
+    again = open_sqlite()
+    assert await again.balance() == (5, 20)
+    assert await again.store.receipt(again.caller(), settled.receipt.request_id) == settled.json
+    assert await again.store.last_route(again.caller(), "run") == "openai"
+    assert (await again.settle(running, charged=20)).first
+
+
+async def test_no_operation_that_writes_or_reads_long_runs_on_the_event_loops_thread(
+    open_sqlite: Callable[[], Any],
+) -> None:
+    desk = open_sqlite()
+    me = threading.get_ident()
+    assert await desk.store._write(lambda book: threading.get_ident()) != me
+    assert await desk.store._read(lambda book: threading.get_ident()) != me
+
+
+async def test_a_read_whose_caller_left_is_over_before_the_store_closes(open_sqlite: Callable[[], Any]) -> None:
+    desk = open_sqlite()
+    began, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def read(book: Any) -> None:
+        began.set()
+        may_end.wait(30)
+        book.balance("acme", 0)
+        ended.set()
+
+    reading = asyncio.ensure_future(desk.store._read(read))
+    await asyncio.to_thread(began.wait, 30)
+    reading.cancel()
+    closing = asyncio.ensure_future(desk.store.close())
+    await asyncio.sleep(0)
+    may_end.set()
+    await closing
+    assert ended.is_set()
+
+
+@pytest.mark.parametrize(("durability", "synchronous"), [("process", 1), ("power", 2)])
+async def test_durability_decides_how_a_commit_is_synced(
+    open_sqlite: Callable[..., Any], durability: str, synchronous: int
+) -> None:
+    desk = open_sqlite(durability=durability)
+    pragma = await desk.store._write(lambda book: book._execute("PRAGMA synchronous").fetchone())
+    assert pragma == (synchronous,)
+
+
+async def test_the_file_never_holds_a_negative_balance(open_sqlite: Callable[[], Any], path: Path) -> None:
+    """Even a ledger gone wrong is stopped by the schema."""
+    desk = open_sqlite()
+    ticket = await desk.admitted(desk.premium(10))
+    with pytest.raises(StoreDown, match="CHECK constraint"):
+        await desk.settle(ticket, charged=-1)
+    assert await desk.balance() == (0, 10)
