@@ -1,15 +1,15 @@
 """Provider answers, read and completed. Sans I/O: bytes in, bytes out.
 
-A plain completion gets the receipt as its last member. A stream is passed on event by event; the
-events that may be its last are held back until the figures are settled, and then the last of
-them carries the receipt. Nothing else is rewritten.
+A plain completion gets the receipt as its last member. A stream is passed on event by event; an
+event that may be its last is held back until another comes or the figures are settled, and then
+carries the receipt. Nothing else is rewritten, but for a receipt that the provider had put in.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -18,10 +18,12 @@ from flatfee.receipt import TokenUsage
 
 MAX_EVENT: Final = 16 * 1024 * 1024
 MAX_BROKEN_EVENTS: Final = 3
+MAX_TOKENS: Final = 1 << 40
 DONE: Final = b"data: [DONE]\n\n"
 
-# Two line ends of any kind; a CR that an LF follows is one line end, not two.
-_EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+# Two line ends of any kind; a CR that an LF follows is one line end, not two. Whether an LF follows
+# the last byte is not known yet, so a CR there waits for what comes next.
+_EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?=[^\n])){2}")
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 
 
@@ -29,33 +31,27 @@ class UnusableAnswer(Exception):
     """The provider's answer is not what its API promises; the message says what is wrong with it."""
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
+
+
 class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
+    cached_tokens: _Count | None = None
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
     prompt_tokens_details: _Details | None = None
-
-    def told(self) -> TokenUsage:
-        details = self.prompt_tokens_details
-        return TokenUsage(
-            prompt_tokens=max(0, self.prompt_tokens),
-            completion_tokens=max(0, self.completion_tokens),
-            cached_tokens=max(0, details.cached_tokens or 0) if details else 0,
-        )
 
 
 class _Delta(msgspec.Struct):
-    content: str | None = None
-    reasoning_content: str | None = None
+    content: Raw | UnsetType = UNSET
+    reasoning_content: Raw | UnsetType = UNSET
     tool_calls: Raw | UnsetType = UNSET
 
     def size(self) -> int:
         """Return about how many bytes of output this delta holds."""
-        size = len(self.content or "") + len(self.reasoning_content or "")
-        return size + (len(memoryview(self.tool_calls)) if isinstance(self.tool_calls, Raw) else 0)
+        return sum(_size(part) for part in (self.content, self.reasoning_content, self.tool_calls))
 
 
 class _Choice(msgspec.Struct):
@@ -66,14 +62,14 @@ class _Choice(msgspec.Struct):
 
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
-    usage: _Usage | None = None
+    usage: Raw | UnsetType = UNSET
     error: Raw | UnsetType = UNSET
     flatfee: Raw | UnsetType = UNSET
 
 
 class _Completion(msgspec.Struct):
     choices: list[Raw] | None = None
-    usage: _Usage | None = None
+    usage: Raw | UnsetType = UNSET
     error: Raw | UnsetType = UNSET
     flatfee: Raw | UnsetType = UNSET
 
@@ -84,6 +80,7 @@ class _Refusal(msgspec.Struct):
 
 _chunk = msgspec.json.Decoder(_Chunk)
 _completion = msgspec.json.Decoder(_Completion)
+_usage = msgspec.json.Decoder(_Usage)
 _members = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -116,7 +113,7 @@ def read_completion(data: bytes) -> Completion:
         raise UnusableAnswer("has no choices")
     size = sum(len(memoryview(choice)) for choice in found.choices)
     plain = _without_receipt(data) if found.flatfee is not UNSET else data
-    return Completion(found.usage.told() if found.usage else None, size, plain)
+    return Completion(_told(found.usage), size, plain)
 
 
 def read_refusal(data: bytes) -> dict[str, object]:
@@ -132,26 +129,34 @@ def read_refusal(data: bytes) -> dict[str, object]:
 class RelayedStream:
     """One streamed answer on its way through.
 
-    ``started`` once a first event of the answer was seen, ``whole`` once every choice has its
-    finish reason, ``done`` once nothing more can come. ``delivered`` counts bytes of output.
+    ``started`` once a first event of the answer was seen, ``whole`` once every choice that began
+    has its finish reason, ``done`` once nothing more can come. ``heard`` counts events with data,
+    ``delivered`` bytes of output.
     """
 
-    def __init__(self, *, include_usage: bool) -> None:
+    def __init__(self, *, include_usage: bool, choices: int = 1) -> None:
         self._include_usage = include_usage
+        self._choices = choices
         self._buffer = b""
-        self._held: list[tuple[bytes, _Chunk]] = []
+        self._held = b""
         self._open: set[int] = set()
-        self._finished = False
+        self._finished: set[int] = set()
         self._broken = 0
         self.started = False
         self.done = False
         self.usage: TokenUsage | None = None
+        self.heard = 0
         self.delivered = 0
 
     @property
     def whole(self) -> bool:
-        """Tell whether the answer is complete."""
-        return self._finished and not self._open
+        """Tell whether the answer is complete, if it ends here."""
+        return bool(self._finished) and not self._open
+
+    @property
+    def over(self) -> bool:
+        """Tell whether every choice asked for is complete: but for usage and ``[DONE]``, nothing is missing."""
+        return self.whole and len(self._finished) >= self._choices
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes from the provider; return the bytes that go on to the caller now.
@@ -175,14 +180,8 @@ class RelayedStream:
         return b"".join(out)
 
     def tail(self, receipt: bytes) -> bytes:
-        """Return what was held back, the receipt in its last event, and ``[DONE]``."""
-        events = self._held
-        if not self._include_usage and len(events) > 1:
-            events = [(event, chunk) for event, chunk in events if chunk.choices]
-        *before, (last, chunk) = events
-        payload = _payload(last) or b"{}"
-        plain = _without_receipt(payload) if chunk.flatfee is not UNSET else payload
-        return b"".join([*(event for event, _ in before), b"data: ", _splice(plain, receipt), b"\n\n", DONE])
+        """Return the event that was held back, the receipt in it, and ``[DONE]``. The answer must be whole."""
+        return _with_receipt(self._held, receipt) + DONE
 
     def _events(self, data: bytes) -> list[bytes]:
         """Cut the buffer into events, each with the blank line that ends it."""
@@ -203,15 +202,12 @@ class RelayedStream:
         if payload is None:
             out.append(event)
             return
+        self.heard += 1
         if payload == b"[DONE]":
             self.done = True
             return
         try:
-            chunk = _chunk.decode(payload)
-        except msgspec.ValidationError:
-            # JSON of a shape we do not know: pass it on, and read nothing from it.
-            self._forward(event, out)
-            return
+            chunk = _read_chunk(payload)
         except (msgspec.DecodeError, RecursionError) as error:
             self._broken += 1
             if self._broken > MAX_BROKEN_EVENTS:
@@ -222,29 +218,30 @@ class RelayedStream:
         self._read(event, chunk, out)
 
     def _read(self, event: bytes, chunk: _Chunk, out: list[bytes]) -> None:
-        if chunk.usage is not None:
-            self.usage = chunk.usage.told()
-        choices = chunk.choices or ()
-        for choice in choices:
+        self.usage = _told(chunk.usage) or self.usage
+        for choice in chunk.choices or ():
             if choice.delta is not None:
                 self.delivered += choice.delta.size()
             if choice.finish_reason:
-                self._finished = True
+                self._finished.add(choice.index)
                 self._open.discard(choice.index)
-            else:
+            elif choice.index not in self._finished:
                 self._open.add(choice.index)
-        if any(choice.finish_reason for choice in choices) or (not choices and chunk.usage is not None):
-            self.started = True
-            self._held.append((event, chunk))
-        else:
-            self._forward(event, out)
+        if not chunk.choices and _size(chunk.usage) and not self._include_usage:
+            self.started = True  # usage that we asked for, not the caller
+            return
+        self._forward(event if chunk.flatfee is UNSET else _with_receipt(event, None), out)
 
     def _forward(self, event: bytes, out: list[bytes]) -> None:
-        """Pass an event on, behind those held back before it: none of them was the last."""
+        """Pass an event on; one that may be the last stays behind until another comes."""
         self.started = True
-        out += [held for held, _ in self._held]
-        self._held.clear()
-        out.append(event)
+        if self._held:
+            out.append(self._held)
+            self._held = b""
+        if self.whole:
+            self._held = event
+        else:
+            out.append(event)
 
 
 def _payload(event: bytes) -> bytes | None:
@@ -256,8 +253,52 @@ def _payload(event: bytes) -> bytes | None:
     return b"\n".join(lines).strip() if lines else None
 
 
+def _read_chunk(payload: bytes) -> _Chunk:
+    """Read an event's object; of one whose shape we do not know, nothing is read."""
+    try:
+        return _chunk.decode(payload)
+    except msgspec.ValidationError:
+        _members.decode(payload)  # JSON at all, and an object
+        return _Chunk()
+
+
 def _is_error(error: Raw | UnsetType) -> bool:
     return error is not UNSET and bytes(error) not in {b"null", b"{}"}
+
+
+def _size(value: Raw | UnsetType) -> int:
+    """Return the size of a JSON value without its quotes or brackets; 0 if it is absent or null."""
+    if value is UNSET or bytes(value) == b"null":
+        return 0
+    return len(memoryview(value)) - 2
+
+
+def _told(usage: Raw | UnsetType) -> TokenUsage | None:
+    """Return the usage that a provider told; ``None`` if it told none, or figures that cannot be."""
+    if usage is UNSET or not _size(usage):
+        return None
+    try:
+        found = _usage.decode(usage)
+    except msgspec.ValidationError:
+        return None
+    if found.prompt_tokens is None and found.completion_tokens is None:
+        return None
+    details = found.prompt_tokens_details
+    return TokenUsage(
+        prompt_tokens=found.prompt_tokens or 0,
+        completion_tokens=found.completion_tokens or 0,
+        cached_tokens=(details.cached_tokens or 0) if details else 0,
+    )
+
+
+def _with_receipt(event: bytes, receipt: bytes | None) -> bytes:
+    """Put our receipt, or none, into an event in place of one that the provider, a gateway as well, had put in."""
+    payload = _payload(event) or b"{}"
+    data = _without_receipt(payload) if b'"flatfee"' in payload else payload
+    if receipt is not None:
+        data = _splice(data, receipt)
+    others = [line for line in _LINE_END.split(event) if line and not line.startswith(b"data:")]
+    return b"\n".join([*others, *(b"data: " + line for line in data.split(b"\n"))]) + b"\n\n"
 
 
 def _splice(data: bytes, receipt: bytes) -> bytes:
@@ -268,7 +309,7 @@ def _splice(data: bytes, receipt: bytes) -> bytes:
 
 
 def _without_receipt(data: bytes) -> bytes:
-    """Take out a receipt that the provider, a gateway as well, had put in: ours replaces it."""
+    """Take a receipt out of a JSON object."""
     members = _members.decode(data)
     members.pop("flatfee", None)
     return msgspec.json.encode(members)

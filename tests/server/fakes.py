@@ -1,0 +1,304 @@
+"""Stand-ins for what lies outside the gateway: providers that follow a script, and settings for them.
+
+A reply is a list of pieces: bytes are sent, an exception is raised, an event is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from flatfee.server.app import App, create_app
+from flatfee.server.gateway import Gateway
+from flatfee.server.providers.base import Provider, ProviderFailure
+from flatfee.server.settings import (
+    AccountSettings,
+    KeySettings,
+    PolicySettings,
+    ProjectSettings,
+    ProviderSettings,
+    RouteSettings,
+    Settings,
+)
+from flatfee.server.store.base import Store
+from flatfee.server.store.memory import MemoryStore
+from flatfee.wire import AttemptOutcome
+
+KEY = "canary-key-of-the-project-ci-0123456789"
+OTHER_KEY = "canary-key-of-the-project-docs-0123456789"
+PROMPT = "canary-prompt"
+ANSWER = "canary-answer"
+LIMIT = 10.0
+"""Seconds within which anything must have happened; far more than it ever takes."""
+
+Piece = bytes | Exception | asyncio.Event
+
+
+def completion(text: str = ANSWER, usage: tuple[int, int] | None = (10, 5), **extra: Any) -> bytes:
+    """Return a provider's plain answer."""
+    message = {"role": "assistant", "content": text}
+    body: dict[str, Any] = {"id": "c1", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    if usage is not None:
+        body["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1]}
+    return json.dumps(body | extra).encode()
+
+
+def event(payload: object) -> bytes:
+    """Return a server-sent event with a JSON payload."""
+    return b"data: " + json.dumps(payload).encode() + b"\n\n"
+
+
+def delta(text: str | None = None, *, finish: str | None = None, index: int = 0, **extra: Any) -> bytes:
+    """Return an event of a streamed answer."""
+    said = {} if text is None else {"content": text}
+    return event({"id": "c1", "choices": [{"index": index, "delta": said, "finish_reason": finish}], **extra})
+
+
+def usage_event(prompt: int = 10, output: int = 5) -> bytes:
+    """Return the event that tells usage after the answer."""
+    return event({"id": "c1", "choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": output}})
+
+
+DONE = b"data: [DONE]\n\n"
+STREAM: Sequence[bytes] = (delta("canary-"), delta("answer"), delta(finish="stop"), usage_event(), DONE)
+
+
+def refusal(code: str | None, message: str = "No.") -> bytes:
+    """Return the body of a provider's error."""
+    return json.dumps({"error": {"message": message, "type": "t", "param": "messages", "code": code}}).encode()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer. ``fails`` is raised before a head arrives; ``before`` is waited for before that."""
+
+    pieces: Sequence[Piece] = ()
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    fails: Exception | None = None
+    before: asyncio.Event | None = None
+
+
+def plain(text: str = ANSWER, usage: tuple[int, int] | None = (10, 5), **extra: Any) -> Reply:
+    """A whole plain answer."""
+    return Reply([completion(text, usage, **extra)])
+
+
+def streamed(*pieces: Piece) -> Reply:
+    """A streamed answer; without pieces, a whole one."""
+    return Reply(pieces or STREAM)
+
+
+def error(status: int, code: str | None = None, **headers: str) -> Reply:
+    """A refusal with a status."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply([refusal(code)], status, named)
+
+
+def unreachable() -> Reply:
+    """A refused connection."""
+    return Reply(fails=ProviderFailure(AttemptOutcome.UNAVAILABLE, "cannot be reached"))
+
+
+def cut() -> Reply:
+    """A connection that breaks before a byte came."""
+    return Reply(fails=ProviderFailure(AttemptOutcome.ERROR, "broke off"))
+
+
+def never() -> asyncio.Event:
+    """What never happens."""
+    return asyncio.Event()
+
+
+def silent() -> Reply:
+    """A provider that accepts the request and says nothing."""
+    return Reply(before=never())
+
+
+class ScriptedProvider:
+    """A ``Provider`` that answers by route: each script's replies in turn, the last one for ever.
+
+    ``asked`` notes (route, body); ``left`` counts the calls that have ended, one way or another.
+    """
+
+    def __init__(self, **scripts: Reply | Sequence[Reply]) -> None:
+        self.scripts = {
+            name.replace("_", "-"): deque([replies] if isinstance(replies, Reply) else replies)
+            for name, replies in scripts.items()
+        }
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.left = 0
+        self.closed = False
+
+    @property
+    def routes(self) -> list[str]:
+        """The routes that were asked, in order."""
+        return [route for route, _ in self.asked]
+
+    def _reply(self, route: str, stream: bool) -> Reply:
+        script = self.scripts.get(route)
+        if script is None:
+            return streamed() if stream else plain()
+        return script.popleft() if len(script) > 1 else script[0]
+
+    @asynccontextmanager
+    async def send(self, route: RouteSettings, body: bytes, *, stream: bool) -> AsyncIterator[ScriptedAnswer]:
+        self.asked.append((route.name, json.loads(body)))
+        try:
+            reply = self._reply(route.name, stream)
+            if reply.before is not None:
+                await reply.before.wait()
+            if reply.fails is not None:
+                raise reply.fails
+            yield ScriptedAnswer(reply)
+        finally:
+            self.left += 1
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class ScriptedAnswer:
+    """An ``Upstream`` that follows a reply."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+
+    @property
+    def status(self) -> int:
+        return self._reply.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._reply.headers
+
+    async def read(self) -> bytes:
+        return b"".join([piece async for piece in self.chunks()])
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for piece in self._reply.pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            if isinstance(piece, asyncio.Event):
+                await piece.wait()
+            else:
+                yield piece
+
+
+def route(name: str, tier: str = "premium", **options: Any) -> dict[str, Any]:
+    """Return the settings of a route."""
+    return {"name": name, "provider": "fake", "model": f"{name}-model", "tier": tier, **options}
+
+
+ROUTES: Sequence[Mapping[str, Any]] = (
+    route("first", priority=1),
+    route("second", priority=2),
+    route("thrifty", "economy", priority=1),
+)
+
+
+def make_settings(
+    *,
+    routes: Sequence[Mapping[str, Any]] = ROUTES,
+    billing: str = "active",
+    server: Mapping[str, Any] | None = None,
+    policy: Mapping[str, Any] | None = None,
+    aliases: Mapping[str, str] | None = None,
+    **plan: Any,
+) -> Settings:
+    """Return settings with one plan, one account and two projects, ``ci`` and ``docs``."""
+    keys = {"ci": KEY, "docs": OTHER_KEY}
+    projects = tuple(
+        ProjectSettings(name=name, keys=(KeySettings(name=name, key_env="KEY").with_secret(secret),))
+        for name, secret in keys.items()
+    )
+    plans = [{"name": "pro", "fair_use": 100_000, "output_reserve": 100, **plan}]
+    settings = Settings.model_validate(
+        {
+            "server": {"host": "127.0.0.1", "port": 0, "store": "memory://", **(server or {})},
+            "providers": [ProviderSettings(name="fake", kind="simulated").model_dump()],
+            "routes": list(routes),
+            "plans": plans,
+            "policy": {**PolicySettings().model_dump(), **(policy or {})},
+            "aliases": aliases or {},
+        }
+    )
+    account = AccountSettings.model_validate({"name": "acme", "plan": "pro", "billing": billing, "billing_day": 1})
+    return settings.model_copy(update={"accounts": (account.model_copy(update={"projects": projects}),)})
+
+
+class Rig:
+    """A running gateway in memory, its provider, and a client that has a key."""
+
+    def __init__(self, app: App, provider: ScriptedProvider, client: httpx.AsyncClient) -> None:
+        self.app = app
+        self.provider = provider
+        self.client = client
+
+    @property
+    def gateway(self) -> Gateway:
+        return self.app.gateway
+
+    async def ask(self, headers: Mapping[str, str] | None = None, **body: Any) -> httpx.Response:
+        """Send a completion."""
+        return await self.client.post("/v1/chat/completions", json=make_body(**body), headers=headers)
+
+    async def receipt(self, response: httpx.Response) -> dict[str, Any]:
+        """Look up the receipt of a response."""
+        found = await self.client.get(f"/v1/receipts/{response.headers['x-flatfee-request-id']}")
+        assert found.status_code == 200, found.text
+        receipt: dict[str, Any] = found.json()
+        return receipt
+
+    async def usage(self) -> dict[str, Any]:
+        usage: dict[str, Any] = (await self.client.get("/v1/usage")).json()
+        return usage
+
+
+def make_body(**body: Any) -> dict[str, Any]:
+    """Return the body of a completion; ``None`` takes a member out."""
+    whole = {"model": "premium", "messages": [{"role": "user", "content": PROMPT}], **body}
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings | None = None,
+    provider: ScriptedProvider | None = None,
+    *,
+    store: Store | None = None,
+) -> AsyncIterator[Rig]:
+    """Run a gateway in memory."""
+    provider = provider or ScriptedProvider()
+    providers: dict[str, Provider] = {"fake": provider}
+    app = create_app(settings or make_settings(), store=store or MemoryStore(), providers=providers)
+    app.gateway.chance = lambda: 0.0
+    headers = {"authorization": f"Bearer {KEY}"}
+    async with app.running():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=headers) as client:
+            yield Rig(app, provider, client)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds, for at most ``LIMIT`` seconds."""
+    async with asyncio.timeout(LIMIT):
+        while not condition():  # noqa: ASYNC110 - any condition may be waited for
+            await asyncio.sleep(0.002)
+
+
+def events_of(body: bytes) -> list[Any]:
+    """Return the payloads of a stream; ``[DONE]`` as a string."""
+    found: list[Any] = []
+    for part in body.decode().split("\n\n"):
+        if part.startswith("data: "):
+            data = part.removeprefix("data: ")
+            found.append(data if data == "[DONE]" else json.loads(data))
+    return found
