@@ -5,7 +5,6 @@ The server is imported when it is to run: the other commands start faster withou
 
 from __future__ import annotations
 
-import logging
 import os
 from importlib import resources
 from pathlib import Path
@@ -49,10 +48,11 @@ def serve(
     from flatfee.server.app import create_app
     from flatfee.server.configuration import SettingsError, load_settings
     from flatfee.server.keys import KeyKind, new_key
+    from flatfee.server.logs import configure_logging
     from flatfee.server.run import run
     from flatfee.server.store.base import StoreDown
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure_logging()
     path = config or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
     key = None if path else new_key(KeyKind.PROJECT)
     try:
