@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from flatfee.cli.app import app
 from flatfee.cli.demo.gateway import DemoGateway, demo_text, running_gateway
@@ -29,12 +28,13 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith("FLATFEE_") and name not in {"FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES", "TERM"}
     }
-    return own | {"PYTHONPATH": SOURCES} | extra
+    return {**own, "PYTHONPATH": SOURCES, **extra}
 
 
 @pytest.fixture
 def gateway() -> Iterator[DemoGateway]:
-    with running_gateway(demo_text()) as running:
+    """A gateway with the demo's providers, and fair-use that no test spends."""
+    with running_gateway(demo_text().replace("fair_use = 910", "fair_use = 100000")) as running:
         yield running
 
 

@@ -47,7 +47,7 @@ def perform(configuration: str, *, pace: float) -> None:
 
     console = Console()
     try:
-        with _no_proxy(), running_gateway(configuration) as gateway:
+        with without_proxy(), running_gateway(configuration) as gateway:
             _say(console, f"A gateway runs on {gateway.url}; an agent asks it for the model 'auto'.\n")
             limit = gateway.settings.plans[0].fair_use
             client = Client(api_key=gateway.key, base_url=gateway.url)
@@ -83,7 +83,7 @@ def _say(console: Console, *parts: str | Text) -> None:
 
 
 @contextmanager
-def _no_proxy() -> Generator[None]:
+def without_proxy() -> Generator[None]:
     """Keep the client on this machine, whatever proxy the environment names."""
     before = os.environ.get("no_proxy")
     os.environ["no_proxy"] = "127.0.0.1"
