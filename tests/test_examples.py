@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,8 @@ def gateway(tmp_path: Path) -> Iterator[dict[str, str]]:
             text=True,
         )
     assert process.stdout
+    watchdog = threading.Timer(100, process.kill)  # a line that never comes must fail the test, not hang it
+    watchdog.start()
     try:
         shown = "".join(itertools.takewhile(lambda line: "curl" not in line, process.stdout))
         url = re.search(r"ready on (\S+)", shown)
@@ -72,6 +75,7 @@ def gateway(tmp_path: Path) -> Iterator[dict[str, str]]:
         assert key, shown
         yield own | {"PYTHONPATH": SOURCES, "FLATFEE_BASE_URL": url[1], "FLATFEE_API_KEY": key[0]}
     finally:
+        watchdog.cancel()
         process.terminate()
         process.stdout.close()
         process.wait(60)

@@ -16,12 +16,16 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 
 from flatfee import Client, ReceiptState
 from flatfee.cli.serve import demo_settings
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Flatfee
 
 SOURCES = str(Path(__file__).parents[2] / "src")
 KEY = "a-secret-of-the-operator-with-40-letters"
@@ -109,11 +113,15 @@ def serving(folder: Path, *arguments: str, **env: str) -> Iterator[Served]:
             text=True,
         )
     assert process.stdout
+    # A line that never comes must fail the test, not hang it.
+    watchdog = threading.Timer(LIMIT, process.kill)
+    watchdog.start()
     try:
         ready = process.stdout.readline()
         assert "ready on http://" in ready, (folder / "log").read_text()
         yield Served(process, ready.split()[-1])
     finally:
+        watchdog.cancel()
         process.kill()
         process.wait(LIMIT)
         process.stdout.close()
@@ -215,6 +223,25 @@ def test_a_port_that_is_taken_is_told_with_the_cure(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"did not start on 127.0.0.1:{port}" in done.stderr
     assert "--port" in done.stderr
+
+
+def test_a_mistake_in_the_file_is_told_with_file_key_and_cure(flatfee: Flatfee, tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text("[server]\nprot = 1\n")
+    shown = flatfee("serve", "--config", str(path))
+    assert shown.exit_code == 2
+    assert f"{path}: server.prot: unknown key" in shown.stderr
+    assert "port" in shown.stderr
+
+
+def test_an_address_of_the_sixth_version_is_shown_in_brackets(
+    flatfee: Flatfee, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flatfee.server.run.run", lambda app, on_ready: on_ready("::1", 8787))
+    shown = flatfee("serve")
+    assert shown.stdout.startswith("flatfee is ready on http://[::1]:8787/v1\n")
+    assert "ff_proj_" in shown.stdout
 
 
 def test_the_demo_configuration_takes_the_servers_overrides(monkeypatch: pytest.MonkeyPatch) -> None:

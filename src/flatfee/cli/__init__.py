@@ -12,6 +12,9 @@ def main() -> None:
     """Run the command line."""
     try:
         from flatfee.cli.app import app
+
+        app()
     except ModuleNotFoundError as error:
+        if str(error.name).startswith("flatfee"):
+            raise
         sys.exit(f"The command line needs {error.name}. Install it: pip install 'flatfee[server]'")
-    app()

@@ -30,7 +30,7 @@ from flatfee.receipt import Receipt
 from flatfee.types.params import CompletionParams
 from flatfee.wire import Task
 
-PromptArgument = Annotated[str, typer.Argument(help="What to ask; '-' reads it from standard input.", metavar="PROMPT")]
+PromptArgument = Annotated[str, typer.Argument(help="What to ask; '-' reads it from standard input.")]
 ModelOption = Annotated[str, typer.Option("--model", help="auto, premium, economy, or an alias of the gateway's.")]
 TaskOption = Annotated[Task | None, typer.Option("--task", help="What the request is for; 'auto' decides by it.")]
 WorkflowOption = Annotated[str | None, typer.Option("--workflow", help="The agent run that the request belongs to.")]

@@ -31,10 +31,10 @@ _MEANINGS: Final = {
 def demo(
     fast: Annotated[bool, typer.Option("--fast", help="Without pauses between the steps.")] = False,
 ) -> None:
-    """Watch an agent run walk through the lanes, against a gateway with simulated providers.
+    """Watch an agent run walk through the lanes.
 
-    Ends by itself within 20 seconds; needs no key and no network. Exits with 1 if a lane that it
-    promises did not occur.
+    A real gateway runs meanwhile, with simulated providers: no key, no network. Ends by itself
+    within 20 seconds; exits with 1 if a lane that it promises did not occur.
     """
     from flatfee.cli.demo.gateway import demo_text
 
