@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -73,7 +73,7 @@ class App:
             raise RuntimeError(message)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[App]:
+    async def running(self) -> AsyncGenerator[App, None]:
         """Start what works in the background, and end it: accounts of the file, heartbeats, sweeps."""
         gateway = self.gateway
         await gateway.store.provision([_account(entry) for entry in gateway.settings.accounts])
@@ -98,7 +98,8 @@ class App:
             except CallerGone:
                 log.info("caller.gone", extra={"request_id": call.request_id})
             except Exception as error:  # noqa: BLE001 - faults.py turns every exception into a wire error
-                await call.fail(error)
+                with suppress(CallerGone):
+                    await call.fail(error)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

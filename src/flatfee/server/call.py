@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -24,6 +24,9 @@ BODY_SECONDS: Final = 60.0
 
 WATCH_AFTER_SECONDS: Final = 0.05
 """Requests shorter than this are not watched for a disconnect: the watch costs more than it saves."""
+
+_MAX_PARAMETERS: Final = 20
+_MAX_DIGITS: Final = 15
 
 
 class Call:
@@ -48,8 +51,17 @@ class Call:
 
     @property
     def query(self) -> dict[str, str]:
-        """The query string's parameters; the last of a name counts."""
-        return dict(parse_qsl(self._scope["query_string"].decode("latin-1"), max_num_fields=20))
+        """The query string's parameters; the last of a name counts.
+
+        Raises:
+            Fault: there are too many.
+        """
+        try:
+            return dict(parse_qsl(self._scope["query_string"].decode("latin-1"), max_num_fields=_MAX_PARAMETERS))
+        except ValueError as error:
+            raise Fault(
+                ErrorCode.INVALID_REQUEST, f"The query has more than {_MAX_PARAMETERS} parameters; send fewer."
+            ) from error
 
     def header_bytes(self) -> int:
         """Return the size of all request headers."""
@@ -70,30 +82,27 @@ class Call:
         if encoding != b"identity":
             raise Fault(ErrorCode.UNSUPPORTED_ENCODING, "Send the body without Content-Encoding.")
         length = self.headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > most:
+        if length.isdigit() and (len(length) > _MAX_DIGITS or int(length) > most):
             raise _too_large(most)
-        message = await self._message()
-        first: bytes = message.get("body", b"")
-        if not message.get("more_body", False):
-            return _bounded(first, most)
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                return await self._rest(first, most)
+                return await self._whole_body(most)
         except TimeoutError as error:
             raise Fault(
                 ErrorCode.INVALID_REQUEST, f"The body did not arrive within {BODY_SECONDS:.0f} seconds."
             ) from error
 
-    async def _rest(self, first: bytes, most: int) -> bytes:
-        body = bytearray(first)
-        more = True
+    async def _whole_body(self, most: int) -> bytes:
+        parts: list[bytes] = []
+        size, more = 0, True
         while more:
             message = await self._message()
-            body += message.get("body", b"")
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
             more = message.get("more_body", False)
-            if len(body) > most:
+            if size > most:
                 raise _too_large(most)
-        return bytes(body)
+        return b"".join(parts)
 
     async def _message(self) -> Message:
         message = await self._receive()
@@ -111,7 +120,7 @@ class Call:
         self._told[b"content-type"] = content_type
         self._told[b"content-length"] = b"%d" % len(body)
         await self._start(status)
-        await self._send({"type": "http.response.body", "body": body})
+        await self._put({"type": "http.response.body", "body": body})
 
     async def start_stream(self) -> None:
         """Begin a response of server-sent events."""
@@ -122,11 +131,11 @@ class Call:
 
     async def write(self, data: bytes) -> None:
         """Send a part of a stream; waits while the caller reads slowly."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        await self._put({"type": "http.response.body", "body": data, "more_body": True})
 
     async def finish(self, data: bytes = b"") -> None:
         """Send the last part of a stream."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+        await self._put({"type": "http.response.body", "body": data, "more_body": False})
 
     async def fail(self, error: Exception) -> None:
         """Send an error: as the response, or in mid-stream as an event, and then the end without ``[DONE]``."""
@@ -140,10 +149,16 @@ class Call:
 
     async def _start(self, status: int) -> None:
         self.started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": list(self._told.items())})
+        await self._put({"type": "http.response.start", "status": status, "headers": list(self._told.items())})
+
+    async def _put(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except OSError as error:  # what ASGI lets a server raise once the caller has left
+            raise CallerGone from error
 
     @asynccontextmanager
-    async def until_gone(self) -> AsyncIterator[None]:
+    async def until_gone(self) -> AsyncGenerator[None, None]:
         """Cancel the block when the caller disconnects, and raise ``CallerGone`` from it.
 
         The body must have been read: from then on the caller can only send its goodbye.
@@ -185,12 +200,6 @@ class _Watch:
             continue
         self.gone = True
         self._task.cancel()
-
-
-def _bounded(body: bytes, most: int) -> bytes:
-    if len(body) > most:
-        raise _too_large(most)
-    return body
 
 
 def _too_large(most: int) -> Fault:

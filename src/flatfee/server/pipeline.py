@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 
 from flatfee.receipt import Receipt
 from flatfee.server.ask import Ask, check_idempotency_key, read_ask
@@ -18,6 +18,7 @@ from flatfee.server.stages.admit import Refused, admit
 from flatfee.server.stages.authenticate import authenticate, check_scope
 from flatfee.server.stages.relay import Job, relay
 from flatfee.server.stages.settle import Bill
+from flatfee.server.store.base import StoreDown
 from flatfee.server.store.ledger import fair_use, workflow_state
 from flatfee.server.store.records import Caller, Reservation, Standing
 from flatfee.server.tell import receipt_headers, standing_headers, ticket_headers
@@ -71,7 +72,7 @@ def reserve_for(
 
 
 @asynccontextmanager
-async def _refusals_leave_a_receipt(call: Call, caller: Caller, gateway: Gateway) -> AsyncIterator[None]:
+async def _refusals_leave_a_receipt(call: Call, caller: Caller, gateway: Gateway) -> AsyncGenerator[None, None]:
     """Keep a receipt of a request that was refused before it held a ticket."""
     try:
         yield
@@ -82,7 +83,8 @@ async def _refusals_leave_a_receipt(call: Call, caller: Caller, gateway: Gateway
         call.receipt = _refused_receipt(call, standing)
         # A caller that is told to slow down must not make us write for each of its tries.
         if fault.code is not ErrorCode.RATE_LIMITED:
-            await gateway.store.record(caller, call.receipt)
+            with suppress(StoreDown):  # the refusal stands, whether or not it can be kept
+                await gateway.store.record(caller, call.receipt)
         raise
 
 
@@ -98,7 +100,7 @@ def _refused_receipt(call: Call, standing: Standing | None) -> Receipt:
 
 
 @asynccontextmanager
-async def _settled_on_every_way_out(call: Call, bill: Bill, gateway: Gateway) -> AsyncIterator[None]:
+async def _settled_on_every_way_out(call: Call, bill: Bill, gateway: Gateway) -> AsyncGenerator[None, None]:
     """Settle however the block ends; an error then carries the settled receipt."""
     gateway.running[bill.ticket.request_id] = bill.ticket
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from flatfee.server.tell import rfc3339
 from flatfee.wire import WORKFLOW_ID, ErrorCode, Lane, Model, Tier
 
 _MAX_PAGE = 100
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 async def list_models(call: Call, gateway: Gateway) -> None:
@@ -113,7 +115,7 @@ async def list_receipts(call: Call, gateway: Gateway) -> None:
     caller = await authenticate(call.headers, gateway.store)
     query = call.query
     limit = query.get("limit", "20")
-    if not limit.isdigit() or not 1 <= int(limit[:9]) <= _MAX_PAGE:
+    if not _NUMBER.fullmatch(limit) or not 1 <= int(limit) <= _MAX_PAGE:
         raise Fault(ErrorCode.INVALID_REQUEST, f"limit is {limit[:20]!r}; send 1 to {_MAX_PAGE}.", param="limit")
     wanted = ReceiptQuery(
         workflow=query.get("workflow"), lane=query.get("lane"), limit=int(limit), after=query.get("after")
