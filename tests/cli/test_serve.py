@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 SOURCES = str(Path(__file__).parents[2] / "src")
 KEY = "a-secret-of-the-operator-with-40-letters"
 LIMIT = 60.0
+LONGER_THAN_A_CANCEL = 3.0
+"""Seconds after which a gateway that does not wait for its streams has cut them."""
 
 CONFIG = """
 providers = [{{name = "slow", kind = "openai", base_url = "http://127.0.0.1:{upstream}/v1", api_key_env = "SLOW_KEY"}}]
@@ -187,13 +189,14 @@ def test_at_a_signal_the_stream_that_runs_is_finished_and_what_is_new_is_refused
         assert ask(kept, "GET", "/health/live").read() == b'{"status":"live"}'
         served.process.send_signal(signal.SIGTERM)
         wait_until_draining(kept)
+        with pytest.raises(subprocess.TimeoutExpired):
+            served.process.wait(LONGER_THAN_A_CANCEL)
         for connection in (kept, new):
             refused = ask(connection, "POST", "/v1/chat/completions")
             assert refused.status == 503
             assert json.loads(refused.read())["error"]["code"] == "gateway_overloaded"
             assert int(refused.headers["retry-after"]) >= 1
             assert refused.headers["x-should-retry"] == "true"
-        assert served.process.poll() is None
         upstream.go_on.set()
         assert "".join(rest) == f"two{ReceiptState.SETTLED}"
         assert served.process.wait(LIMIT) == 0
