@@ -63,7 +63,7 @@ class _SlowAnswer(BaseHTTPRequestHandler):
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
         self._say({"content": "one "}, None)
-        self.server.go_on.wait(LIMIT)
+        self.server.go_on.wait(4 * LIMIT)  # longer than any test waits for the gateway
         self._say({"content": "two"}, None)
         self._say({}, "stop", usage={"prompt_tokens": 1, "completion_tokens": 2})
 
