@@ -69,6 +69,7 @@ def gateway(tmp_path: Path) -> Iterator[dict[str, str]]:
     watchdog.start()
     try:
         shown = "".join(itertools.takewhile(lambda line: "curl" not in line, process.stdout))
+        watchdog.cancel()
         url = re.search(r"ready on (\S+)", shown)
         key = re.search(r"ff_proj_\w{49}", shown)
         assert url, (tmp_path / "log").read_text()

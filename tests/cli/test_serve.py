@@ -120,6 +120,7 @@ def serving(folder: Path, *arguments: str, **env: str) -> Iterator[Served]:
     watchdog.start()
     try:
         ready = process.stdout.readline()
+        watchdog.cancel()
         assert "ready on http://" in ready, (folder / "log").read_text()
         yield Served(process, ready.split()[-1])
     finally:
@@ -207,7 +208,7 @@ def test_a_second_signal_does_not_wait_for_the_stream(upstream: SlowUpstream, tm
         served.process.send_signal(signal.SIGTERM)
         wait_until_draining(connection)
         served.process.send_signal(signal.SIGTERM)
-        served.process.wait(LIMIT)
+        assert served.process.wait(LIMIT) == -signal.SIGTERM
         assert not upstream.go_on.is_set()
 
 
