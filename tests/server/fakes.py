@@ -1,6 +1,6 @@
 """Stand-ins for what lies outside the gateway: providers that follow a script, and settings for them.
 
-A reply is a list of pieces: bytes are sent, an exception is raised, an event is waited for.
+A reply is a list of pieces: bytes are sent, an exception is raised, an event or silence is waited for.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import httpx
@@ -38,7 +39,17 @@ ANSWER = "canary-answer"
 LIMIT = 10.0
 """Seconds within which anything must have happened; far more than it ever takes."""
 
-Piece = bytes | Exception | asyncio.Event
+
+class Silence(Enum):
+    """What never comes."""
+
+    FOR_EVER = "for ever"
+
+    async def wait(self) -> None:
+        await asyncio.Event().wait()
+
+
+Piece = bytes | Exception | asyncio.Event | Silence
 
 
 def completion(text: str = ANSWER, usage: tuple[int, int] | None = (10, 5), **extra: Any) -> bytes:
@@ -83,7 +94,7 @@ class Reply:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     fails: Exception | None = None
-    before: asyncio.Event | None = None
+    before: asyncio.Event | Silence | None = None
 
 
 def plain(text: str = ANSWER, usage: tuple[int, int] | None = (10, 5), **extra: Any) -> Reply:
@@ -112,14 +123,9 @@ def cut() -> Reply:
     return Reply(fails=ProviderFailure(AttemptOutcome.ERROR, "broke off"))
 
 
-def never() -> asyncio.Event:
-    """What never happens."""
-    return asyncio.Event()
-
-
 def silent() -> Reply:
     """A provider that accepts the request and says nothing."""
-    return Reply(before=never())
+    return Reply(before=Silence.FOR_EVER)
 
 
 class ScriptedProvider:
@@ -186,7 +192,7 @@ class ScriptedAnswer:
         for piece in self._reply.pieces:
             if isinstance(piece, Exception):
                 raise piece
-            if isinstance(piece, asyncio.Event):
+            if isinstance(piece, asyncio.Event | Silence):
                 await piece.wait()
             else:
                 yield piece

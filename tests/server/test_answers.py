@@ -169,10 +169,9 @@ def test_choices_that_finish_apart_are_whole_once_the_last_has_finished() -> Non
     assert stream.feed(first + second) == first + second
     finish = delta(finish="stop", index=0)
     assert stream.feed(finish) == finish
-    assert not stream.whole
+    assert (stream.whole, stream.over) == (False, False)
     assert stream.feed(delta(finish="stop", index=1)) == b""
-    assert stream.whole
-    assert stream.over
+    assert (stream.whole, stream.over) == (True, True)
 
 
 def test_a_choice_that_begins_after_another_has_finished_opens_the_stream_again() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -25,14 +25,16 @@ class OpenAIProvider:
         self._session: aiohttp.ClientSession | None = None
 
     @asynccontextmanager
-    async def send(self, route: RouteSettings, body: bytes, *, stream: bool) -> AsyncIterator[_Answer]:
+    async def send(self, route: RouteSettings, body: bytes, *, stream: bool) -> AsyncGenerator[_Answer, None]:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=route.connect_timeout)
         accept = "text/event-stream" if stream else "application/json"
         try:
             response = await self._connection().post(
                 self._url, data=body, headers={"accept": accept}, timeout=timeout, allow_redirects=False
             )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        except aiohttp.ConnectionTimeoutError as error:
+            raise ProviderFailure(AttemptOutcome.TIMEOUT, "was silent while connecting") from error
+        except aiohttp.ClientConnectorError as error:
             raise ProviderFailure(AttemptOutcome.UNAVAILABLE, "cannot be reached") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ProviderFailure(AttemptOutcome.ERROR, f"broke off: {type(error).__name__}") from error

@@ -8,54 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from flatfee.server.answers import RelayedStream, UnusableAnswer, read_completion, read_refusal
+from flatfee.server.answers import RelayedStream, UnusableAnswer, read_completion
 from flatfee.server.ask import Ask
 from flatfee.server.call import Call
-from flatfee.server.faults import Fault, ProviderRefusal
+from flatfee.server.faults import CallerGone, Fault, ProviderRefusal
 from flatfee.server.gateway import Gateway
 from flatfee.server.meter import Meter
 from flatfee.server.providers.base import ProviderFailure, Upstream
 from flatfee.server.settings import RouteSettings
+from flatfee.server.stages.failures import Failed, jittered, rejected
 from flatfee.server.stages.settle import Bill, lane_of
 from flatfee.server.tell import receipt_headers
 from flatfee.wire import AttemptOutcome, ErrorCode, Header
 
 log = logging.getLogger("flatfee.server")
 
-RETRY_AFTER_AT_MOST: Final = 5.0
-"""A provider's Retry-After up to this long is waited for; a longer one sends us to the next route."""
-
-SAME_ROUTE_PAUSE: Final = 0.25
 FIRST_TOKEN_WITH_OTHERS: Final = 10.0
 FIRST_TOKEN_ALONE: Final = 60.0
 AFTER_FINISH: Final = 5.0
-"""After its finish reason a stream gets this long for usage and ``[DONE]``: it is whole already."""
+"""After its last finish reason a stream gets this long for usage and ``[DONE]``: it is whole already."""
 
-_RETRY_SAME_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
-_OPERATORS_FAULT: Final = frozenset({401, 403, 404, 407})
-_CONTEXT_CODE: Final = "context_length_exceeded"
-
-
-class _Failed(Exception):
-    """One try came to nothing. ``pause`` is how long to wait before the same route may be tried again."""
-
-    def __init__(
-        self,
-        outcome: AttemptOutcome,
-        status: int | None = None,
-        *,
-        pause: float | None = None,
-        refusal: ProviderRefusal | None = None,
-    ) -> None:
-        super().__init__(outcome)
-        self.outcome = outcome
-        self.status = status
-        self.pause = pause
-        self.refusal = refusal
+_CLOCK_SLACK: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +55,10 @@ async def relay(job: Job, call: Call, bill: Bill, gateway: Gateway) -> None:
     """
     refusal: ProviderRefusal | None = None
     floor = 0
-    for index, route in enumerate(job.routes):
+    for route in job.routes:
         if route.context_tokens is not None and route.context_tokens <= floor:
             continue
-        alone = index == len(job.routes) - 1 and index == 0
-        failed = await _try_route(_Try(job, route, call, bill, gateway, alone=alone))
+        failed = await _try_route(_Try(job, route, call, bill, gateway, alone=len(job.routes) == 1))
         if failed is None:
             return
         if failed.outcome is AttemptOutcome.CONTEXT_OVERFLOW:
@@ -127,6 +104,10 @@ class _Try:
             raise _deadline_passed()
         return min(left, self.route.total_timeout)
 
+    def late(self) -> bool:
+        """Tell whether the caller's deadline has passed. Timers may ring a moment before their time."""
+        return self.job.deadline is not None and self.gateway.monotonic() > self.job.deadline - _CLOCK_SLACK
+
     def first_token_limit(self) -> float:
         """Return the seconds until the first token must be there. A plain answer comes all at once."""
         if not self.job.ask.stream:
@@ -135,52 +116,70 @@ class _Try:
         return self.route.first_token_timeout or default
 
 
-async def _try_route(this: _Try) -> _Failed | None:
+async def _try_route(this: _Try) -> Failed | None:
     """Try one route, at most twice; ``None`` once it has answered."""
     name, circuits, now = this.route.name, this.gateway.circuits, this.gateway.monotonic
     this.left()
     if not circuits.admits(name, now()):
         this.meter.tried(this.route, AttemptOutcome.UNAVAILABLE, None, 0.0)
-        return _Failed(AttemptOutcome.UNAVAILABLE)
+        return Failed(AttemptOutcome.UNAVAILABLE)
     failed = await _try_once(this)
     if failed is not None and failed.pause is not None and failed.pause < this.left():
         await asyncio.sleep(failed.pause)
-        failed = await _try_once(this)
+        if circuits.admits(name, now()):
+            failed = await _try_once(this)
     return failed
 
 
-async def _try_once(this: _Try) -> _Failed | None:
+async def _try_once(this: _Try) -> Failed | None:
     route, circuits, meter = this.route, this.gateway.circuits, this.meter
     started = this.gateway.monotonic()
-    if not meter.dispatched:
-        await this.gateway.store.dispatch(this.bill.ticket)
-        meter.dispatched = True
-    meter.trying = route
     try:
+        if not meter.dispatched:
+            await this.gateway.store.dispatch(this.bill.ticket)
+            meter.dispatched = True
+        meter.trying = route
         await _ask_provider(this)
-    except _Failed as failed:
+    except Failed as failed:
+        meter.trying = None
         meter.tried(route, failed.outcome, failed.status, this.gateway.monotonic() - started)
-        if failed.outcome in {AttemptOutcome.REFUSED, AttemptOutcome.CONTEXT_OVERFLOW}:
-            circuits.succeeded(route.name)
-        else:
-            circuits.failed(route.name, this.gateway.monotonic())
-        if failed.outcome is AttemptOutcome.REFUSED and failed.refusal is not None:
-            raise failed.refusal from None
-        if this.call.started:
-            meter.broken = True
-            raise _broke_midway(route) from failed
-        if this.job.deadline is not None and this.gateway.monotonic() >= this.job.deadline:
-            raise _deadline_passed() from failed
-        return failed
-    except asyncio.CancelledError:
+        return _judge(this, failed)
+    except BaseException:
+        # The caller left, or we failed: that tells nothing of the route.
         circuits.let_go(route.name)
         raise
     circuits.succeeded(route.name)
     return None
 
 
+def _judge(this: _Try, failed: Failed) -> Failed:
+    """Note what a failed try tells of the route; return it if another try may follow.
+
+    Raises:
+        Fault: ``deadline_exceeded``, or ``provider_unavailable`` in mid-stream.
+        ProviderRefusal: no other route could cure it.
+    """
+    name, circuits = this.route.name, this.gateway.circuits
+    if failed.outcome is AttemptOutcome.TIMEOUT and this.late():
+        # The caller's own limit tells nothing of the route, and what the caller got by then is charged.
+        circuits.let_go(name)
+        raise _deadline_passed() from failed
+    if failed.refusal is not None:
+        circuits.succeeded(name)
+    else:
+        circuits.failed(name, this.gateway.monotonic())
+    if failed.refusal is not None and failed.outcome is AttemptOutcome.REFUSED:
+        raise failed.refusal from None
+    if this.call.started:
+        this.meter.broken = True
+        raise _broke_midway(this.route) from failed
+    if this.late():
+        raise _deadline_passed() from failed
+    return failed
+
+
 async def _ask_provider(this: _Try) -> None:
-    """Send the request and pass the answer on; every failure of the provider becomes ``_Failed``."""
+    """Send the request and pass the answer on; every failure of the provider becomes ``Failed``."""
     route, ask = this.route, this.job.ask
     provider = this.gateway.providers[route.provider]
     seconds = min(this.first_token_limit(), this.left())
@@ -189,18 +188,19 @@ async def _ask_provider(this: _Try) -> None:
         async with asyncio.timeout(seconds) as limit:
             async with provider.send(route, ask.body_for(route.model), stream=ask.stream) as upstream:
                 if upstream.status != 200:
-                    raise await _rejected(this, upstream)
+                    raise await rejected(route, upstream, this.gateway.chance)
                 if ask.stream:
                     await _pass_stream(this, upstream, limit, started)
                 else:
                     await _pass_completion(this, upstream, limit, started)
     except TimeoutError as error:
-        raise _Failed(AttemptOutcome.TIMEOUT) from error
+        raise Failed(AttemptOutcome.TIMEOUT) from error
     except ProviderFailure as error:
-        raise _Failed(error.outcome, pause=_jittered(this.gateway)) from error
+        silent = error.outcome is AttemptOutcome.TIMEOUT
+        raise Failed(error.outcome, pause=None if silent else jittered(this.gateway.chance)) from error
     except UnusableAnswer as error:
         log.warning("provider.unusable_answer", extra={"route": route.name, "why": str(error)})
-        raise _Failed(AttemptOutcome.ERROR, 200, pause=_jittered(this.gateway)) from error
+        raise Failed(AttemptOutcome.ERROR, 200, pause=jittered(this.gateway.chance)) from error
 
 
 async def _pass_completion(this: _Try, upstream: Upstream, limit: asyncio.Timeout, started: float) -> None:
@@ -217,28 +217,54 @@ async def _pass_completion(this: _Try, upstream: Upstream, limit: asyncio.Timeou
 
 async def _pass_stream(this: _Try, upstream: Upstream, limit: asyncio.Timeout, started: float) -> None:
     clock = asyncio.get_running_loop().time
-    end = clock() + this.left()
-    relayed = RelayedStream(include_usage=this.job.ask.include_usage)
+    silent_until = end = clock() + this.left()
+    relayed = RelayedStream(include_usage=this.job.ask.include_usage, choices=this.job.ask.choices)
+    chunks = upstream.chunks()
     waiting = b""
-    async for data in upstream.chunks():
+    async for data in chunks:
+        heard, writing_since = relayed.heard, clock()
         out = waiting + relayed.feed(data)
         waiting = b""
         this.meter.usage, this.meter.delivered = relayed.usage, relayed.delivered
-        if not relayed.started:
+        if relayed.started:
+            # While the caller reads, no limit of the provider runs: a slow reader is not a slow provider.
+            limit.reschedule(end)
+            await _forward_in_time(this, out, limit)
+            # Comments and keep-alives are not tokens: after them the silence goes on.
+            silent_until = silent_until + clock() - writing_since
+            if relayed.heard > heard:
+                silent_until = clock() + this.route.idle_timeout
+            limit.reschedule(min(end, silent_until))
+        else:
             waiting = out
-            continue
-        # While the caller reads, no limit of the provider runs: a slow reader is not a slow provider.
-        limit.reschedule(end)
-        await _forward(this, out)
-        if relayed.done:
+        if relayed.done or relayed.over:
             break
-        limit.reschedule(min(end, clock() + (AFTER_FINISH if relayed.whole else this.route.idle_timeout)))
-    out = relayed.end()
     limit.reschedule(None)
+    out = waiting + await _hear_out(chunks, relayed, end)
     if not relayed.whole:
         raise ProviderFailure(AttemptOutcome.ERROR, "ended without a finish reason")
-    await _forward(this, waiting + out)
+    await _forward(this, out)
     await _finish_stream(this, relayed, started)
+
+
+async def _hear_out(chunks: AsyncIterator[bytes], relayed: RelayedStream, end: float) -> bytes:
+    """Hear what may follow the last finish reason, usage and ``[DONE]``; without them the answer is whole, too."""
+    out: list[bytes] = []
+    with suppress(TimeoutError, ProviderFailure, StopAsyncIteration):
+        async with asyncio.timeout_at(min(end, asyncio.get_running_loop().time() + AFTER_FINISH)):
+            while not relayed.done:
+                out.append(relayed.feed(await anext(chunks)))
+    return b"".join([*out, relayed.end()])
+
+
+async def _forward_in_time(this: _Try, out: bytes, limit: asyncio.Timeout) -> None:
+    try:
+        await _forward(this, out)
+    except asyncio.CancelledError:
+        if limit.expired():
+            # It did not read until the route's whole time was over: that is no fault of the route.
+            raise CallerGone from None
+        raise
 
 
 async def _forward(this: _Try, out: bytes) -> None:
@@ -270,40 +296,6 @@ def _tell_route(this: _Try) -> None:
     )
 
 
-async def _rejected(this: _Try, upstream: Upstream) -> _Failed:
-    """Classify an answer that is not 200."""
-    status = upstream.status
-    if status in _OPERATORS_FAULT or 300 <= status < 400:
-        log.error(
-            "provider.misconfigured",
-            extra={"route": this.route.name, "status": status, "cure": "check the provider's base_url, key and model"},
-        )
-        return _Failed(AttemptOutcome.ERROR, status)
-    if status == 429 or status >= 500 or status == 408:
-        outcome = AttemptOutcome.RATE_LIMITED if status == 429 else AttemptOutcome.ERROR
-        return _Failed(outcome, status, pause=_pause(this.gateway, status, upstream.headers.get("retry-after")))
-    error = read_refusal(await upstream.read())
-    outcome = AttemptOutcome.CONTEXT_OVERFLOW if error["code"] == _CONTEXT_CODE else AttemptOutcome.REFUSED
-    return _Failed(outcome, status, refusal=ProviderRefusal(status, error))
-
-
-def _pause(gateway: Gateway, status: int, retry_after: str | None) -> float | None:
-    """Return how long to wait before the same route is tried again; ``None``: go on to the next."""
-    if status not in _RETRY_SAME_STATUSES:
-        return None
-    if retry_after is None:
-        return _jittered(gateway)
-    try:
-        seconds = float(retry_after)
-    except ValueError:
-        return _jittered(gateway)
-    return max(seconds, _jittered(gateway)) if 0 <= seconds <= RETRY_AFTER_AT_MOST else None
-
-
-def _jittered(gateway: Gateway) -> float:
-    return SAME_ROUTE_PAUSE * (1 + gateway.chance())
-
-
 def _exhausted(job: Job, gateway: Gateway) -> Fault:
     wait = gateway.circuits.opens_in(gateway.monotonic())
     if len(job.routes) >= 2:
@@ -326,4 +318,4 @@ def _broke_midway(route: RouteSettings) -> Fault:
 
 
 def _deadline_passed() -> Fault:
-    return Fault(ErrorCode.DEADLINE_EXCEEDED, f"The caller's {Header.DEADLINE_MS} passed before a route had answered.")
+    return Fault(ErrorCode.DEADLINE_EXCEEDED, f"The caller's {Header.DEADLINE_MS} passed before the answer was whole.")

@@ -1,0 +1,81 @@
+"""What a provider's failure means: whether, and when, the same route may be tried again.
+
+No attempt is made here and nothing is counted: the relay acts on what this says.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from flatfee.server.answers import read_refusal
+from flatfee.server.faults import ProviderRefusal
+from flatfee.server.providers.base import Upstream
+from flatfee.server.settings import RouteSettings
+from flatfee.wire import AttemptOutcome
+
+log = logging.getLogger("flatfee.server")
+
+RETRY_AFTER_AT_MOST: Final = 5.0
+"""A provider's Retry-After up to this long is waited for; a longer one sends us to the next route."""
+
+SAME_ROUTE_PAUSE: Final = 0.25
+
+_RETRY_SAME_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
+_OPERATORS_FAULT: Final = frozenset({401, 402, 403, 404, 405, 407})
+"""Statuses that say something of the operator's account or settings, and nothing of the request."""
+_CONTEXT_CODE: Final = "context_length_exceeded"
+
+
+class Failed(Exception):
+    """One try came to nothing. ``pause`` is how long to wait before the same route may be tried again."""
+
+    def __init__(
+        self,
+        outcome: AttemptOutcome,
+        status: int | None = None,
+        *,
+        pause: float | None = None,
+        refusal: ProviderRefusal | None = None,
+    ) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+        self.status = status
+        self.pause = pause
+        self.refusal = refusal
+
+
+async def rejected(route: RouteSettings, upstream: Upstream, chance: Callable[[], float]) -> Failed:
+    """Classify an answer that is not 200."""
+    status = upstream.status
+    if status in _OPERATORS_FAULT or status < 400:
+        log.error(
+            "provider.misconfigured",
+            extra={"route": route.name, "status": status, "cure": "check the provider's base_url, key and model"},
+        )
+        return Failed(AttemptOutcome.ERROR, status)
+    if status == 429 or status >= 500 or status == 408:
+        outcome = AttemptOutcome.RATE_LIMITED if status == 429 else AttemptOutcome.ERROR
+        return Failed(outcome, status, pause=_pause(chance, status, upstream.headers.get("retry-after")))
+    error = read_refusal(await upstream.read())
+    outcome = AttemptOutcome.CONTEXT_OVERFLOW if error["code"] == _CONTEXT_CODE else AttemptOutcome.REFUSED
+    return Failed(outcome, status, refusal=ProviderRefusal(status, error))
+
+
+def _pause(chance: Callable[[], float], status: int, retry_after: str | None) -> float | None:
+    """Return how long to wait before the same route is tried again; ``None``: go on to the next."""
+    if status not in _RETRY_SAME_STATUSES:
+        return None
+    if retry_after is None:
+        return jittered(chance)
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        return jittered(chance)
+    return max(seconds, jittered(chance)) if 0 <= seconds <= RETRY_AFTER_AT_MOST else None
+
+
+def jittered(chance: Callable[[], float]) -> float:
+    """Return the pause before the same route is tried again, in seconds."""
+    return SAME_ROUTE_PAUSE * (1 + chance())
