@@ -230,3 +230,16 @@ async def test_parallel_requests_never_oversell_the_plan() -> None:
         assert fair_use is not None
         assert fair_use.used == charged
         assert charged <= 10500
+
+
+async def test_a_refused_dry_run_tells_how_the_account_stands() -> None:
+    spent = CONFIGURATION.replace("fair_use = 20000", "fair_use = 100")
+    async with connected(spent) as (client, _):
+        with pytest.raises(BillingError) as caught:
+            await client.route(model="premium", messages=HELLO, on_exhausted="fail")
+        receipt = caught.value.receipt
+        assert receipt is not None
+        assert receipt.fair_use is not None
+        assert (receipt.fair_use.remaining, receipt.fair_use.limit) == (100, 100)
+        assert receipt.model_requested == "premium"
+        assert caught.value.headers["x-flatfee-fair-use-remaining"] == "100"

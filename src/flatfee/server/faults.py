@@ -7,8 +7,11 @@ headers and envelope. Messages name the bad value and the cure; never a key, a p
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from flatfee.receipt import Receipt
@@ -21,7 +24,13 @@ _WAIT_FOR_STORE = 1
 
 
 class Fault(Exception):
-    """A request that ends in an error of the contract. ``retry_after`` is in whole seconds."""
+    """A request that ends in an error of the contract. ``retry_after`` is in whole seconds.
+
+    ``receipt`` and ``told`` (response headers) are what a subclass knows beyond the request's id.
+    """
+
+    receipt: Receipt | None = None
+    told: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,
@@ -62,15 +71,19 @@ class Answer:
 
 def answer(error: Exception, receipt: Receipt) -> Answer:
     """Return what the caller is told of ``error``. ``receipt`` stands beside it in the envelope."""
-    told = receipt.model_dump(mode="json", exclude_unset=True)
     if isinstance(error, ProviderRefusal):
-        return Answer(error.status, {Header.SHOULD_RETRY: "false"}, {"error": error.error, "flatfee": told})
+        return Answer(error.status, {Header.SHOULD_RETRY: "false"}, {"error": error.error, "flatfee": _dump(receipt)})
     fault = _as_fault(error)
     rule = ERRORS[fault.code]
-    headers = {Header.SHOULD_RETRY: "true" if rule.retryable else "false"}
+    headers = {**fault.told, Header.SHOULD_RETRY: "true" if rule.retryable else "false"}
     if rule.retryable:
         headers[Header.RETRY_AFTER] = str(fault.retry_after or 1)
+    told = _dump(fault.receipt or receipt)
     return Answer(rule.status, headers, error_body(fault.code, fault.message, param=fault.param, receipt=told))
+
+
+def _dump(receipt: Receipt) -> dict[str, Any]:
+    return receipt.model_dump(mode="json", exclude_unset=True)
 
 
 def _as_fault(error: Exception) -> Fault:
@@ -83,7 +96,10 @@ def _as_fault(error: Exception) -> Fault:
             "The ledger cannot be reached, and nothing is served unmetered. Try again shortly.",
             retry_after=_WAIT_FOR_STORE,
         )
-    log.error("request.crashed", exc_info=error)
+    # Where, but not the message: an exception's text may quote what the caller sent.
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
+    log.error("request.crashed", extra={"error": type(error).__name__, "where": where})
     return Fault(
         ErrorCode.GATEWAY_OVERLOADED,
         "The gateway failed while it worked on this request; nothing more is known here. "

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
-from flatfee.receipt import Receipt
 from flatfee.server.ask import Ask, check_idempotency_key, read_ask
 from flatfee.server.call import Call
 from flatfee.server.faults import CallerGone, Fault
@@ -14,15 +13,14 @@ from flatfee.server.meter import Meter
 from flatfee.server.policy.facts import Facts
 from flatfee.server.policy.plan import RoutePlan, plan_routes
 from flatfee.server.settings import PlanSettings
-from flatfee.server.stages.admit import Refused, admit
+from flatfee.server.stages.admit import admit
 from flatfee.server.stages.authenticate import authenticate, check_scope
 from flatfee.server.stages.relay import Job, relay
 from flatfee.server.stages.settle import Bill
 from flatfee.server.store.base import StoreDown
-from flatfee.server.store.ledger import fair_use, workflow_state
-from flatfee.server.store.records import Caller, Reservation, Standing
-from flatfee.server.tell import receipt_headers, standing_headers, ticket_headers
-from flatfee.wire import ErrorCode, ReceiptState
+from flatfee.server.store.records import Caller, Reservation
+from flatfee.server.tell import receipt_headers, ticket_headers
+from flatfee.wire import ErrorCode
 
 
 async def serve(call: Call, gateway: Gateway) -> None:
@@ -77,26 +75,11 @@ async def _refusals_leave_a_receipt(call: Call, caller: Caller, gateway: Gateway
     try:
         yield
     except Fault as fault:
-        standing = fault.standing if isinstance(fault, Refused) else None
-        if standing is not None:
-            call.tell(standing_headers(standing))
-        call.receipt = _refused_receipt(call, standing)
         # A caller that is told to slow down must not make us write for each of its tries.
         if fault.code is not ErrorCode.RATE_LIMITED:
             with suppress(StoreDown):  # the refusal stands, whether or not it can be kept
-                await gateway.store.record(caller, call.receipt)
+                await gateway.store.record(caller, fault.receipt or call.receipt)
         raise
-
-
-def _refused_receipt(call: Call, standing: Standing | None) -> Receipt:
-    if standing is None:
-        return call.receipt
-    return Receipt(
-        request_id=call.request_id,
-        state=ReceiptState.REFUSED,
-        fair_use=fair_use(standing, charged=0),
-        workflow=workflow_state(None, standing),
-    )
 
 
 @asynccontextmanager

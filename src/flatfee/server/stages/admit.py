@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from flatfee.receipt import Receipt
 from flatfee.server.faults import Fault
 from flatfee.server.store.base import Ledger
+from flatfee.server.store.ledger import fair_use, workflow_state
 from flatfee.server.store.records import Refusal, Reservation, Ticket
-from flatfee.wire import ErrorCode
+from flatfee.server.tell import standing_headers
+from flatfee.wire import ErrorCode, ReceiptState
 
 
 class Refused(Fault):
-    """An admission that the ledger refused; ``standing`` tells how the account stands."""
+    """An admission that the ledger refused; it tells how the account stands."""
 
-    def __init__(self, refusal: Refusal, message: str) -> None:
+    def __init__(self, refusal: Refusal, want: Reservation, message: str) -> None:
         super().__init__(refusal.code, message, retry_after=refusal.retry_after)
-        self.standing = refusal.standing
+        self.told = standing_headers(refusal.standing)
+        self.receipt = Receipt(
+            request_id=want.request_id,
+            state=ReceiptState.REFUSED,
+            model_requested=want.model_requested,
+            fair_use=fair_use(refusal.standing, charged=0),
+            workflow=workflow_state(want.workflow, refusal.standing),
+        )
 
 
 async def admit(want: Reservation, store: Ledger) -> Ticket:
@@ -46,4 +56,4 @@ def refuse(refusal: Refusal, want: Reservation) -> Refused:
             f"{refusal.standing.remaining} of {refusal.standing.limit} fair-use units are left, and this request "
             f"needs {want.offers[0].units}; it may not continue on economy. Wait for the next window, or ask for less."
         )
-    return Refused(refusal, message)
+    return Refused(refusal, want, message)
