@@ -167,7 +167,7 @@ def _image_size(content: Raw | UnsetType) -> int:
     try:
         parts = msgspec.json.decode(content, type=list[Raw])
         return sum(len(memoryview(part)) for part in parts if msgspec.json.decode(part, type=_Part).type == "image_url")
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return 0
 
 
