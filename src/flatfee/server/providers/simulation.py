@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Any, Final
 
 import msgspec
@@ -189,7 +190,7 @@ def _of_type(schema: dict[str, Any], root: dict[str, Any], depth: int) -> Any:
             item = schema.get("items") or {}
             return [_instance(item, root, depth + 1) for _ in range(min(int(schema.get("minItems", 0)), 100))]
         case "integer":
-            return int(_number(schema))
+            return _integer(schema)
         case "number":
             return _number(schema)
         case "boolean":
@@ -200,11 +201,25 @@ def _of_type(schema: dict[str, Any], root: dict[str, Any], depth: int) -> Any:
             return "text".ljust(min(int(schema.get("minLength", 0)), 1000), ".")[: schema.get("maxLength", 1000)]
 
 
-def _number(schema: dict[str, Any]) -> float:
+def _integer(schema: dict[str, Any]) -> int:
+    if "minimum" in schema:
+        return math.ceil(schema["minimum"])
     if "exclusiveMinimum" in schema:
-        return float(schema["exclusiveMinimum"]) + 1
-    least = float(schema.get("minimum", 0))
-    return min(least, float(schema["maximum"])) if "maximum" in schema and "minimum" not in schema else least
+        return math.floor(schema["exclusiveMinimum"]) + 1
+    return math.floor(_number(schema))
+
+
+def _number(schema: dict[str, Any]) -> float:
+    """Return the least number that fits, or without a lower bound the nearest to zero."""
+    if "minimum" in schema:
+        return float(schema["minimum"])
+    most = min((float(schema[name]) for name in ("maximum", "exclusiveMaximum") if name in schema), default=math.inf)
+    if "exclusiveMinimum" in schema:
+        least = float(schema["exclusiveMinimum"])
+        return min(least + 1, (least + most) / 2)
+    if most > 0:
+        return 0.0
+    return most - 1 if "exclusiveMaximum" in schema else most
 
 
 def _resolve(root: dict[str, Any], reference: str) -> Any:
