@@ -203,9 +203,9 @@ def _of_type(schema: dict[str, Any], root: dict[str, Any], depth: int) -> Any:
 
 def _integer(schema: dict[str, Any]) -> int:
     if "minimum" in schema:
-        return math.ceil(schema["minimum"])
+        return math.ceil(float(schema["minimum"]))
     if "exclusiveMinimum" in schema:
-        return math.floor(schema["exclusiveMinimum"]) + 1
+        return math.floor(float(schema["exclusiveMinimum"])) + 1
     return math.floor(_number(schema))
 
 
