@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.server.fakes import (
     DONE,
+    LIMIT,
     STREAM,
     Piece,
     Reply,
@@ -41,7 +42,7 @@ from flatfee.wire import AttemptOutcome
 
 BROKEN = ProviderFailure(AttemptOutcome.ERROR, "broke off")
 QUICK = {"first_token_timeout": 0.05, "idle_timeout": 0.05, "total_timeout": 5.0}
-SHORT = {"total_timeout": 0.05, "first_token_timeout": 0.05}
+SHORT = {"total_timeout": 0.2, "first_token_timeout": 0.05}
 
 
 def outcomes(receipt: dict[str, Any]) -> list[tuple[str, str, int | None]]:
@@ -447,8 +448,7 @@ async def test_comments_do_not_keep_a_silent_stream_alive() -> None:
             self.asked.append((route.name, {}))
             return _entered(Nagging(Reply()))
 
-    provider = Provider()
-    async with running(make_settings(routes=two(**QUICK)), provider) as rig:
+    async with running(make_settings(routes=two(idle_timeout=0.05)), Provider()) as rig, asyncio.timeout(LIMIT):
         response = await rig.ask(stream=True)
     assert events_of(response.content)[-1]["error"]["code"] == "provider_unavailable"
     assert b": still here" in response.content
