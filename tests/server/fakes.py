@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-import httpx
-
-from flatfee.server.app import App, create_app
-from flatfee.server.gateway import Gateway
-from flatfee.server.providers.base import Provider, ProviderFailure
+from flatfee.receipt import Receipt
+from flatfee.server.providers.base import ProviderFailure
 from flatfee.server.settings import (
     AccountSettings,
     KeySettings,
@@ -28,8 +26,9 @@ from flatfee.server.settings import (
     RouteSettings,
     Settings,
 )
-from flatfee.server.store.base import Store
+from flatfee.server.store.base import StoreDown
 from flatfee.server.store.memory import MemoryStore
+from flatfee.server.store.records import Caller, NewAccount, Outcome, Refusal, Reservation, Settlement, Ticket
 from flatfee.wire import AttemptOutcome
 
 KEY = "canary-key-of-the-project-ci-0123456789"
@@ -155,7 +154,7 @@ class ScriptedProvider:
         return script.popleft() if len(script) > 1 else script[0]
 
     @asynccontextmanager
-    async def send(self, route: RouteSettings, body: bytes, *, stream: bool) -> AsyncIterator[ScriptedAnswer]:
+    async def send(self, route: RouteSettings, body: bytes, *, stream: bool) -> AsyncGenerator[ScriptedAnswer, None]:
         self.asked.append((route.name, json.loads(body)))
         try:
             reply = self._reply(route.name, stream)
@@ -240,57 +239,57 @@ def make_settings(
     return settings.model_copy(update={"accounts": (account.model_copy(update={"projects": projects}),)})
 
 
-class Rig:
-    """A running gateway in memory, its provider, and a client that has a key."""
-
-    def __init__(self, app: App, provider: ScriptedProvider, client: httpx.AsyncClient) -> None:
-        self.app = app
-        self.provider = provider
-        self.client = client
-
-    @property
-    def gateway(self) -> Gateway:
-        return self.app.gateway
-
-    async def ask(self, headers: Mapping[str, str] | None = None, **body: Any) -> httpx.Response:
-        """Send a completion."""
-        return await self.client.post("/v1/chat/completions", json=make_body(**body), headers=headers)
-
-    async def receipt(self, response: httpx.Response) -> dict[str, Any]:
-        """Look up the receipt of a response."""
-        found = await self.client.get(f"/v1/receipts/{response.headers['x-flatfee-request-id']}")
-        assert found.status_code == 200, found.text
-        receipt: dict[str, Any] = found.json()
-        return receipt
-
-    async def usage(self) -> dict[str, Any]:
-        usage: dict[str, Any] = (await self.client.get("/v1/usage")).json()
-        return usage
-
-
 def make_body(**body: Any) -> dict[str, Any]:
     """Return the body of a completion; ``None`` takes a member out."""
     whole = {"model": "premium", "messages": [{"role": "user", "content": PROMPT}], **body}
     return {name: value for name, value in whole.items() if value is not None}
 
 
-@asynccontextmanager
-async def running(
-    settings: Settings | None = None,
-    provider: ScriptedProvider | None = None,
-    *,
-    store: Store | None = None,
-) -> AsyncIterator[Rig]:
-    """Run a gateway in memory."""
-    provider = provider or ScriptedProvider()
-    providers: dict[str, Provider] = {"fake": provider}
-    app = create_app(settings or make_settings(), store=store or MemoryStore(), providers=providers)
-    app.gateway.chance = lambda: 0.0
-    headers = {"authorization": f"Bearer {KEY}"}
-    async with app.running():
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=headers) as client:
-            yield Rig(app, provider, client)
+class FailingStore(MemoryStore):
+    """A memory store that is down for the operations named in ``down``."""
+
+    def __init__(self, *down: str, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(clock)
+        self.down = set(down)
+        self.settled: list[tuple[str, Outcome]] = []
+        self.heartbeats = 0
+
+    def _check(self, operation: str) -> None:
+        if operation in self.down:
+            raise StoreDown("the disk is full")
+
+    async def ready(self) -> None:
+        self._check("ready")
+
+    async def provision(self, accounts: Sequence[NewAccount]) -> None:
+        self._check("provision")
+        await super().provision(accounts)
+
+    async def find_key(self, digest: bytes) -> Caller | None:
+        self._check("find_key")
+        return await super().find_key(digest)
+
+    async def reserve(self, want: Reservation) -> Ticket | Refusal:
+        self._check("reserve")
+        return await super().reserve(want)
+
+    async def dispatch(self, ticket: Ticket) -> None:
+        self._check("dispatch")
+        await super().dispatch(ticket)
+
+    async def settle(self, ticket: Ticket, outcome: Outcome) -> Settlement:
+        self.settled.append((ticket.request_id, outcome))
+        self._check("settle")
+        return await super().settle(ticket, outcome)
+
+    async def heartbeat(self, tickets: Sequence[Ticket], lease: float) -> None:
+        self.heartbeats += 1
+        self._check("heartbeat")
+        await super().heartbeat(tickets, lease)
+
+    async def record(self, caller: Caller, receipt: Receipt) -> None:
+        self._check("record")
+        await super().record(caller, receipt)
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -13,7 +13,6 @@ from tests.server.fakes import (
     STREAM,
     Piece,
     Reply,
-    Rig,
     ScriptedAnswer,
     ScriptedProvider,
     Silence,
@@ -25,12 +24,12 @@ from tests.server.fakes import (
     make_settings,
     plain,
     route,
-    running,
     silent,
     streamed,
     unreachable,
     usage_event,
 )
+from tests.server.fakes_gateway import Rig, running
 
 from flatfee.server.faults import ProviderRefusal
 from flatfee.server.health import COOL_DOWN, FAILURES_TO_OPEN

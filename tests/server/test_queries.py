@@ -1,0 +1,311 @@
+"""The endpoints that only tell, each in the exact shape of the contract."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+from tests.server.fakes import (
+    OTHER_KEY,
+    PROMPT,
+    FailingStore,
+    ScriptedProvider,
+    Silence,
+    error,
+    make_body,
+    make_settings,
+    route,
+    streamed,
+    until,
+)
+from tests.server.fakes_gateway import Rig, running
+
+from flatfee.server.health import FAILURES_TO_OPEN
+from flatfee.server.keys import KeyKind
+from flatfee.server.store.memory import MemoryStore
+from flatfee.server.store.records import Caller
+
+KEYED = ["/v1/models", "/v1/models/auto", "/v1/receipts", "/v1/receipts/req_1", "/v1/usage", "/v1/workflows"]
+
+
+async def get(rig: Rig, path: str, status: int = 200) -> Any:
+    response = await rig.client.get(path)
+    assert response.status_code == status, response.text
+    assert response.headers["x-flatfee-request-id"].startswith("req_")
+    return response.json()
+
+
+async def dry_run(rig: Rig, headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:
+    return await rig.client.post("/v1/route", json=make_body(**body), headers=headers)
+
+
+async def down(rig: Rig, *names: str) -> None:
+    for name in names * FAILURES_TO_OPEN:
+        rig.gateway.circuits.failed(name, rig.gateway.monotonic())
+
+
+@pytest.mark.parametrize("path", KEYED)
+async def test_every_query_needs_a_key(path: str) -> None:
+    async with running() as rig:
+        response = await rig.client.get(path, headers={"authorization": ""})
+    assert (response.status_code, response.json()["error"]["code"]) == (401, "missing_api_key")
+    assert response.headers["x-flatfee-request-id"] == response.json()["flatfee"]["request_id"]
+
+
+async def test_the_dry_run_needs_a_key() -> None:
+    async with running() as rig:
+        assert (await dry_run(rig, {"authorization": "Bearer no"})).json()["error"]["code"] == "invalid_api_key"
+
+
+async def test_models_are_listed_with_tier_and_context() -> None:
+    routes = [route("big", context_tokens=400), route("huge", context_tokens=900), route("eco", "economy")]
+    async with running(make_settings(routes=routes, aliases={"gpt-5": "premium", "mini": "economy"})) as rig:
+        listed = await get(rig, "/v1/models")
+        assert await get(rig, "/v1/models/gpt-5") == listed["data"][3]
+    model = {"object": "model", "created": 0, "owned_by": "flatfee"}
+    assert listed == {
+        "object": "list",
+        "data": [
+            {"id": "auto", **model, "context_tokens": 900},
+            {"id": "premium", **model, "tier": "premium", "context_tokens": 900},
+            {"id": "economy", **model, "tier": "economy"},
+            {"id": "gpt-5", **model, "tier": "premium", "context_tokens": 900},
+            {"id": "mini", **model, "tier": "economy"},
+        ],
+        "has_more": False,
+    }
+
+
+async def test_a_model_that_is_none_is_404_and_the_message_lists_what_exists() -> None:
+    async with running(make_settings(aliases={"gpt-5": "premium"})) as rig:
+        told = await get(rig, "/v1/models/gpt-6", 404)
+    assert told["error"]["code"] == "model_not_found"
+    assert told["error"]["message"] == "There is no model 'gpt-6'; use one of: auto, premium, economy, gpt-5."
+
+
+async def test_a_dry_run_tells_what_would_happen_and_consumes_nothing() -> None:
+    async with running(make_settings(requests_per_minute=1)) as rig:
+        for _ in range(2):
+            response = await dry_run(rig, model="auto", max_tokens=50)
+            assert response.status_code == 200
+        usage = await rig.usage()
+        assert rig.provider.asked == []
+        assert (await get(rig, "/v1/receipts"))["data"] == []
+    told = response.json()
+    tokens = told["estimate"]["prompt_tokens"]
+    assert tokens > 5
+    assert told == {
+        "object": "route",
+        "lane": "budget",
+        "reason": "small_task",
+        "tier": "economy",
+        "route": "thrifty",
+        "model": "thrifty-model",
+        "estimate": {"prompt_tokens": tokens, "output_tokens": 50, "units": 0},
+        "then": [],
+        "rules": [
+            {"rule": "fragile_reasoning", "matched": False, "because": "no task hint"},
+            {"rule": "fragile_reasoning", "matched": False, "because": "no reasoning_effort"},
+            {
+                "rule": "context_size",
+                "matched": False,
+                "because": f"context is about {tokens} tokens, not over 120000",
+            },
+            {"rule": "small_task", "matched": False, "because": "no task hint"},
+            {"rule": "small_task", "matched": True},
+        ],
+    }
+    assert (usage["fair_use"]["used"], usage["fair_use"]["pending"], usage["workflows"]["active"]) == (0, 0, 0)
+
+
+async def test_a_dry_run_tells_the_units_and_what_comes_on_failure() -> None:
+    async with running() as rig:
+        told = (await dry_run(rig)).json()
+    assert (told["lane"], told["reason"], told["route"]) == ("premium", "requested", "first")
+    assert told["estimate"]["units"] == told["estimate"]["prompt_tokens"] + 4 * 100
+    assert told["then"] == [{"route": "second", "lane": "fallback"}, {"route": "thrifty", "lane": "fallback"}]
+    assert "rules" not in told
+
+
+@pytest.mark.parametrize("case", ["healthy", "first down", "all down", "spent", "past due", "auto"])
+async def test_a_dry_run_says_what_then_happens(case: str) -> None:
+    options: dict[str, dict[str, Any]] = {"spent": {"fair_use": 10}, "past due": {"billing": "past_due"}}
+    async with running(make_settings(**options.get(case, {}))) as rig:
+        await down(rig, *{"first down": ("first",), "all down": ("first", "second", "thrifty")}.get(case, ()))
+        body: dict[str, Any] = {"model": "auto" if case == "auto" else "premium"}
+        told = (await dry_run(rig, **body)).json()
+        real = await rig.ask(**body)
+    if case == "all down":
+        assert real.status_code == 503
+        assert (told["lane"], told["route"]) == ("premium", "first")
+        return
+    receipt = real.json()["flatfee"]
+    assert [told[name] for name in ("lane", "reason", "tier", "route")] == [
+        receipt[name] for name in ("lane", "reason", "tier", "route")
+    ]
+    assert told["model"] == receipt["model_served"]
+
+
+async def test_a_dry_run_of_what_would_be_refused_is_refused() -> None:
+    async with running(make_settings(fair_use=10, continuation=False)) as rig:
+        response = await dry_run(rig)
+        wrong = await dry_run(rig, model="gpt-6")
+    assert (response.status_code, response.json()["error"]["code"]) == (402, "fair_use_exhausted")
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_usage_tells_plan_window_and_limits() -> None:
+    async with running() as rig:
+        await rig.ask()
+        usage = await get(rig, "/v1/usage")
+    window = usage.pop("window")
+    assert set(window) == {"start", "end"}
+    assert all(text.endswith("-01T00:00:00Z") for text in window.values())
+    assert usage == {
+        "object": "usage",
+        "account": "acme",
+        "project": "ci",
+        "plan": "pro",
+        "billing": "active",
+        "fair_use": {"unit": "token", "limit": 100_000, "used": 30, "pending": 0, "remaining": 99_970},
+        "continuation": {"used": 0},
+        "workflows": {"active": 0, "limit": 4},
+    }
+
+
+async def test_usage_tells_the_limit_of_continuation_where_there_is_one() -> None:
+    async with running(make_settings(fair_use=0, continuation_limit=5000)) as rig:
+        receipt = (await rig.ask()).json()["flatfee"]
+        usage = await get(rig, "/v1/usage")
+    assert receipt["lane"] == "continuation"
+    assert usage["continuation"] == {"limit": 5000, "used": 30, "remaining": 4970}
+    assert usage["fair_use"]["remaining"] == 0
+
+
+async def test_usage_in_requests_and_without_continuation() -> None:
+    async with running(make_settings(meter="requests", fair_use=3, continuation=False)) as rig:
+        await rig.ask()
+        usage = await get(rig, "/v1/usage")
+    assert usage["fair_use"] == {"unit": "request", "limit": 3, "used": 1, "pending": 0, "remaining": 2}
+    assert "continuation" not in usage
+
+
+async def test_a_team_key_sees_its_account() -> None:
+    class Store(MemoryStore):
+        team = False
+
+        async def find_key(self, digest: bytes) -> Caller | None:
+            caller = await super().find_key(digest)
+            return replace(caller, kind=KeyKind.TEAM, project=None) if caller and self.team else caller
+
+    store = Store()
+    async with running(store=store) as rig:
+        mine = await rig.ask()
+        store.team = True
+        rig.client.headers["authorization"] = f"Bearer {OTHER_KEY}"
+        assert "project" not in await get(rig, "/v1/usage")
+        assert await rig.receipt(mine) == mine.json()["flatfee"]
+
+
+async def test_receipts_are_listed_newest_first_and_filtered() -> None:
+    async with running() as rig:
+        ids = []
+        for workflow, model in (("a", "premium"), ("b", "premium"), ("a", "economy")):
+            response = await rig.ask({"x-flatfee-workflow": workflow}, model=model)
+            ids.append(response.headers["x-request-id"])
+        every = await get(rig, "/v1/receipts")
+        of_a = await get(rig, "/v1/receipts?workflow=a")
+        cheap = await get(rig, "/v1/receipts?lane=budget&workflow=a")
+        newest = sorted(ids, reverse=True)
+        assert [told["request_id"] for told in every["data"]] == newest
+        assert {told["request_id"] for told in of_a["data"]} == {ids[0], ids[2]}
+        assert [told["request_id"] for told in cheap["data"]] == [ids[2]]
+        assert (every["object"], every["has_more"]) == ("list", False)
+        first = await get(rig, "/v1/receipts?limit=2")
+        assert first["has_more"]
+        rest = await get(rig, f"/v1/receipts?limit=2&after={first['data'][-1]['request_id']}")
+        assert not rest["has_more"]
+    assert [told["request_id"] for told in [*first["data"], *rest["data"]]] == newest
+
+
+@pytest.mark.parametrize(
+    "limit", ["0", "101", "-1", "x", "1.0", "%C2%B2", "9" * 5000, "0" * 20 + "5", "000000001000", "%D9%A3"]
+)
+async def test_a_limit_that_is_no_page_is_400(limit: str) -> None:
+    async with running() as rig:
+        told = await get(rig, f"/v1/receipts?limit={limit}", 400)
+    assert (told["error"]["code"], told["error"]["param"]) == ("invalid_request", "limit")
+
+
+async def test_a_query_of_too_many_parameters_is_400() -> None:
+    async with running() as rig:
+        told = await get(rig, "/v1/receipts?" + "&".join(["lane=x"] * 21), 400)
+    assert told["error"]["code"] == "invalid_request"
+
+
+async def test_a_receipt_that_is_none_is_404() -> None:
+    async with running() as rig:
+        told = await get(rig, "/v1/receipts/" + "x" * 50, 404)
+    assert told["error"]["message"] == f"There is no receipt {'x' * 40!r} for this key."
+
+
+async def test_live_workflows_are_listed_and_released() -> None:
+    provider = ScriptedProvider(first=streamed(Silence.FOR_EVER))
+    async with running(provider=provider) as rig:
+        asking = asyncio.create_task(rig.ask({"x-flatfee-workflow": "run-42"}, stream=True))
+        await until(lambda: provider.asked)
+        listed = await get(rig, "/v1/workflows")
+        (lease,) = listed["data"]
+        started, expires = lease.pop("started_at"), lease.pop("expires_at")
+        assert started < expires
+        assert started.endswith("Z")
+        assert lease == {"object": "workflow", "id": "run-42", "in_flight": 1}
+        released = await rig.client.delete("/v1/workflows/run-42")
+        assert released.json() == {"object": "workflow", "id": "run-42", "deleted": True}
+        assert (await get(rig, "/v1/workflows"))["data"] == []
+        again = await rig.client.delete("/v1/workflows/run-42")
+        assert (again.status_code, again.json()["error"]["code"]) == (404, "not_found")
+        asking.cancel()
+
+
+async def test_releasing_what_cannot_be_a_workflow_is_404() -> None:
+    async with running() as rig:
+        response = await rig.client.delete("/v1/workflows/" + "%20" * 200)
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
+
+
+async def test_health_needs_no_key() -> None:
+    async with running() as rig:
+        rig.client.headers.pop("authorization")
+        assert await get(rig, "/health/live") == {"status": "live"}
+        assert await get(rig, "/health/ready") == {"status": "ready"}
+
+
+async def test_ready_tells_what_is_missing() -> None:
+    async with running() as rig:
+        await down(rig, "first", "second")
+        assert await get(rig, "/health/ready") == {"status": "ready"}
+        await down(rig, "thrifty")
+        assert (await get(rig, "/health/ready", 503))["error"]["code"] == "provider_unavailable"
+        rig.gateway.draining = True
+        told = await get(rig, "/health/ready", 503)
+        assert (told["error"]["code"], told["error"]["message"]) == (
+            "gateway_overloaded",
+            "The gateway is shutting down.",
+        )
+        assert await get(rig, "/health/live") == {"status": "live"}
+    async with running(store=FailingStore("ready")) as rig:
+        assert (await get(rig, "/health/ready", 503))["error"]["code"] == "store_unavailable"
+
+
+async def test_a_dry_run_stays_in_its_tool_loop() -> None:
+    routes = [route("one", priority=1), route("two", priority=2)]
+    loop = [{"role": "user", "content": PROMPT}, {"role": "tool", "tool_call_id": "1", "content": "42"}]
+    async with running(make_settings(routes=routes), ScriptedProvider(one=error(401))) as rig:
+        headers = {"x-flatfee-workflow": "w"}
+        await rig.ask(headers, model="auto")
+        told = (await dry_run(rig, headers, model="auto", messages=loop)).json()
+    assert (told["reason"], told["route"]) == ("workflow_affinity", "two")
