@@ -117,13 +117,17 @@ def read_completion(data: bytes) -> Completion:
 
 
 def read_refusal(data: bytes) -> dict[str, object]:
-    """Return the ``error`` object of a provider's refusal, with every field that OpenAI's has."""
+    """Return the ``error`` object of a provider's refusal, with every field that OpenAI's has, as text.
+
+    Some providers send a number as ``code``; fields that OpenAI does not know stay as they came.
+    """
     try:
         error = msgspec.json.decode(data, type=_Refusal).error
     except (msgspec.DecodeError, RecursionError):
         error = "The provider refused the request and gave no reason."
     inner = {"message": error} if isinstance(error, str) else error
-    return {"message": "", "type": "invalid_request_error", "param": None, "code": None, **inner}
+    known = {name: str(inner[name]) for name in ("message", "type", "param", "code") if inner.get(name) is not None}
+    return {**inner, "message": "", "type": "invalid_request_error", "param": None, "code": None, **known}
 
 
 class RelayedStream:

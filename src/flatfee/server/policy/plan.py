@@ -182,5 +182,5 @@ def _nobody_can(facts: Facts, tier: Tier, routes: Sequence[RouteSettings]) -> Fa
     return Fault(
         ErrorCode.INVALID_REQUEST,
         f"There is no {tier} route{wants}. Send less, leave it out, or ask for another model.",
-        param="model",
+        param="messages" if missing else "model",
     )

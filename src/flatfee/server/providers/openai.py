@@ -53,7 +53,8 @@ class OpenAIProvider:
     def _connection(self) -> aiohttp.ClientSession:
         """Return the session; it is made in the event loop that uses it."""
         if self._session is None:
-            headers = {"content-type": "application/json", "user-agent": "flatfee"}
+            # Answers are passed on as they come, so a provider need not compress them for us to undo it.
+            headers = {"content-type": "application/json", "user-agent": "flatfee", "accept-encoding": "identity"}
             if self._key is not None:
                 headers["authorization"] = f"Bearer {self._key.get_secret_value()}"
             self._session = aiohttp.ClientSession(

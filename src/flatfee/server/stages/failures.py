@@ -25,7 +25,8 @@ SAME_ROUTE_PAUSE: Final = 0.25
 _RETRY_SAME_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 _OPERATORS_FAULT: Final = frozenset({401, 402, 403, 404, 405, 407})
 """Statuses that say something of the operator's account or settings, and nothing of the request."""
-_CONTEXT_CODE: Final = "context_length_exceeded"
+_CONTEXT_OVERFLOW: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
+"""How providers say that the context is too large: OpenAI in ``code``, llama.cpp's server in ``type``."""
 
 
 class Failed(Exception):
@@ -59,7 +60,8 @@ async def rejected(route: RouteSettings, upstream: Upstream, chance: Callable[[]
         outcome = AttemptOutcome.RATE_LIMITED if status == 429 else AttemptOutcome.ERROR
         return Failed(outcome, status, pause=_pause(chance, status, upstream.headers.get("retry-after")))
     error = read_refusal(await upstream.read())
-    outcome = AttemptOutcome.CONTEXT_OVERFLOW if error["code"] == _CONTEXT_CODE else AttemptOutcome.REFUSED
+    overflow = {error["code"], error["type"]} & _CONTEXT_OVERFLOW
+    outcome = AttemptOutcome.CONTEXT_OVERFLOW if overflow else AttemptOutcome.REFUSED
     return Failed(outcome, status, refusal=ProviderRefusal(status, error))
 
 

@@ -250,7 +250,7 @@ async def _pass_stream(this: _Try, upstream: Upstream, limit: asyncio.Timeout, s
 async def _hear_out(chunks: AsyncIterator[bytes], relayed: RelayedStream, end: float) -> bytes:
     """Hear what may follow the last finish reason, usage and ``[DONE]``; without them the answer is whole, too."""
     out: list[bytes] = []
-    with suppress(TimeoutError, ProviderFailure, StopAsyncIteration):
+    with suppress(TimeoutError, ProviderFailure, StopAsyncIteration, UnusableAnswer):
         async with asyncio.timeout_at(min(end, asyncio.get_running_loop().time() + AFTER_FINISH)):
             while not relayed.done:
                 out.append(relayed.feed(await anext(chunks)))
