@@ -224,7 +224,9 @@ def test_a_variable_that_is_not_set_is_named(value: str | None) -> None:
 @pytest.mark.parametrize("secret", ["canary-too-short", "ff_proj_" + "canary" * 8, "ff_canary" * 6])
 def test_a_secret_that_cannot_be_a_key_is_refused_without_being_shown(secret: str) -> None:
     (problem,) = problems(BASE + ACCOUNT, CI_KEY=secret)
-    assert problem.startswith("accounts[0].projects[0].keys[0].key_env: the secret in 'CI_KEY' cannot be a key; use 32")
+    assert problem.startswith(
+        "accounts[0].projects[0].keys[0].key_env: the secret in environment variable 'CI_KEY' cannot be a key; use 32"
+    )
     assert "canary" not in problem
 
 
@@ -319,3 +321,39 @@ def test_an_operators_rules_replace_the_default_table() -> None:
     rule = '[[policy.rules]]\ntier = "economy"\nreason = "context_size"\nwhen = {context_over = 5}\n'
     (found,) = parse(BASE + rule).policy.rules
     assert (found.tier, found.reason, found.when.context_over) == (Tier.ECONOMY, Reason.CONTEXT_SIZE, 5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BASE + '[server]\nstore = "postgresql://user:canary@h/db"\n',
+        BASE + '[server]\nstore = "sqlite:///a.db?key=canary"\n',
+        BASE.replace('kind = "simulated"', 'kind = "openai"\nbase_url = "ftp://u:canary@host/v1"'),
+        BASE.replace('kind = "simulated"', 'kind = "openai"\nbase_url = "api.test/v1?key=canary"'),
+        BASE.replace('kind = "simulated"', 'kind = "simulated"\napi_key_env = "sk-canary-1234"'),
+        BASE.replace('kind = "simulated"', 'kind = "simulated"\napi_key_env = "sk_canary_1234"'),
+        BASE + ACCOUNT.replace("CI_KEY", "ff_proj_canary"),
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_not_shown(text: str) -> None:
+    (problem,) = problems(text)
+    assert "canary" not in problem
+
+
+def test_a_store_that_is_not_there_yet_is_answered_with_those_that_are() -> None:
+    (problem,) = problems(BASE + '[server]\nstore = "postgresql://h/db"\n')
+    assert problem == "server.store: is not a store; use 'memory://' or 'sqlite:///PATH'"
+
+
+def test_a_bad_name_is_answered_with_what_a_name_is() -> None:
+    (problem,) = problems(BASE.replace('"pro"', '"a b"'))
+    assert problem.startswith("plans[0].name: 'a b' is not a name; use letters, digits and . _ -")
+
+
+def test_a_rule_may_only_give_a_reason_of_the_policy() -> None:
+    rule = '[policy]\nrules = [{tier = "premium", reason = "provider_timeout"}]\n'
+    (problem,) = problems(BASE + rule)
+    assert problem == (
+        "policy.rules[0].reason: 'provider_timeout' is not a reason of the policy; "
+        "use one of: fragile_reasoning, small_task, context_size, default"
+    )

@@ -114,6 +114,8 @@ def _problem(details: ErrorDetails, overrides: Mapping[str, str]) -> str:
             return f"{where}: is missing; add it"
         case "enum" | "literal_error":
             return f"{where}: unknown value {given}; use {context['expected']}"
+        case "string_pattern_mismatch":
+            return f"{where}: {given} is not a name; use letters, digits and . _ -, at most 64, a letter or digit first"
         case "value_error":
             return f"{where}: {context['error']}" if where else str(context["error"])
         case "too_short":
@@ -187,23 +189,28 @@ def _keys(settings: Settings) -> Iterator[tuple[str, tables.KeySettings]]:
                 yield f"accounts[{a}].projects[{p}].keys[{k}]", key
 
 
+def _variable(name: str) -> str:
+    """Name an environment variable, unless it looks as if the secret itself had been written there."""
+    return f"environment variable {name!r}" if name == name.upper() else "the environment variable it names"
+
+
 def _secret_problems(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:
     for index, provider in enumerate(settings.providers):
         name = provider.api_key_env
         if name and provider.api_key:
             yield f"providers[{index}]: has both api_key and api_key_env; keep api_key_env"
         if name and not env.get(name):
-            yield f"providers[{index}].api_key_env: environment variable {name!r} is not set; export it"
+            yield f"providers[{index}].api_key_env: {_variable(name)} is not set; export it"
         if provider.api_key:
             log.warning("settings.api_key_in_file", extra={"provider": provider.name, "cure": "use api_key_env"})
     owners: dict[str, str] = {}
     for where, key in _keys(settings):
         secret = env.get(key.key_env)
         if not secret:
-            yield f"{where}.key_env: environment variable {key.key_env!r} is not set; export it"
+            yield f"{where}.key_env: {_variable(key.key_env)} is not set; export it"
         elif not well_formed(secret):
             yield (
-                f"{where}.key_env: the secret in {key.key_env!r} cannot be a key; "
+                f"{where}.key_env: the secret in {_variable(key.key_env)} cannot be a key; "
                 "use 32 ASCII characters or more that do not start with 'ff_'"
             )
         elif secret in owners:

@@ -7,6 +7,7 @@ nowhere else, and never shown by ``repr``. Reading and error wording live in ``c
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -20,16 +21,44 @@ Seconds = Annotated[float, Field(gt=0, le=86400)]
 Capability = Literal["tools", "json_schema", "images"]
 
 
+POLICY_REASONS = (Reason.FRAGILE_REASONING, Reason.SMALL_TASK, Reason.CONTEXT_SIZE, Reason.DEFAULT)
+"""The reasons a rule may give; the others tell what happened, not what was chosen."""
+
+
+# What stands in the wrong place may be a secret, so none of these messages shows it.
+
+
 def _http_url(text: str) -> str:
     parts = urlsplit(text)
+    if parts.query or parts.fragment or "@" in text:
+        raise ValueError("must have no user, query or fragment; bring the key by api_key_env")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        message = f"{text!r} is not an http or https URL"
-        raise ValueError(message)
-    if parts.query or parts.fragment or parts.username:
-        # Not shown: what stands there may be a secret.
-        message = "must have no user, query or fragment; bring the key by api_key_env"
-        raise ValueError(message)
+        raise ValueError("is not an http or https URL; write one such as 'https://api.openai.com/v1'")
     return text.rstrip("/")
+
+
+def _store_url(text: str) -> str:
+    path = text.removeprefix("sqlite:///")
+    if text != "memory://" and (path in {"", text} or "?" in path):
+        raise ValueError("is not a store; use 'memory://' or 'sqlite:///PATH'")
+    return text
+
+
+def _environment_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", text):
+        raise ValueError(
+            "is not the name of an environment variable; put the secret into the environment, and its name here"
+        )
+    return text
+
+
+def _policy_reason(reason: Reason) -> Reason:
+    if reason not in POLICY_REASONS:
+        raise ValueError(f"{str(reason)!r} is not a reason of the policy; use one of: {', '.join(POLICY_REASONS)}")
+    return reason
+
+
+EnvironmentName = Annotated[str, AfterValidator(_environment_name)]
 
 
 class _Table(BaseModel):
@@ -43,9 +72,9 @@ class ServerSettings(_Table):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8787, ge=0, le=65535)
-    store: str = Field(default="sqlite:///flatfee.db", pattern=r"^(memory://|sqlite:///.+)$")
+    store: Annotated[str, AfterValidator(_store_url)] = "sqlite:///flatfee.db"
     durability: Literal["process", "power"] = "process"
-    admin_key_env: str = "FLATFEE_ADMIN_KEY"
+    admin_key_env: EnvironmentName = "FLATFEE_ADMIN_KEY"
     max_body_bytes: int = Field(default=33_554_432, ge=1024, le=1 << 30)
     max_header_bytes: int = Field(default=32_768, ge=1024, le=1 << 20)
     max_requests: int = Field(default=1000, ge=1, le=100_000)
@@ -59,7 +88,7 @@ class ProviderSettings(_Table):
     name: Name
     kind: Literal["openai", "simulated"]
     base_url: Annotated[str, AfterValidator(_http_url)] | None = None
-    api_key_env: str | None = Field(default=None, min_length=1)
+    api_key_env: EnvironmentName | None = Field(default=None, min_length=1)
     api_key: SecretStr | None = None
 
     @model_validator(mode="after")
@@ -165,7 +194,7 @@ class RuleSettings(_Table):
 
     when: Condition = Condition()
     tier: Tier
-    reason: Reason
+    reason: Annotated[Reason, AfterValidator(_policy_reason)]
 
 
 DEFAULT_RULES: tuple[RuleSettings, ...] = (

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flatfee.server.policy.facts import Facts
 from flatfee.server.policy.rules import Step, Verdict, decide, explain, mismatch
-from flatfee.server.settings import DEFAULT_RULES, Condition, RuleSettings
+from flatfee.server.settings import DEFAULT_RULES, POLICY_REASONS, Condition, RuleSettings
 from flatfee.wire import OnExhausted, Reason, Task, Tier
 
 FRAGILE = Verdict(Tier.PREMIUM, Reason.FRAGILE_REASONING)
@@ -123,7 +123,7 @@ every_rule = st.builds(
         tools=st.none() | st.booleans(),
     ),
     tier=st.sampled_from(Tier),
-    reason=st.sampled_from(Reason),
+    reason=st.sampled_from(POLICY_REASONS),
 )
 
 
