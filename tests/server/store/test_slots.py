@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from flatfee.server.store.ledger import next_arrival
 from flatfee.wire import ErrorCode
 
 
@@ -184,6 +185,20 @@ async def test_a_key_may_burst_a_minutes_requests_and_then_waits(desk: Any) -> N
     refusal = await desk.refused(desk.premium(0), requests_per_minute=3)
     assert refusal.code is ErrorCode.RATE_LIMITED
     assert refusal.retry_after == 20
+
+
+@pytest.mark.parametrize("now", [0.0, 1_793_534_400.123, 2_147_483_647.77777])
+def test_a_burst_is_a_full_minutes_requests_at_every_rate(now: float) -> None:
+    """Sums of fractions of a second are not exact, and must not cost the last request of a burst."""
+    for rate in (*range(1, 400), 1000, 9999):
+        arrival, admitted = None, 0
+        while True:
+            arrival, wait = next_arrival(arrival, rate, now)
+            if wait is not None:
+                break
+            admitted += 1
+        assert admitted == rate
+        assert next_arrival(arrival, rate, now + wait)[1] is None
 
 
 async def test_after_a_burst_requests_pass_at_an_even_pace(desk: Any) -> None:

@@ -107,6 +107,8 @@ async def test_a_file_locked_by_another_is_down_once_for_all_who_wait(
     """Each waiting for the lock in turn would take as many times as long."""
     monkeypatch.setattr(sqlite, "_BUSY_SECONDS", 0.05)
     desk = open_sqlite()
+    tries: list[str] = []
+    desk.store._writer._connection.set_trace_callback(tries.append)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     results = await asyncio.gather(*(desk.reserve(workflows=999) for _ in range(200)), return_exceptions=True)
@@ -114,8 +116,20 @@ async def test_a_file_locked_by_another_is_down_once_for_all_who_wait(
     other.close()
     assert {str(result) for result in results} == {"the ledger cannot be written: database is locked"}
     assert len({id(result) for result in results}) == 200
+    assert len(tries) <= 5
     assert await desk.balance() == (0, 0)
     await desk.admitted()
+
+
+async def test_rows_that_cannot_be_read_are_a_store_that_is_down(open_sqlite: Callable[[], Any], path: Path) -> None:
+    desk = open_sqlite()
+    other = sqlite3.connect(path, isolation_level=None)
+    for table in ("balances", "slots", "keys"):
+        other.execute(f"DROP TABLE {table}")
+    other.close()
+    for name in ("usage", "last_route", "find_key", "reserve"):
+        with pytest.raises(StoreDown, match="no such table"):
+            await STATEMENTS[name](desk)
 
 
 async def test_readers_do_not_wait_for_a_writer(open_sqlite: Callable[[], Any], path: Path) -> None:
@@ -170,6 +184,31 @@ async def test_a_read_whose_caller_left_is_over_before_the_store_closes(open_sql
     may_end.set()
     await closing
     assert ended.is_set()
+
+
+class Settling:
+    """A book whose one request is settled between the first read and the second."""
+
+    def __init__(self, running: Any, kept: Any) -> None:
+        self._states = iter(((running, None), (None, kept)))
+
+    def find_ticket(self, request_id: str) -> Any:
+        return next(self._states)[0]
+
+    def find_receipt(self, request_id: str) -> Any:
+        return next(self._states)[1]
+
+
+async def test_a_request_that_is_settled_while_its_receipt_is_looked_up_is_found(
+    open_sqlite: Callable[[], Any],
+) -> None:
+    desk = open_sqlite()
+    ticket = await desk.admitted()
+    running = await desk.store._read(lambda book: book.find_ticket(ticket.request_id))
+    await desk.settle(ticket)
+    kept = await desk.store._read(lambda book: book.find_receipt(ticket.request_id))
+    book: Any = Settling(running, kept)
+    assert sqlite._find_receipt(book, desk.caller(), ticket.request_id) is not None
 
 
 @pytest.mark.parametrize(("durability", "synchronous"), [("process", 1), ("power", 2)])

@@ -99,7 +99,8 @@ async def test_work_is_done_even_if_its_waiter_was_cancelled(writer: Writer[Rows
     stayed = writer.submit(adding(2))
     left.cancel()
     go.set()
-    assert await stayed == 2
+    async with asyncio.timeout(30):
+        assert await stayed == 2
     assert await rows(writer) == [1, 2]
 
 

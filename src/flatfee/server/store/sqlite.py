@@ -198,13 +198,13 @@ class SqliteStore:
 
 
 def _find_receipt(book: SqliteBook, caller: Caller, request_id: str) -> bytes | None:
-    kept = book.find_receipt(request_id)
-    if kept is not None:
-        return kept.json if may_see(caller, kept.account, kept.project) else None
+    # In this order: a request that is settled between the two reads is still found.
     running = book.find_ticket(request_id)
-    if running is None or not may_see(caller, running.account, running.project):
-        return None
-    return transactions.running_receipt(running).model_dump_json(exclude_unset=True).encode()
+    if running is not None:
+        seen = may_see(caller, running.account, running.project)
+        return transactions.running_receipt(running).model_dump_json(exclude_unset=True).encode() if seen else None
+    kept = book.find_receipt(request_id)
+    return kept.json if kept is not None and may_see(caller, kept.account, kept.project) else None
 
 
 _FIND_KEY = """
