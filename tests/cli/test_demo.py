@@ -43,7 +43,9 @@ def test_every_lane_and_the_named_failure_are_shown_without_a_terminal() -> None
     assert (done.returncode, done.stderr) == (0, "")
     assert [word for word in PROMISED if word not in done.stdout] == []
     assert "\x1b" not in done.stdout
-    assert "flatfee serve" in done.stdout
+    assert "-m flatfee serve" in done.stdout, "the hint must work where this command did"
+    tried = done.stdout.splitlines()
+    assert len([line for line in tried if line.startswith("  tried  ")]) == 3, "attempts must not look like steps"
 
 
 def test_the_caller_s_own_gateway_and_proxy_are_left_alone() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
+import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -171,16 +174,33 @@ def test_the_ready_line_comes_through_a_pipe_before_anything_is_asked(tmp_path: 
         assert ask(connection, "GET", "/health/ready").status == 200
 
 
-def test_without_a_file_a_key_and_a_line_to_try_it_are_shown(tmp_path: Path) -> None:
+def test_without_a_file_the_lines_shown_make_a_first_request(tmp_path: Path) -> None:
+    """The export and the curl line are run as they are printed, one after the other."""
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl")
     with serving(tmp_path, "--port", "0") as served:
         assert served.process.stdout
-        served.process.send_signal(signal.SIGTERM)
-        shown = served.process.stdout.read()
-        key = next(word for word in shown.split() if word.startswith("ff_proj_"))
-        assert f'-H "Authorization: Bearer {key}"' in shown
-        assert served.url in shown
-        assert served.process.wait(LIMIT) == 0
+        shown = "".join(itertools.takewhile(lambda line: " chat " not in line, served.process.stdout))
+        lines = shown[shown.index("export") :].replace("and then", "")
+        key = next(word for word in shown.split() if "ff_proj_" in word).partition("=")[2]
+        assert shown.count(key) == 1
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", lines], capture_output=True, text=True, check=False, timeout=LIMIT
+        )
+        assert json.loads(done.stdout)["flatfee"]["state"] == ReceiptState.SETTLED, done.stderr
+        assert served.url in lines
     assert key not in (tmp_path / "log").read_text()
+
+
+def test_start_and_end_are_logged_as_our_events_and_nothing_else(tmp_path: Path) -> None:
+    with serving(tmp_path, "--port", "0") as served:
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(LIMIT) == 0
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert [line.split()[2:5] for line in lines] == [
+        ["INFO", "flatfee.server", f"server.{event}"] for event in ("ready", "draining", "stopped")
+    ]
+    assert f"url={served.url} store=memory://" in lines[0]
 
 
 def test_at_a_signal_the_stream_that_runs_is_finished_and_what_is_new_is_refused(
@@ -212,21 +232,74 @@ def test_a_second_signal_does_not_wait_for_the_stream(upstream: SlowUpstream, tm
         assert not upstream.go_on.is_set()
 
 
+def fail_to_serve(folder: Path, *arguments: str) -> str:
+    """Run ``flatfee serve``, which must end by itself as not started, and return what it wrote."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flatfee", "serve", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": SOURCES},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    return done.stderr
+
+
 def test_a_port_that_is_taken_is_told_with_the_cure(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = subprocess.run(
-            [sys.executable, "-m", "flatfee", "serve", "--port", port],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": SOURCES},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=LIMIT,
-        )
-    assert done.returncode == 1
-    assert f"did not start on 127.0.0.1:{port}" in done.stderr
-    assert "--port" in done.stderr
+        told = fail_to_serve(tmp_path, "--port", port)
+    assert f"did not start on 127.0.0.1:{port}. The port is taken: --port" in told
+
+
+def test_an_address_of_another_machine_is_told_with_the_cure(tmp_path: Path) -> None:
+    told = fail_to_serve(tmp_path, "--host", "192.0.2.1", "--port", "0")
+    assert "did not start on 192.0.2.1:0. This machine has no such address: --host" in told
+
+
+@pytest.mark.parametrize(
+    ("cause", "cure"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "--host takes an address of this machine"),
+        (PermissionError(errno.EACCES, "Permission denied"), "--port takes a port above 1023"),
+        (OSError(errno.EMFILE, "Too many open files"), "The log says why"),
+        (None, "The log says why"),
+    ],
+)
+def test_the_cure_follows_from_what_the_system_said(
+    cause: Exception | None, cure: str, flatfee: Flatfee, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def not_started(app: object, on_ready: object) -> None:
+        """End as uvicorn does."""
+        try:
+            if cause:
+                raise cause
+        finally:
+            sys.exit(3)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flatfee.server.run.run", not_started)
+    shown = flatfee("serve")
+    assert shown.exit_code == 1
+    assert "did not start on 127.0.0.1:8787. " in shown.stderr
+    assert cure in shown.stderr
+
+
+@pytest.mark.parametrize("by_environment", [False, True])
+def test_a_store_that_cannot_be_opened_is_told_with_key_and_cure(
+    by_environment: bool, flatfee: Flatfee, tmp_path: Path
+) -> None:
+    store = f"sqlite:///{tmp_path}/missing/ledger.db"
+    path = tmp_path / "own.toml"
+    path.write_text(CONFIG.format(upstream=9).replace("memory://", "memory://" if by_environment else store))
+    env = {"SLOW_KEY": "upstream", "CI_KEY": KEY} | ({"FLATFEE_STORE": store} if by_environment else {})
+    shown = flatfee("serve", "--config", str(path), env=env)
+    assert shown.exit_code == 2
+    where = "FLATFEE_STORE" if by_environment else f"{path}: [server] store"
+    assert shown.stderr.startswith(f"{where}: the store {tmp_path}/missing/ledger.db cannot be opened")
+    assert "Make its folder" in shown.stderr
 
 
 def test_a_mistake_in_the_file_is_told_with_file_key_and_cure(flatfee: Flatfee, tmp_path: Path) -> None:

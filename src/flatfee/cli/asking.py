@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.console import Console
 
+from flatfee.cli.invoked import command
 from flatfee.cli.show import one_line, print_receipt
 from flatfee.client.sync import Client
 from flatfee.errors import (
@@ -42,7 +43,7 @@ BaseUrlOption = Annotated[
 _CURES: Final[Mapping[type[APIError], str]] = {
     AuthenticationError: "The key is read from FLATFEE_API_KEY.",
     ConcurrencyLimitError: "Requests with the same --workflow share one slot.",
-    APIConnectionError: "Check --base-url or FLATFEE_BASE_URL; 'flatfee serve' starts a gateway here.",
+    APIConnectionError: "Check --base-url or FLATFEE_BASE_URL; '{flatfee} serve' starts a gateway here.",
 }
 """What to do here about an error, beside what its message says."""
 
@@ -95,7 +96,7 @@ def gateway(base_url: str | None, *, as_json: bool) -> Generator[Client]:
 def _tell(error: FlatfeeError, *, as_json: bool) -> None:
     receipt = error.receipt if isinstance(error, APIError) else None
     code = error.code if isinstance(error, APIError) else None
-    cures = [cure for kind, cure in _CURES.items() if isinstance(error, kind)]
+    cures = [cure.format(flatfee=command()) for kind, cure in _CURES.items() if isinstance(error, kind)]
     name = f"{type(error).__name__} ({code})" if code else type(error).__name__
     typer.echo(one_line(" ".join([f"{name}:", str(error), *cures])), err=True)
     if as_json:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from flatfee.cli.demo.script import RUN, Outcome, play
 from flatfee.cli.demo.stage import Stage
+from flatfee.cli.invoked import command
 from flatfee.cli.show import lane_text, one_line
 from flatfee.client.sync import Client
 from flatfee.errors import FallbackExhausted, FlatfeeError
@@ -74,7 +75,7 @@ def _sum_up(console: Console, outcome: Outcome) -> None:
     failure = Text(FallbackExhausted.__name__, style="bold")
     _say(console, "\nThen every provider failed: the client raised ", failure, f" after {tries} attempts.")
     _say(console, "Nothing above was acted: each row is a receipt that the gateway sent.\n")
-    serve, chat = Text("flatfee serve", style="bold"), Text("flatfee chat", style="bold")
+    serve, chat = (Text(f"{command()} {name}", style="bold") for name in ("serve", "chat"))
     _say(console, "Next: ", serve, " runs a gateway for your own client; ", chat, " asks it.")
 
 

@@ -81,7 +81,8 @@ class Stage:
         """Add the row of a step that nobody could serve, and a row for each attempt."""
         self._add(step.says, "none", Text(type(error).__name__, style="white on red"), "nobody", "-", count(self._left))
         for attempt in error.attempts:
-            self._add("  tried", "", f"{attempt.outcome} {attempt.status or ''}", attempt.route, style="dim")
+            tried = Text("  tried", style="dim")  # a Text keeps its indent
+            self._add(tried, "", f"{attempt.outcome} {attempt.status or ''}", attempt.route, style="dim")
 
     def _add(self, *cells: str | Text, style: str = "") -> None:
         texts = [Text(one_line(cell), style=style) if isinstance(cell, str) else cell for cell in cells]
