@@ -133,6 +133,8 @@ def wire_page() -> str:
     return (
         f"# The wire\n\n{NOTICE}\n\nHeader names, lanes, reasons and error codes, as `flatfee.wire` states them\n"
         "for both sides. Clients must accept lanes, reasons, states and codes that they do not know yet.\n\n"
+        "With the [HTTP API](http-api.md) this is what client and gateway agreed on: the *contract*, where code\n"
+        "and tests speak of one.\n\n"
         f"{body}\n"
     )
 

@@ -24,6 +24,7 @@ LEFTOVERS = {
     ),
     "a registry host": re.compile(r"pypi\.o" + r"rg|python" + r"hosted|registry\.npm" + r"js"),
     "a cloud access key": re.compile(r"\bAKI" + r"A[0-9A-Z]{16}\b"),
+    "a section of a document that is not here": re.compile(r"contract(?:'s)?,? sec" + r"tion"),
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KE" + r"Y-----"),
 }
 KEY = re.compile(r"ff_(?:proj|team|admin)_[0-9A-Za-z]{49}")
@@ -72,7 +73,14 @@ def test_no_file_carries_a_key_that_a_gateway_would_accept() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["see /wor" + "k/main/x", "python" + "hosted.org", "AKI" + "AIOSFODNN7EXAMPLE", "PYTHONPATH=/roo" + "t/x"]
+    "text",
+    [
+        "see /wor" + "k/main/x",
+        "python" + "hosted.org",
+        "AKI" + "AIOSFODNN7EXAMPLE",
+        "PYTHONPATH=/roo" + "t/x",
+        "(contract, sec" + "tion 2)",
+    ],
 )
 def test_leftover_patterns_find_what_they_name(text: str) -> None:
     assert any(pattern.search(text) for pattern in LEFTOVERS.values())

@@ -1,4 +1,4 @@
-"""The receipt: who served a request, why, what it cost and what is left (contract, section 3).
+"""The receipt: who served a request, why, what it cost and what is left (docs/concepts/lanes.md).
 
 ``Receipt`` is a tolerant model: unknown fields, lanes and reasons are kept as they came, and a
 value the gateway did not tell is absent, never guessed. The server writes receipts with the same

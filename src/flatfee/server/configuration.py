@@ -1,7 +1,7 @@
 """From ``flatfee.toml`` and the environment to ``Settings``, with errors that name the cure.
 
-Everything wrong is reported at once, one line each: file, key, value, what to do. The only place
-that reads the environment; secrets are taken from it here and kept in ``SecretStr``.
+All values that are wrong are reported at once, then all names and secrets, one line each: file, key,
+value, what to do. The only place that reads the environment; secrets are kept in ``SecretStr``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The only place where failures become wire errors (contract, section 4).
+"""The only place where failures become wire errors (docs/reference/wire.md).
 
 Stages raise ``Fault`` with a code of the table; ``answer`` turns any exception into status,
 headers and envelope. Messages name the bad value and the cure; never a key, a prompt or a trace.

@@ -1,4 +1,4 @@
-"""API keys: their form, making and digests (contract, section 9). No store, no I/O.
+"""API keys: their form, making and digests. No store, no I/O.
 
 A key is its kind's prefix, 43 base62 characters (256 random bits) and the CRC32 of all before
 it, so that a mistyped key is refused before any look-up. Keys that an operator brings may be any

@@ -1,4 +1,4 @@
-"""Settings of the gateway: what ``flatfee.toml`` and ``FLATFEE_*`` may say (contract, section 8).
+"""Settings of the gateway: what ``flatfee.toml`` and ``FLATFEE_*`` may say (docs/guides/configuration.md).
 
 The models are frozen and closed: an unknown key, an unknown name or an impossible value is an
 error at start that names file, key and cure. Secrets are read from the environment here and
@@ -215,7 +215,7 @@ DEFAULT_RULES: tuple[RuleSettings, ...] = (
     ),
     RuleSettings(tier=Tier.PREMIUM, reason=Reason.DEFAULT),
 )
-"""The contract's table for ``auto`` (section 6); "or" is two rows with one reason. The last row
+"""The built-in table for ``auto`` (docs/concepts/lanes.md); "or" is two rows with one reason. The last row
 also ends every table of an operator that has no such row of its own."""
 
 

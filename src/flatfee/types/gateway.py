@@ -1,4 +1,4 @@
-"""What a gateway tells about itself: models, usage, routes and workflows (contract, section 2)."""
+"""What a gateway tells about itself: models, usage, routes and workflows (docs/reference/http-api.md)."""
 
 from __future__ import annotations
 
