@@ -1,7 +1,8 @@
 """Failures by name: what to catch, what each tells, and what to do about it.
 
 Needs FLATFEE_BASE_URL and FLATFEE_API_KEY; see quickstart.py. Asks for things that go wrong on
-purpose; with a gateway where nothing goes wrong it says that.
+purpose; with a gateway where nothing goes wrong it says that. The last two make real calls, the
+one a short economy call for each slot of the plan: with real providers they cost money.
 """
 
 from collections.abc import Callable
@@ -45,16 +46,18 @@ def ask(client: Client, model: str = "auto", workflow: str | None = None) -> str
 
 
 def plan_more_than_is_left(client: Client) -> str:
-    """Ask which way a request would take that is too large for premium and may not leave it; costs nothing."""
-    fair_use = client.usage.retrieve().fair_use
-    units = (fair_use.remaining if fair_use else None) or 0
-    messages = [{"role": "user", "content": "word " * units}]
-    plan = client.route(model="premium", on_exhausted="fail", messages=messages)
-    return f"it would be served on the {plan.lane} lane"
+    """Ask which way 128 long answers would take that may not leave premium. A dry run: it costs nothing."""
+    messages = [{"role": "user", "content": "Name three colours."}]
+    plan = client.route(model="premium", on_exhausted="fail", n=128, max_completion_tokens=1_000_000, messages=messages)
+    units = plan.estimate.units if plan.estimate else None
+    return f"it fits: {units} units would be held back on the {plan.lane} lane"
 
 
 def exceed_the_workflow_limit(client: Client) -> str:
-    """Begin one more agent run than the plan allows at once, and release them all."""
+    """Begin one more agent run than the plan allows at once, and release them all.
+
+    The calls that are admitted are real ones, and paid for.
+    """
     slots = client.usage.retrieve().workflows
     limit = (slots.limit if slots else None) or 0
     runs = [f"errors-{number}" for number in range(limit + 1)]
