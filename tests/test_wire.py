@@ -72,6 +72,12 @@ def test_a_providers_own_code_keeps_its_type() -> None:
         ("x" * 129, False),
         ("a b", False),
         ("é", False),
+        (".", False),
+        ("..", False),
+        ("...", True),
+        (".a", True),
+        ("a..", True),
+        (".\n", False),
     ],
 )
 def test_workflow_ids(text: Any, good: Any) -> None:

@@ -139,7 +139,7 @@ class Header:
 REQUEST_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "Authorization": "`Bearer KEY`; required.",
-        Header.WORKFLOW: "Names the agent run: 1–128 of `A-Z a-z 0-9 . _ : -`.",
+        Header.WORKFLOW: "Names the agent run: 1–128 of `A-Z a-z 0-9 . _ : -`, but not `.` or `..`.",
         Header.TASK: "Hint: " + ", ".join(f"`{task}`" for task in Task) + ".",
         Header.ON_EXHAUSTED: "`continue` (default) or `fail`: consent to leave premium when fair-use is gone.",
         Header.DEADLINE_MS: "The caller gives up after this many milliseconds; no route is tried past it.",
@@ -168,7 +168,8 @@ RESPONSE_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Headers of a response, with their meaning; the docs are generated from it."""
 
-WORKFLOW_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+WORKFLOW_ID: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._:-]{1,128}")
+"""Match in full. An id is a segment of a path, where ``.`` and ``..`` would lead elsewhere."""
 MAX_IDEMPOTENCY_KEY: Final = 255
 
 

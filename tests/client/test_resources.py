@@ -107,5 +107,13 @@ async def test_releasing_what_holds_no_slot_is_not_found(driver: Any, refuse: An
     d = driver(refuse("not_found"))
     with pytest.raises(NotFoundError):
         await d.wait(d.client.workflows.release("run-42"))
-    with pytest.raises(ConfigurationError):
-        await d.wait(d.client.workflows.release("a/b"))
+    for climbs in ("a/b", ".", ".."):
+        with pytest.raises(ConfigurationError, match="workflow is"):
+            await d.wait(d.client.workflows.release(climbs))
+    assert len(d.requests) == 1
+
+
+async def test_a_workflow_id_is_one_segment_of_the_path(driver: Any) -> None:
+    d = driver(lambda _: httpx.Response(204))
+    await d.wait(d.client.workflows.release("a:b..c"))
+    assert d.requests[0].url.raw_path == b"/v1/workflows/a%3Ab..c"

@@ -45,7 +45,7 @@ def workflow_id(value: object) -> str:
         ConfigurationError: it has other characters, or is too long or empty.
     """
     if not isinstance(value, str) or not WORKFLOW_ID.fullmatch(value):
-        raise ConfigurationError(f"workflow is {value!r}; use 1 to 128 of A-Z a-z 0-9 . _ : and -.")
+        raise ConfigurationError(f"workflow is {value!r}; use 1 to 128 of A-Z a-z 0-9 . _ : and -, not . or ..")
     return value
 
 

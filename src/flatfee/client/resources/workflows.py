@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from flatfee.client.exchange import Call, read_nothing, reader
+from flatfee.client.exchange import Call, read_nothing, reader, segment
 from flatfee.client.resources.core import AsyncCore, Core
 from flatfee.client.resources.options import call_parts, workflow_id
 from flatfee.client.resources.pages import AsyncPages, Page, PageCall
@@ -25,7 +25,7 @@ def listing(options: CallOptions) -> PageCall[Workflow]:
 
 def releasing(workflow: str, options: CallOptions) -> Call[None]:
     """Return the call that frees a workflow's slot."""
-    path = f"/workflows/{workflow_id(workflow)}"
+    path = f"/workflows/{segment('workflow', workflow_id(workflow))}"
     return Call(method="DELETE", path=path, read=read_nothing, **call_parts(options))
 
 
