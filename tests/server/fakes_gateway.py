@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -78,10 +78,12 @@ class Served:
     server: GatewayServer
     serving: asyncio.Task[None]
     port: int = 0
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     async def open(self, *parts: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect and send bytes."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.writers.append(writer)
         for part in parts:
             writer.write(part)
             await writer.drain()
@@ -89,10 +91,9 @@ class Served:
 
     async def exchange(self, *parts: bytes) -> tuple[int, dict[str, str], bytes]:
         """Send bytes and read one response, up to the end of the connection."""
-        reader, writer = await self.open(*parts)
+        reader, _ = await self.open(*parts)
         async with asyncio.timeout(LIMIT):
             head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-        writer.close()
         first, *lines = head.decode().split("\r\n")
         return int(first.split()[1]), dict(line.lower().split(": ", 1) for line in lines), body
 
@@ -128,9 +129,11 @@ async def on_loopback(
     server = GatewayServer(app, on_ready=lambda _, port: bound.append(port))
     serving = asyncio.create_task(server.serve())
     await until(lambda: bound or serving.done())
-    served = Served(app, server, serving, *bound)
+    served = Served(app, server, serving, bound[0] if bound else 0)
     try:
         yield served
     finally:
+        for writer in served.writers:
+            writer.transport.abort()
         server.should_exit = True
         await serving

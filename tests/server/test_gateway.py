@@ -1,0 +1,71 @@
+"""What a process of the gateway holds and answers by itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.server.fakes import LIMIT, make_settings
+
+from flatfee.server.faults import Fault
+from flatfee.server.gateway import Gateway, terms_of
+from flatfee.server.keys import KeyKind
+from flatfee.server.settings import PlanSettings
+from flatfee.server.store.memory import MemoryStore
+from flatfee.server.store.records import Caller
+from flatfee.wire import Billing, ErrorCode, Model
+
+CALLER = Caller(
+    key_id="k", kind=KeyKind.PROJECT, account="a", project="p", plan="pro", billing=Billing.ACTIVE, billing_day=1
+)
+
+
+def a_gateway(now: float = 0.0) -> Gateway:
+    settings = make_settings(aliases={"gpt-5": "premium"})
+    return Gateway(settings=settings, store=MemoryStore(lambda: now), providers={})
+
+
+async def test_a_gateway_is_idle_once_the_last_request_has_ended() -> None:
+    gateway = a_gateway()
+    await gateway.until_idle()
+    waiting = None
+    with gateway.serving():
+        with gateway.serving():
+            assert gateway.active == 2
+            waiting = asyncio.create_task(gateway.until_idle())
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    async with asyncio.timeout(LIMIT):
+        await waiting
+    assert gateway.active == 0
+
+
+async def test_a_request_that_crashes_is_counted_out() -> None:
+    gateway = a_gateway()
+    with pytest.raises(ValueError, match="x"), gateway.serving():
+        raise ValueError("x")
+    assert gateway.active == 0
+
+
+def test_names_are_resolved_to_models() -> None:
+    gateway = a_gateway()
+    assert [gateway.resolve(name) for name in ("auto", "gpt-5")] == [Model.AUTO, Model.PREMIUM]
+    with pytest.raises(Fault, match="auto, premium, economy, gpt-5") as caught:
+        gateway.resolve("x" * 500)
+    assert (caught.value.code, caught.value.param) == (ErrorCode.MODEL_NOT_FOUND, "model")
+    assert len(caught.value.message) < 200
+
+
+def test_the_window_is_the_accounts_by_the_stores_clock() -> None:
+    gateway = a_gateway(now=86_400.0 * 45)
+    window = gateway.window_of(CALLER, gateway.plan_of(CALLER))
+    assert (window.start, window.end) == (86_400 * 31, 86_400 * 59)
+
+
+@pytest.mark.parametrize(("meter", "unit"), [("tokens", "token"), ("requests", "request")])
+def test_terms_are_the_plans(meter: str, unit: str) -> None:
+    plan = PlanSettings.model_validate({"name": "p", "fair_use": 7, "meter": meter, "requests_per_minute": 3})
+    terms = terms_of(plan)
+    assert (terms.unit, terms.fair_use, terms.requests_per_minute) == (unit, 7, 3)
+    assert (terms.workflows, terms.fanout, terms.idle) == (4, 16, 120.0)
