@@ -9,13 +9,13 @@ import flatfee
 import flatfee.types
 
 PUBLIC = """
-APIConnectionError APIError APIResponseValidationError APIStatusError APITimeoutError AsyncClient AsyncPage AsyncStream
-AsyncWorkflowScope Attempt AttemptOutcome AuthenticationError BadRequestError Billing BillingError ChatCompletion
-ChatCompletionChunk ChatCompletionMessage Client ConcurrencyLimitError ConfigurationError ConflictError
-DeadlineExceededError ErrorCode FairUse FallbackExhausted FlatfeeError InternalServerError Lane NOT_GIVEN NotFoundError
-NotGiven OnExhausted Page PermissionDeniedError RateLimitError Reason Receipt ReceiptState RequestTooLargeError
-RoutePlan ServiceUnavailableError Stream StreamTruncated Task Tier Timeout TokenUsage UnprocessableEntityError
-UnsupportedMediaTypeError Usage Workflow WorkflowScope WorkflowState __version__
+APIConnectionError APIError APIResponseValidationError APIStatusError APITimeoutError AsyncClient AsyncPage AsyncPages
+AsyncStream AsyncWorkflowScope Attempt AttemptOutcome AuthenticationError BadRequestError Billing BillingError
+ChatCompletion ChatCompletionChunk ChatCompletionMessage Client ClientClosedError ConcurrencyLimitError
+ConfigurationError ConflictError DeadlineExceededError ErrorCode FairUse FallbackExhausted FlatfeeError
+InternalServerError Lane NOT_GIVEN NotFoundError NotGiven OnExhausted Page PermissionDeniedError RateLimitError Reason
+Receipt ReceiptState RequestTooLargeError RoutePlan ServiceUnavailableError Stream StreamTruncated Task Tier Timeout
+TokenUsage UnprocessableEntityError UnsupportedMediaTypeError Usage Workflow WorkflowScope WorkflowState __version__
 """
 
 HEAVY = ("aiohttp", "flatfee.cli", "flatfee.server", "httpx", "msgspec", "rich", "starlette", "typer", "uvicorn")

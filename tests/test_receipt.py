@@ -3,6 +3,8 @@
 import copy
 import json
 import pickle
+import time
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -79,9 +81,56 @@ def test_a_body_tells_everything() -> None:
     assert json.loads(receipt.model_dump_json(exclude_unset=True)) == BODY
 
 
-@pytest.mark.parametrize("body", [None, [], "x", {}, {"flatfee": None}, {"flatfee": {"attempts": "many"}}])
+@pytest.mark.parametrize("body", [None, [], "x", {}, {"flatfee": None}, {"flatfee": {}}, {"flatfee": {"lane": 7}}])
 def test_a_body_without_a_receipt_tells_nothing(body: Any) -> None:
     assert Receipt.from_body(body) is None
+
+
+@pytest.mark.parametrize(
+    ("odd", "left"),
+    [
+        ({"attempts": "many"}, {}),
+        ({"attempts": [7, {"route": "a", "outcome": "ok", "status": "x"}, {"outcome": "ok"}]}, {"attempts": 1}),
+        ({"fair_use": {"charged": "lots", "remaining": 3}}, {"fair_use": FairUse(remaining=3)}),
+        ({"lane": 7, "usage": [1]}, {}),
+        ({"created_at": "soon", 5: 6}, {}),
+    ],
+)
+def test_an_odd_value_in_a_body_is_left_out_and_the_rest_is_kept(odd: Any, left: Any) -> None:
+    receipt: Any = Receipt.from_body({"flatfee": {"request_id": "req_1", "new": 1, **odd}})
+    if "attempts" in left:
+        assert receipt.attempts == (Attempt(route="a", outcome="ok"),)
+    else:
+        assert receipt == Receipt.model_validate({"request_id": "req_1", "new": 1, **left})
+
+
+@pytest.mark.parametrize("edge", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
+def test_a_time_that_has_no_place_in_utc_is_left_out(edge: Any) -> None:
+    for receipt in (
+        Receipt.from_headers(HEADERS | {"x-flatfee-fair-use-reset": edge}),
+        Receipt.from_body({"flatfee": {"fair_use": {"remaining": 90, "resets_at": edge}, "created_at": edge}}),
+    ):
+        assert receipt is not None
+        assert receipt.fair_use is not None
+        assert (receipt.fair_use.resets_at, receipt.created_at) == (None, None)
+        assert "90" in receipt.explain()
+    with pytest.raises(ValueError, match="before the first year or after the last"):
+        FairUse.model_validate({"resets_at": edge})
+
+
+@pytest.mark.parametrize("text", ["2026-12-01T00:00:00", "2026-12-01T00:00:00Z", "2026-12-01T02:00:00+02:00"])
+def test_a_time_without_a_zone_is_in_utc(text: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        from_headers: Any = Receipt.from_headers(HEADERS | {"x-flatfee-fair-use-reset": text})
+        from_body: Any = Receipt.from_body({"flatfee": {"fair_use": {"remaining": 90, "resets_at": text}}})
+        for receipt in (from_headers, from_body):
+            assert receipt.fair_use.resets_at == datetime(2026, 12, 1, tzinfo=UTC)
+            assert "until 2026-12-01 00:00 UTC" in receipt.explain()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_lanes_reasons_and_fields_of_tomorrow_are_kept() -> None:
@@ -97,6 +146,16 @@ def test_what_comes_later_is_laid_over_what_was_known() -> None:
     assert (merged.lane, merged.state, merged.route, merged.new) == ("premium", "settled", "openai-premium", 1)
     assert early.lane == "fallback"
     assert early.merge(None) is early
+
+
+def test_parts_are_merged_field_by_field_and_null_covers_nothing() -> None:
+    early: Any = Receipt.from_headers(HEADERS)
+    later = {"fair_use": {"charged": 7, "remaining": 83, "limit": None}, "workflow": {"id": "run-42"}, "usage": None}
+    merged: Any = early.merge(Receipt.from_body({"flatfee": later | {"lane": None, "state": "settled"}}))
+    assert (merged.fair_use.charged, merged.fair_use.remaining, merged.fair_use.limit) == (7, 83, 100)
+    assert merged.fair_use.resets_at == early.fair_use.resets_at
+    assert (merged.workflow.id, merged.workflow.active, merged.workflow.limit) == ("run-42", 1, 4)
+    assert (merged.usage, merged.lane) == (None, "fallback")
 
 
 def test_a_receipt_is_a_value() -> None:
@@ -125,6 +184,9 @@ def test_of_finds_the_receipt_in_whatever_carries_it() -> None:
         receipt,
         ChatCompletion.model_validate(COMPLETION),
         COMPLETION,
+        BODY,
+        ChatCompletion.model_validate(COMPLETION).model_extra["flatfee"],  # type: ignore[index]  # it has extras
+        response,
         SimpleNamespace(flatfee=receipt),
         SimpleNamespace(body=COMPLETION),
         SimpleNamespace(response=httpx.Response(200, json=COMPLETION, headers={"x-flatfee-request-id": "req_1"})),
@@ -132,11 +194,29 @@ def test_of_finds_the_receipt_in_whatever_carries_it() -> None:
     ):
         assert Receipt.of(source) == receipt
     assert Receipt.of(unread) == Receipt.from_headers(HEADERS)
-    assert Receipt.of(response) is None, "without our headers a response is not ours"
+    told: Any = Receipt.of(httpx.Response(200, headers=HEADERS, json=COMPLETION))
+    assert (told.state, told.workflow.id, told.fair_use.resets_at.month) == ("settled", "run-42", 12)
     assert Receipt.of(httpx.Response(200, headers=HEADERS, text="no json")) == Receipt.from_headers(HEADERS)
 
 
-@pytest.mark.parametrize("source", [None, 7, "text", object(), SimpleNamespace(headers="x"), ValueError("x")])
+async def _later() -> Any:
+    return COMPLETION
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        None,
+        7,
+        "text",
+        object(),
+        SimpleNamespace(headers="x"),
+        ValueError("x"),
+        {"request_id": "req_1"},
+        {"lane": "premium"},
+        SimpleNamespace(headers={}, json=_later),
+    ],
+)
 def test_of_finds_nothing_where_there_is_nothing(source: Any) -> None:
     assert Receipt.of(source) is None
 
@@ -181,7 +261,8 @@ def test_every_lane_and_state_is_explained_in_one_sentence(lane: Any, state: Any
     told = Receipt(lane=lane, state=state, reason=Reason.DEFAULT, fair_use=FairUse(charged=1, remaining=2)).explain()
     assert told.endswith(".")
     assert (str(lane) in told) or lane is None
-    assert told.startswith({"refused": "Refused", "in_flight": "Running"}.get(state or "", "Served"))
+    begins = {"refused": "Refused", "in_flight": "Running", None: "Routed to" if lane else "The request was not routed"}
+    assert told.startswith(begins.get(state, "Served"))
     assert ("about 1 unit charged" in told) is (state == "estimated")
 
 
@@ -198,12 +279,20 @@ def test_the_sentence_in_full() -> None:
         "Served on the fallback lane by gpt-5.1 via openai-premium because the first choice was silent for too long "
         "after 2 attempts; 1,834 units charged, 1,998,166 of 2,000,000 left until 2026-12-01 00:00 UTC."
     )
-    counted = Receipt(lane="premium", fair_use=FairUse(unit="request", charged=1, remaining=9))
+    counted = Receipt(lane="premium", state="settled", fair_use=FairUse(unit="request", charged=1, remaining=9))
     assert counted.explain() == "Served on the premium lane; 1 request charged, 9 left."
-    assert Receipt(attempts=(Attempt(route="a", outcome="ok"),), fair_use=FairUse()).explain() == (
+    assert Receipt(state="settled", attempts=(Attempt(route="a", outcome="ok"),), fair_use=FairUse()).explain() == (
         "Served on an untold lane."
     )
     assert Receipt(attempt_count=3, workflow=WorkflowState(id="x")).explain().endswith("after 3 attempts.")
+
+
+def test_what_was_not_served_is_not_said_to_be() -> None:
+    headers: Any = Receipt.from_headers({"x-flatfee-request-id": "req_1"})
+    assert headers.explain() == "Request req_1 was not routed."
+    routed: Any = Receipt.from_headers(HEADERS)
+    assert routed.explain().startswith("Routed to the fallback lane by gpt-5.1 via openai-premium because")
+    assert Receipt(route="a").explain() == "Routed to an untold lane by a."
 
 
 @given(st.dictionaries(st.sampled_from(sorted(HEADERS)), st.text(max_size=12)))

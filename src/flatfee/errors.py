@@ -2,6 +2,7 @@
 
     FlatfeeError
     ├── ConfigurationError               a missing key, a bad base URL or option
+    ├── ClientClosedError                the client was closed before the call
     └── APIError                         .message .code .param .type .body .receipt .request_id
         ├── APIConnectionError           nothing (more) came from the gateway
         │   └── APITimeoutError          a time limit of the client passed
@@ -54,12 +55,16 @@ class FlatfeeError(Exception):
     """Base of everything this package raises."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = {name: value for name, value in self.__dict__.items() if name not in {"response", "request"}}
+        state = {name: value for name, value in self.__dict__.items() if name != "response"}
         return _rebuild, (type(self), {"args": self.args, **state})
 
 
 class ConfigurationError(FlatfeeError, ValueError):
     """The client cannot be used as it was set up; the message names the value and the cure."""
+
+
+class ClientClosedError(FlatfeeError):
+    """The client was closed; nothing was sent."""
 
 
 class APIError(FlatfeeError):
@@ -71,8 +76,6 @@ class APIError(FlatfeeError):
 
     response: Any = None
     """The HTTP library's response, where there was one; not part of a pickle."""
-    request: Any = None
-    """The HTTP library's request, where there was one; not part of a pickle."""
 
     def __init__(
         self,
@@ -101,7 +104,12 @@ class APIError(FlatfeeError):
 
 
 class APIConnectionError(APIError):
-    """The gateway could not be reached, or the connection broke before the answer was whole."""
+    """The gateway could not be reached, or the connection broke before the answer was whole.
+
+    ``retryable`` is false where another try would meet the same end, as with a request that cannot be sent.
+    """
+
+    retryable: bool = True
 
 
 class APITimeoutError(APIConnectionError):
@@ -272,21 +280,19 @@ def from_wire(
         status = rule.status if rule else _number(inner, "status", "code") or 500
     fallback = InternalServerError if status >= 500 else APIStatusError
     cls = CODE_CLASSES.get(code or "") or STATUS_CLASSES.get(status, fallback)
-    from_headers = Receipt.from_headers(headers)
-    from_body = Receipt.from_body(envelope)
     return cls(
         _text(inner, "message") or f"The gateway answered with status {status} and no error message.",
         status_code=status,
         headers=headers,
         body=inner,
-        receipt=from_headers.merge(from_body) if from_headers else from_body,
+        receipt=Receipt.from_answer(headers, envelope),
     )
 
 
 def _decode(body: bytes | str | None) -> Mapping[str, Any]:
     try:
         found = json.loads(body or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, Mapping) else {}
 

@@ -7,21 +7,39 @@ class that the client reads. Nothing here performs I/O.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from flatfee.wire import AttemptOutcome, Header, Lane, Reason, ReceiptState, Tier
 
 _T = TypeVar("_T")
 
 
+def _in_utc(value: datetime) -> datetime:
+    """Return the same moment in UTC; a time that names no zone is in UTC already."""
+    if value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the time is before the first year or after the last") from None
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
+
+
 class _Part(BaseModel):
     """Base of every part: frozen, and open to fields that a newer gateway adds."""
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    def _under(self, later: _Part) -> Self:
+        """Return this part with ``later`` laid over it, field by field. ``None`` tells nothing, and covers nothing."""
+        told = {name: _laid_over(getattr(self, name, None), getattr(later, name)) for name in later.model_fields_set}
+        return self.model_copy(update=told)
 
 
 class FairUse(_Part):
@@ -31,7 +49,7 @@ class FairUse(_Part):
     charged: int | None = None
     remaining: int | None = None
     limit: int | None = None
-    resets_at: datetime | None = None
+    resets_at: Moment | None = None
 
 
 class WorkflowState(_Part):
@@ -79,7 +97,7 @@ class Receipt(_Part):
     usage: TokenUsage | None = None
     attempts: tuple[Attempt, ...] | None = None
     attempt_count: int | None = Field(default=None, exclude=True)
-    created_at: datetime | None = None
+    created_at: Moment | None = None
 
     @property
     def fair_use_remaining(self) -> int | None:
@@ -98,7 +116,7 @@ class Receipt(_Part):
         fair_use = _present(
             remaining=_read(int, found.get(Header.FAIR_USE_REMAINING)),
             limit=_read(int, found.get(Header.FAIR_USE_LIMIT)),
-            resets_at=_read(datetime.fromisoformat, found.get(Header.FAIR_USE_RESET)),
+            resets_at=_read(_moment, found.get(Header.FAIR_USE_RESET)),
         )
         workflow = _present(
             active=_read(int, found.get(Header.WORKFLOWS_ACTIVE)),
@@ -120,21 +138,32 @@ class Receipt(_Part):
     @classmethod
     def from_body(cls, body: object) -> Receipt | None:
         """Read the ``flatfee`` object of a decoded body; ``None`` if there is none or it is not a receipt."""
-        found = body.get("flatfee") if isinstance(body, Mapping) else None
-        if not isinstance(found, Mapping):
-            return None
-        try:
-            return cls.model_validate(found)
-        except ValidationError:
-            return None
+        return cls.from_object(body.get("flatfee")) if isinstance(body, Mapping) else None
+
+    @classmethod
+    def from_object(cls, found: object) -> Receipt | None:
+        """Read a decoded receipt. What is not as it should be is left out; ``None`` if nothing remains."""
+        while isinstance(found, Mapping) and found:
+            try:
+                return cls.model_validate(dict(found))
+            except ValidationError as error:
+                bad = [place["loc"] for place in error.errors(include_url=False, include_input=False)]
+                found = _without(found, bad)
+        return None
+
+    @classmethod
+    def from_answer(cls, headers: Mapping[str, str], body: object) -> Receipt | None:
+        """Read what the headers of an answer tell, and lay over it what its decoded body tells."""
+        first, last = cls.from_headers(headers), cls.from_body(body)
+        return first.merge(last) if first else last
 
     @classmethod
     def of(cls, source: object) -> Receipt | None:
         """Find the receipt in anything that may carry one; ``None`` if there is none.
 
-        Accepts a receipt, our responses, streams and errors, another SDK's completion that kept
-        the ``flatfee`` field, its exceptions (body, then response headers), a decoded body, an
-        HTTP response, and an exception that one of these caused.
+        Accepts a receipt (decoded JSON, too), our responses, streams and errors, another SDK's
+        completion that kept the ``flatfee`` field, its exceptions, a decoded body, an HTTP response
+        (headers and body together), and an exception that one of these caused.
         """
         seen: set[int] = set()
         while source is not None and id(source) not in seen:
@@ -146,11 +175,8 @@ class Receipt(_Part):
         return None
 
     def merge(self, later: Receipt | None) -> Receipt:
-        """Return this receipt with everything that ``later`` tells laid over it."""
-        if later is None:
-            return self
-        told = {name: getattr(later, name) for name in later.model_fields_set}
-        return self.model_copy(update=told | (later.model_extra or {}))
+        """Return this receipt with everything that ``later`` tells laid over it, field by field."""
+        return self if later is None else self._under(later)
 
     def explain(self) -> str:
         """Tell in one sentence what served the request, why, what it cost and what is left."""
@@ -164,13 +190,16 @@ class Receipt(_Part):
         return f"{sentence}{self._cost()}."
 
     def _served(self) -> str:
+        lane = f" on the {self.lane} lane" if self.lane else ""
         if self.state == ReceiptState.REFUSED:
-            wanted = f" on the {self.lane} lane" if self.lane else ""
-            return f"Refused{wanted}"
+            return f"Refused{lane}"
         by = " via ".join(part for part in (self.model_served, self.route) if part)
-        lane = f"on the {self.lane} lane" if self.lane else "on an untold lane"
-        verb = "Running" if self.state == ReceiptState.IN_FLIGHT else "Served"
-        return f"{verb} {lane}{f' by {by}' if by else ''}"
+        if not (self.state or self.lane or by):
+            return f"Request {self.request_id} was not routed" if self.request_id else "The request was not routed"
+        lane, by = lane or " on an untold lane", f" by {by}" if by else ""
+        if not self.state:  # headers alone tell the way that was chosen, not how it ended
+            return f"Routed{lane.replace(' on ', ' to ', 1)}{by}"
+        return f"{'Running' if self.state == ReceiptState.IN_FLIGHT else 'Served'}{lane}{by}"
 
     def _cost(self) -> str:
         use = self.fair_use
@@ -185,7 +214,7 @@ class Receipt(_Part):
             limit = f" of {use.limit:,}" if use.limit is not None else ""
             parts.append(f"{use.remaining:,}{limit} left")
         if use.resets_at is not None and parts:
-            parts[-1] += f" until {use.resets_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+            parts[-1] += f" until {use.resets_at:%Y-%m-%d %H:%M} UTC"
         return "; " + ", ".join(parts) if parts else ""
 
 
@@ -220,24 +249,59 @@ def _carried_by(source: object) -> Receipt | None:
         if isinstance(found, Receipt):
             return found
     for body in (source, getattr(source, "model_extra", None), getattr(source, "body", None)):
-        receipt = Receipt.from_body(body)
+        receipt = Receipt.from_body(body) or _bare(body)
         if receipt is not None:
             return receipt
     return _from_response(getattr(source, "response", source))
+
+
+def _bare(found: object) -> Receipt | None:
+    """Read a receipt that stands by itself: it has an id, and a lane or a state."""
+    if isinstance(found, Mapping) and "request_id" in found and ("lane" in found or "state" in found):
+        return Receipt.from_object(found)
+    return None
 
 
 def _from_response(response: object) -> Receipt | None:
     headers = getattr(response, "headers", None)
     if not isinstance(headers, Mapping):
         return None
-    receipt = Receipt.from_headers(headers)
-    if receipt is None:
-        return None
     try:
         body = response.json()  # type: ignore[attr-defined]  # any HTTP library's response
     except Exception:  # noqa: BLE001 - a body that was not read, or is not JSON, tells no more
-        return receipt
-    return receipt.merge(Receipt.from_body(body))
+        body = None
+    if isinstance(body, Coroutine):
+        body.close()  # some libraries read here, and that is for coroutines
+    return Receipt.from_answer(headers, body)
+
+
+def _laid_over(early: object, late: object) -> object:
+    if late is None:
+        return early
+    if isinstance(early, _Part) and isinstance(late, type(early)):
+        return early._under(late)
+    return late
+
+
+def _without(found: object, places: Iterable[tuple[int | str, ...]]) -> Any:
+    """Return a copy without what stands at ``places``; ``None`` if ``found`` is wrong itself, or lacks something."""
+    inner: dict[Any, Any] = dict(found) if isinstance(found, Mapping) else {}
+    if isinstance(found, list | tuple):
+        inner = dict(enumerate(found))
+    below: dict[object, list[tuple[int | str, ...]]] = {}
+    for place in places:
+        if not place or place[0] not in inner:
+            return None
+        below.setdefault(place[0], []).append(place[1:])
+    for key, rest in below.items():
+        left = _without(inner.pop(key), rest)
+        if left is not None:
+            inner[key] = left
+    return inner if isinstance(found, Mapping) else [inner[key] for key in sorted(inner)]
+
+
+def _moment(text: str) -> datetime:
+    return _in_utc(datetime.fromisoformat(text))
 
 
 def _read(convert: Callable[[str], _T], text: str | None) -> _T | None:

@@ -70,7 +70,7 @@ def test_an_answer_survives_pickle_and_copy_with_its_receipt() -> None:
     found = completion()
     for again in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found), copy.copy(found), found.model_copy()):
         assert again == found
-        assert (again.receipt.fair_use_remaining, again.receipt.fair_use.charged) == (None, 7)
+        assert (again.receipt.fair_use_remaining, again.receipt.fair_use.charged) == (9, 7)
         assert again.receipt == found.receipt
         assert again._request_id == "req_1"
 

@@ -53,8 +53,7 @@ class Origin:
     def receipt_with(self, extra: Mapping[str, Any] | None) -> Receipt | None:
         """Return the receipt of headers and body; read once, when first asked for."""
         if not self.read:
-            first, last = Receipt.from_headers(self.headers), Receipt.from_body(extra)
-            self.receipt, self.read = (first.merge(last) if first else last), True
+            self.receipt, self.read = Receipt.from_answer(self.headers, extra), True
         return self.receipt
 
 
