@@ -212,12 +212,13 @@ async def test_after_a_burst_requests_pass_at_an_even_pace(desk: Any) -> None:
         await desk.settle(await desk.admitted(requests_per_minute=6))
 
 
-async def test_a_minutes_rest_allows_a_full_burst_again(desk: Any) -> None:
+@pytest.mark.parametrize("rest", [60, 86_400])
+async def test_a_rest_allows_a_full_burst_again_and_no_more(desk: Any, rest: float) -> None:
     for _ in range(2):
         for _ in range(5):
             await desk.settle(await desk.admitted(requests_per_minute=5))
         await desk.refused(requests_per_minute=5)
-        desk.clock.advance(60)
+        desk.clock.advance(rest)
 
 
 async def test_keys_have_rates_of_their_own(desk: Any) -> None:

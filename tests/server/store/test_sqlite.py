@@ -157,6 +157,18 @@ async def test_the_ledger_survives_a_restart(open_sqlite: Callable[[], Any]) -> 
     assert (await again.settle(running, charged=20)).first
 
 
+async def test_the_sweep_leaves_no_row_of_a_workflow_that_is_over(open_sqlite: Callable[[], Any]) -> None:
+    desk = open_sqlite()
+    for name in ("a", "b"):
+        await desk.settle(await desk.admitted(workflow=name))
+    desk.clock.advance(119)
+    await desk.admitted(workflow="b")
+    desk.clock.advance(1)
+    await desk.store.sweep()
+    rows = await desk.store._read(lambda book: book._execute("SELECT workflow FROM slots").fetchall())
+    assert rows == [("b",)]
+
+
 async def test_no_operation_that_writes_or_reads_long_runs_on_the_event_loops_thread(
     open_sqlite: Callable[[], Any],
 ) -> None:
@@ -180,7 +192,9 @@ async def test_a_read_whose_caller_left_is_over_before_the_store_closes(open_sql
     await asyncio.to_thread(began.wait, 30)
     reading.cancel()
     closing = asyncio.ensure_future(desk.store.close())
-    await asyncio.sleep(0)
+    await asyncio.to_thread(desk.store._writer._thread.join, 30)
+    for _ in range(100):
+        await asyncio.sleep(0)
     may_end.set()
     await closing
     assert ended.is_set()
