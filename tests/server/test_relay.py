@@ -8,26 +8,16 @@ from typing import Any
 
 import pytest
 from tests.server.fakes import (
-    DONE,
-    LIMIT,
-    STREAM,
-    Piece,
     Reply,
     ScriptedAnswer,
     ScriptedProvider,
-    Silence,
     cut,
-    delta,
     error,
-    event,
-    events_of,
     make_settings,
     plain,
     route,
     silent,
-    streamed,
     unreachable,
-    usage_event,
 )
 from tests.server.fakes_gateway import Rig, running
 
@@ -35,12 +25,11 @@ from flatfee.server.faults import ProviderRefusal
 from flatfee.server.health import COOL_DOWN, FAILURES_TO_OPEN
 from flatfee.server.providers.base import ProviderFailure
 from flatfee.server.settings import RouteSettings
-from flatfee.server.stages import failures, relay
+from flatfee.server.stages import failures
 from flatfee.server.stages.failures import Failed, rejected
 from flatfee.wire import AttemptOutcome
 
 BROKEN = ProviderFailure(AttemptOutcome.ERROR, "broke off")
-QUICK = {"first_token_timeout": 0.05, "idle_timeout": 0.05, "total_timeout": 5.0}
 SHORT = {"total_timeout": 0.2, "first_token_timeout": 0.05}
 
 
@@ -340,159 +329,6 @@ async def test_a_failure_after_the_deadline_is_the_deadlines() -> None:
         response = await rig.ask({"x-flatfee-deadline-ms": "5000"})
     assert response.json()["error"]["code"] == "deadline_exceeded"
     assert provider.routes == ["first"]
-
-
-async def test_a_deadline_in_mid_stream_charges_what_was_delivered() -> None:
-    provider = ScriptedProvider(first=streamed(delta("canary-" * 8), Silence.FOR_EVER))
-    async with running(provider=provider) as rig:
-        response = await rig.ask({"x-flatfee-deadline-ms": "50"}, stream=True)
-        receipt = await rig.receipt(response)
-        assert rig.gateway.circuits.down(rig.gateway.monotonic()) == frozenset()
-        usage = await rig.usage()
-    last = events_of(response.content)[-1]
-    assert last["error"]["code"] == "deadline_exceeded"
-    assert last["flatfee"] == receipt
-    assert receipt["state"] == "estimated"
-    assert receipt["usage"]["completion_tokens"] == 14
-    assert usage["fair_use"]["used"] == receipt["fair_use"]["charged"] > 0
-
-
-MIDWAY: dict[str, tuple[Piece, ...]] = {
-    "cut": (delta("canary-"), BROKEN),
-    "no finish reason": (delta("canary-"),),
-    "done without finish reason": (delta("canary-"), DONE),
-    "an error event": (delta("canary-"), event({"error": {"message": "canary-overloaded"}})),
-    "silence": (delta("canary-"), Silence.FOR_EVER),
-    "broken events": (delta("canary-"), b"data: {\n\n" * 4),
-    "one choice of two cut off": (delta("canary-"), delta("a", index=1), delta(finish="stop", index=1), BROKEN),
-}
-
-
-@pytest.mark.parametrize("kind", MIDWAY)
-async def test_a_stream_that_breaks_is_one_error_event_without_done_and_free(kind: str) -> None:
-    provider = ScriptedProvider(first=streamed(*MIDWAY[kind]))
-    async with running(make_settings(routes=two(**QUICK)), provider) as rig:
-        response = await rig.ask(stream=True)
-        receipt = await rig.receipt(response)
-        usage = await rig.usage()
-    events = events_of(response.content)
-    assert response.content.startswith(delta("canary-"))
-    assert "[DONE]" not in events
-    assert [("error" in event) for event in events if event is not events[-1]] == [False] * (len(events) - 1)
-    assert events[-1]["error"]["code"] == "provider_unavailable"
-    assert events[-1]["flatfee"] == receipt
-    assert "overloaded" not in response.text
-    assert provider.routes == ["first"]
-    assert receipt["fair_use"]["charged"] == 0
-    assert [tried["outcome"] for tried in receipt["attempts"]] in (["error"], ["timeout"])
-    assert (usage["fair_use"]["used"], usage["fair_use"]["pending"]) == (0, 0)
-
-
-AFTER_THE_FINISH: dict[str, tuple[Piece, ...]] = {
-    "the end": (),
-    "done": (DONE,),
-    "usage and the end": (usage_event(),),
-    "a cut": (BROKEN,),
-    "silence": (Silence.FOR_EVER,),
-    "a comment and silence": (b": bye\n\n", Silence.FOR_EVER),
-    "usage and a cut": (usage_event(), BROKEN),
-}
-
-
-@pytest.mark.parametrize("kind", AFTER_THE_FINISH)
-async def test_a_stream_is_whole_with_its_finish_reason_whatever_follows(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(relay, "AFTER_FINISH", 0.05)
-    provider = ScriptedProvider(first=streamed(*STREAM[:3], *AFTER_THE_FINISH[kind]))
-    async with running(provider=provider) as rig:
-        response = await rig.ask(stream=True)
-        receipt = await rig.receipt(response)
-    *_, last, done = events_of(response.content)
-    assert done == "[DONE]"
-    assert last["flatfee"] == receipt
-    told = "usage" in kind
-    assert receipt["state"] == ("settled" if told else "estimated")
-    assert receipt["usage"]["completion_tokens"] == (5 if told else 4)
-    assert outcomes(receipt) == [("first", "ok", 200)]
-
-
-async def test_one_finished_choice_of_two_does_not_make_a_cut_stream_whole() -> None:
-    provider = ScriptedProvider(first=streamed(delta("a"), delta(finish="stop"), BROKEN))
-    async with running(provider=provider) as rig:
-        response = await rig.ask(stream=True, n=2)
-    assert "[DONE]" not in events_of(response.content)
-
-
-async def test_choices_one_after_the_other_are_one_stream() -> None:
-    pieces = [delta("a"), delta(finish="stop"), delta("b", index=1), delta(finish="stop", index=1), usage_event(), DONE]
-    async with running(provider=ScriptedProvider(first=streamed(*pieces))) as rig:
-        response = await rig.ask(stream=True, n=2)
-    assert response.content.startswith(b"".join(pieces[:3]))
-    assert response.content.endswith(DONE)
-
-
-async def test_comments_do_not_keep_a_silent_stream_alive() -> None:
-    """Keep-alives come for ever, a quarter of the idle limit apart: the limit must strike all the same."""
-
-    class Nagging(ScriptedAnswer):
-        async def chunks(self) -> Any:
-            yield delta("canary-")
-            while True:
-                await asyncio.sleep(0.01)
-                yield b": still here\n\n"
-
-    class Provider(ScriptedProvider):
-        def send(self, route: RouteSettings, body: bytes, *, stream: bool) -> Any:
-            self.asked.append((route.name, {}))
-            return _entered(Nagging(Reply()))
-
-    async with running(make_settings(routes=two(idle_timeout=0.05)), Provider()) as rig, asyncio.timeout(LIMIT):
-        response = await rig.ask(stream=True)
-    assert events_of(response.content)[-1]["error"]["code"] == "provider_unavailable"
-    assert b": still here" in response.content
-
-
-class _entered:  # noqa: N801 - a context manager, named as one
-    def __init__(self, answer: ScriptedAnswer) -> None:
-        self._answer = answer
-
-    async def __aenter__(self) -> ScriptedAnswer:
-        return self._answer
-
-    async def __aexit__(self, *_: object) -> None:
-        return None
-
-
-async def test_comments_before_the_first_token_go_on_with_it() -> None:
-    provider = ScriptedProvider(first=streamed(b": a\n\n", b": b\n\n", *STREAM))
-    async with running(provider=provider) as rig:
-        response = await rig.ask(stream=True)
-    assert response.content.startswith(b": a\n\n: b\n\n" + STREAM[0])
-
-
-async def test_comments_before_a_failure_are_not_shown() -> None:
-    provider = ScriptedProvider(first=streamed(b": a\n\n", BROKEN), second=streamed())
-    async with running(provider=provider) as rig:
-        response = await rig.ask(stream=True)
-    assert response.content.startswith(STREAM[0])
-    assert events_of(response.content)[-2]["flatfee"]["route"] == "second"
-
-
-async def test_an_answer_of_one_event_is_whole() -> None:
-    provider = ScriptedProvider(first=streamed(b": x\n\n", delta("a", finish="stop")))
-    async with running(provider=provider) as rig:
-        response = await rig.ask(stream=True)
-    assert response.content.startswith(b": x\n\n")
-    last, done = events_of(response.content)
-    assert (last["flatfee"]["state"], done) == ("estimated", "[DONE]")
-
-
-async def test_a_last_event_without_its_blank_line_is_an_answer() -> None:
-    provider = ScriptedProvider(first=streamed(delta("a", finish="stop").rstrip()))
-    async with running(provider=provider) as rig:
-        response = await rig.ask(stream=True)
-    assert events_of(response.content)[-1] == "[DONE]"
 
 
 async def test_the_upstream_is_asked_for_usage_and_for_its_own_model_and_nothing_else_changes() -> None:
