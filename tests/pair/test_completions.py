@@ -71,7 +71,7 @@ async def test_a_stream_has_a_receipt_before_its_first_token_and_settles_it(pair
     stream = await client.chat.completions.create(model="premium", messages=HELLO, stream=True)
     early = stream.receipt
     assert early is not None
-    assert (early.lane, early.route, early.state) == (Lane.PREMIUM, "north-premium", None)
+    assert (early.lane, early.route, early.state) == (Lane.PREMIUM, "north-premium", "in_flight")
     text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
     plain = await client.chat.completions.create(model="premium", messages=HELLO)
     assert text == plain.choices[0].message.content

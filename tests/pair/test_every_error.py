@@ -16,7 +16,7 @@ def failing(code: ErrorCode, *, midway: bool = False) -> flatfee.AsyncClient:
     """A client of a gateway whose every answer is one error."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        call = Call(scope, receive, send, "req_00000000000000000000000000")
+        call = Call(scope, receive, send, "req_00000000000000000000000000", 0.0)
         if midway:
             await call.start_stream()
             await call.write(

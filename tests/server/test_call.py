@@ -33,7 +33,7 @@ class Server:
         self.sent: list[Message] = []
         self.fails: Exception | None = None
         scope = {"type": "http", "method": "POST", "path": "/", "headers": list(headers), "query_string": query}
-        self.call = Call(scope, self.receive, self.send, "req_1")
+        self.call = Call(scope, self.receive, self.send, "req_1", 1_796_000_000.5)
 
     async def receive(self) -> Message:
         if self.messages:
@@ -139,7 +139,7 @@ async def test_an_error_before_the_start_is_a_response() -> None:
     assert (headers[b"retry-after"], headers[b"x-should-retry"]) == (b"7", b"true")
     assert json.loads(server.body) == {
         "error": {"message": "Slower.", "type": "rate_limit_error", "param": None, "code": "rate_limited"},
-        "flatfee": {"request_id": "req_1", "state": "refused"},
+        "flatfee": {"request_id": "req_1", "state": "refused", "created_at": "2026-11-30T00:53:20Z"},
     }
 
 

@@ -141,7 +141,8 @@ class RelayedStream:
     def __init__(self, *, include_usage: bool, choices: int = 1) -> None:
         self._include_usage = include_usage
         self._choices = choices
-        self._buffer = b""
+        self._begun: list[bytes] = []
+        self._size = 0
         self._held = b""
         self._open: set[int] = set()
         self._finished: set[int] = set()
@@ -177,7 +178,7 @@ class RelayedStream:
 
     def end(self) -> bytes:
         """Take the end of the provider's bytes: a last event may lack its blank line."""
-        rest, self._buffer = self._buffer, b""
+        rest, self._begun = b"".join(self._begun), []
         out: list[bytes] = []
         if rest.strip() and not self.done:
             self._take(rest.rstrip(b"\r\n") + b"\n\n", out)
@@ -188,16 +189,19 @@ class RelayedStream:
         return _with_receipt(self._held, receipt) + DONE
 
     def _events(self, data: bytes) -> list[bytes]:
-        """Cut the buffer into events, each with the blank line that ends it."""
-        self._buffer += data
-        if b"\r" in self._buffer:
-            ends = [match.end() for match in _EVENT_END.finditer(self._buffer)]
-            events = [self._buffer[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-            self._buffer = self._buffer[ends[-1] :] if ends else self._buffer
-        else:
-            *whole, self._buffer = self._buffer.split(b"\n\n")
-            events = [event + b"\n\n" for event in whole]
-        if len(self._buffer) > MAX_EVENT:
+        """Cut what came into events, each with the blank line that ends it; the rest waits.
+
+        Pieces without any line end are only gathered, so that a large event is put together once.
+        What a CR was, a line end of its own or half of one, the next piece tells.
+        """
+        ends_a_line = b"\n" in data or b"\r" in data or (self._begun and self._begun[-1].endswith(b"\r"))
+        self._begun.append(data)
+        self._size += len(data)
+        events: list[bytes] = []
+        if ends_a_line:
+            events, rest = _cut(b"".join(self._begun))
+            self._begun, self._size = [rest], len(rest)
+        if self._size > MAX_EVENT:
             raise UnusableAnswer(f"has an event of more than {MAX_EVENT} bytes")
         return events
 
@@ -246,6 +250,16 @@ class RelayedStream:
             self._held = event
         else:
             out.append(event)
+
+
+def _cut(data: bytes) -> tuple[list[bytes], bytes]:
+    """Return the whole events in ``data``, and what is left of it."""
+    if b"\r" not in data:
+        *whole, rest = data.split(b"\n\n")
+        return [event + b"\n\n" for event in whole], rest
+    ends = [match.end() for match in _EVENT_END.finditer(data)]
+    events = [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return events, data[ends[-1] :] if ends else data
 
 
 def _payload(event: bytes) -> bytes | None:

@@ -14,6 +14,7 @@ from flatfee.server.faults import CallerGone, Fault
 from flatfee.server.gateway import LEASE_SECONDS, Gateway
 from flatfee.server.ids import request_id
 from flatfee.server.keys import KeyKind, digest
+from flatfee.server.origins import answer_preflight, check_origin, is_preflight
 from flatfee.server.providers.base import Provider
 from flatfee.server.providers.registry import make_providers
 from flatfee.server.routes import find
@@ -90,11 +91,15 @@ class App:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self.gateway
-        call = Call(scope, receive, send, request_id(gateway.store.now()))
+        now = gateway.store.now()
+        call = Call(scope, receive, send, request_id(now), now)
         with gateway.serving():
             try:
                 _guard(call, gateway)
-                await find(call.method, call.path)(call, gateway)
+                if is_preflight(call):
+                    await answer_preflight(call)
+                else:
+                    await find(call.method, call.path)(call, gateway)
             except CallerGone:
                 log.info("caller.gone", extra={"request_id": call.request_id})
             except Exception as error:  # noqa: BLE001 - faults.py turns every exception into a wire error
@@ -120,15 +125,7 @@ def _guard(call: Call, gateway: Gateway) -> None:
         raise Fault(ErrorCode.HEADERS_TOO_LARGE, f"The headers exceed {server.max_header_bytes} bytes; send less.")
     if call.count(b"authorization") > 1:
         raise Fault(ErrorCode.INVALID_REQUEST, "Authorization was sent more than once; send it once.")
-    origin = call.headers.get(b"origin")
-    if origin is not None:
-        if origin.decode("latin-1") not in server.allowed_origins:
-            raise Fault(
-                ErrorCode.BROWSER_ORIGIN,
-                "Keys do not belong in browsers: send requests from your server. "
-                "The operator can allow a page by [server] allowed_origins.",
-            )
-        call.tell({"access-control-allow-origin": origin.decode("latin-1"), "vary": "origin"})
+    check_origin(call, server.allowed_origins)
     if call.path.startswith("/health/"):
         return
     if gateway.draining:
@@ -147,6 +144,8 @@ async def _keep_house(gateway: Gateway) -> None:
                 log.warning("ledger.swept", extra={"requests": lost})
         except StoreDown as error:
             log.warning("store.down", extra={"error": str(error)})
+        except Exception as error:  # noqa: BLE001 - whatever failed once, leases must be extended and swept again
+            log.error("housekeeping.failed", extra={"error": type(error).__name__})  # noqa: TRY400 - its text may quote
         await asyncio.sleep(SWEEP_SECONDS)
 
 

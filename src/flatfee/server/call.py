@@ -12,7 +12,7 @@ import msgspec
 
 from flatfee.receipt import Receipt
 from flatfee.server.faults import CallerGone, Fault, answer
-from flatfee.wire import ErrorCode, Header, ReceiptState
+from flatfee.wire import WORKFLOW_ID, ErrorCode, Header, ReceiptState
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -32,17 +32,19 @@ _MAX_DIGITS: Final = 15
 class Call:
     """One HTTP request and its response.
 
-    Header names are lower-case bytes. ``tell`` collects response headers as they become known,
-    so that an error carries all that was known before it. ``receipt`` is what an error would say.
+    Header names are lower-case bytes; ``arrived`` is in seconds since the epoch. ``tell`` collects
+    response headers as they become known, so that an error carries all that was known before it;
+    ``receipt`` is what it says, once there is one.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str, arrived: float) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
         self.request_id = request_id
-        self.receipt = Receipt(request_id=request_id, state=ReceiptState.REFUSED)
+        self.receipt: Receipt | None = None
         self.started = False
+        self._arrived = arrived
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -62,6 +64,18 @@ class Call:
             raise Fault(
                 ErrorCode.INVALID_REQUEST, f"The query has more than {_MAX_PARAMETERS} parameters; send fewer."
             ) from error
+
+    def refusal(self) -> Receipt:
+        """Return the receipt of a request that was refused before anything else was known of it."""
+        facts: dict[str, object] = {
+            "request_id": self.request_id,
+            "state": ReceiptState.REFUSED,
+            "created_at": int(self._arrived),
+        }
+        workflow = self.headers.get(Header.WORKFLOW.encode(), b"").decode("latin-1")
+        if WORKFLOW_ID.fullmatch(workflow):
+            facts["workflow"] = {"id": workflow}
+        return Receipt.model_validate(facts)
 
     def header_bytes(self) -> int:
         """Return the size of all request headers."""
@@ -139,7 +153,7 @@ class Call:
 
     async def fail(self, error: Exception) -> None:
         """Send an error: as the response, or in mid-stream as an event, and then the end without ``[DONE]``."""
-        told = answer(error, self.receipt)
+        told = answer(error, self.receipt or self.refusal())
         body = msgspec.json.encode(told.envelope)
         if self.started:
             await self.finish(b"data: " + body + b"\n\n")

@@ -78,7 +78,7 @@ async def _refusals_leave_a_receipt(call: Call, caller: Caller, gateway: Gateway
         # A caller that is told to slow down must not make us write for each of its tries.
         if fault.code is not ErrorCode.RATE_LIMITED:
             with suppress(StoreDown):  # the refusal stands, whether or not it can be kept
-                await gateway.store.record(caller, fault.receipt or call.receipt)
+                await gateway.store.record(caller, fault.receipt or call.refusal())
         raise
 
 

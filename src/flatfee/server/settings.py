@@ -58,6 +58,12 @@ def _policy_reason(reason: Reason) -> Reason:
     return reason
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():  # it is told in a response header
+        raise ValueError("holds a control character; write the model's name only")
+    return text
+
+
 EnvironmentName = Annotated[str, AfterValidator(_environment_name)]
 
 
@@ -112,7 +118,7 @@ class RouteSettings(_Table):
 
     name: Name
     provider: str
-    model: str = Field(min_length=1, max_length=256)
+    model: Annotated[str, AfterValidator(_printable)] = Field(min_length=1, max_length=256)
     tier: Tier
     priority: int = Field(default=1, ge=0, le=1000)
     weight: float = Field(default=1.0, gt=0, le=1000)
