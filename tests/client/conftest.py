@@ -50,20 +50,25 @@ class Driver:
         self.kind = kind
         self.requests: list[httpx.Request] = []
         self.waits: list[float] = []
+        self.now = 0.0
 
         def handle(request: httpx.Request) -> httpx.Response:
             self.requests.append(request)
             return handler(request)
 
-        async def asleep(seconds: float) -> None:
+        def sleep(seconds: float) -> None:
             self.waits.append(seconds)
+            self.now += seconds
+
+        async def asleep(seconds: float) -> None:
+            sleep(seconds)
 
         transport = httpx.MockTransport(handle)
-        settings = {"api_key": KEY, "base_url": "http://gateway.test/v1", **options}
+        settings = {"api_key": KEY, "base_url": "http://gateway.test/v1", "clock": lambda: self.now, **options}
         self.client: Any
         if kind == "sync":
             http_client = httpx.Client(transport=transport)
-            self.client = flatfee.Client(http_client=http_client, sleep=self.waits.append, **settings)
+            self.client = flatfee.Client(http_client=http_client, sleep=sleep, **settings)
         else:
             ahttp_client = httpx.AsyncClient(transport=transport)
             self.client = flatfee.AsyncClient(http_client=ahttp_client, sleep=asleep, **settings)

@@ -71,6 +71,47 @@ def test_a_bad_base_url_is_refused_with_the_cure(url: Any, says: Any) -> None:
         ClientConfig.read({}, api_key="k", base_url=url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://u:SECRET@host:bad/v1",
+        "http://u:SECRET@host/v1",
+        "u:SECRET@host/v1",
+        "http://host/v1?key=SECRET",
+        "http://host/SECRET v1",
+        "http://host:SECRET/v1",
+        "http://host/v1#SECRET",
+        "http://[SECRET/v1",
+        "ff_proj_SECRET",
+    ],
+)
+def test_a_bad_base_url_is_not_shown_where_it_may_hold_a_secret(url: Any) -> None:
+    for arguments in ({"base_url": url}, {"env": {"FLATFEE_BASE_URL": url}}):
+        with pytest.raises(ConfigurationError) as caught:
+            ClientConfig.read(**{"env": {}, "api_key": "k", **arguments})
+        assert "SECRET" not in str(caught.value)
+        assert "SECRET" not in repr(caught.value.__cause__)
+
+
+def test_scheme_and_host_of_a_bad_base_url_are_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"base_url 'ftp://gateway\.test' is not"):
+        ClientConfig.read({}, api_key="k", base_url="ftp://gateway.test/v1")
+
+
+def test_a_base_url_may_be_an_url_object_and_nothing_else_but_text() -> None:
+    url: Any = httpx.URL("http://gateway.test/v1/")
+    assert ClientConfig.read({}, api_key="k", base_url=url).base_url == "http://gateway.test/v1"
+    for wrong in (5, b"http://gateway.test", ["x"]):
+        with pytest.raises(ConfigurationError, match=f"base_url is of type {type(wrong).__name__}"):
+            ClientConfig.read({}, api_key="k", base_url=wrong)  # type: ignore[arg-type]  # the mistake
+
+
+@pytest.mark.parametrize("name", ["x a", "", "x:y", "x\n", "é", 5, None])
+def test_a_header_name_that_is_none_is_refused(name: Any) -> None:
+    with pytest.raises(ConfigurationError, match="is not the name of a header"):
+        ClientConfig.read({}, api_key="k", default_headers={name: "v"})
+
+
 @pytest.mark.parametrize("retries", [-1, 1.5, True, "2"])
 def test_retries_are_a_whole_number(retries: Any) -> None:
     with pytest.raises(ConfigurationError, match="max_retries is"):
@@ -101,6 +142,27 @@ def test_default_headers_are_checked_without_showing_them() -> None:
         ClientConfig.read({}, api_key="k", default_headers={"Authorization": "Bearer x"})
 
 
+@pytest.mark.parametrize("key", [5, b"bytes", 1.5])
+def test_a_key_of_a_wrong_type_is_told_by_its_type(key: Any) -> None:
+    for wrong in (key, lambda: key):
+        with pytest.raises(ConfigurationError, match=f"is of type {type(key).__name__}"):
+            ClientConfig.read({}, api_key=wrong).authorization()
+    with pytest.raises(ConfigurationError, match="There is no API key"):
+        ClientConfig.read({}, api_key=lambda: None).authorization()  # type: ignore[arg-type, return-value]  # the mistake
+
+
+async def test_a_key_may_have_to_be_awaited() -> None:
+    async def key() -> str:
+        return "later"
+
+    config = ClientConfig.read({}, api_key=key)
+    assert await config.awaited_authorization() == "Bearer later"
+    assert await ClientConfig.read({}, api_key=lambda: "now").awaited_authorization() == "Bearer now"
+    assert await ClientConfig.read({}, api_key="fixed").awaited_authorization() == "Bearer fixed"
+    with pytest.raises(ConfigurationError, match="must be awaited; use AsyncClient"):
+        config.authorization()
+
+
 def test_a_copy_changes_what_is_given_and_adds_headers() -> None:
     config = ClientConfig.read({}, api_key="k", default_headers={"X-A": "1"}, max_retries=1)
     other = config.but(
@@ -109,6 +171,8 @@ def test_a_copy_changes_what_is_given_and_adds_headers() -> None:
     assert (other.authorization(), other.base_url, other.max_retries) == ("Bearer n", "http://b.test", 0)
     assert (other.headers["x-a"], other.headers["x-b"], other.timeout.read) == ("2", "3", 2)
     assert config.but() == config
+    query = config.but(default_query={"a": 1}).but(default_query={"b": 2}).query
+    assert query == {"a": 1, "b": 2}
     assert config.but(api_key=lambda: "z").authorization() == "Bearer z"
 
 

@@ -22,7 +22,15 @@ from flatfee import (
     Timeout,
 )
 from flatfee.client.config import ClientConfig
-from flatfee.client.exchange import Call, encode, read_nothing, request_for, segment
+from flatfee.client.exchange import Call, Reply, encode, read_nothing, request_for, segment
+
+
+def nested(depth: int) -> Any:
+    """Return a list in a list, and so on."""
+    found: list[Any] = []
+    for _ in range(depth):
+        found = [found]
+    return found
 
 
 class NotGiven:
@@ -70,6 +78,10 @@ async def test_flatfees_own_arguments_travel_in_headers(driver: Any, answer: Any
         ({"workflow": 7}, "use 1 to 128 of"),
         ({"task": "think"}, "task is 'think'; use one of plan, edit, review, final, chat, summarize"),
         ({"on_exhausted": "wait"}, "use one of continue, fail"),
+        ({"workflow": "."}, "not . or .."),
+        ({"task": ["plan"]}, "use one of plan"),
+        ({"extra_headers": {"x a": "b"}}, "'x a' is not the name of a header"),
+        ({"metadata": nested(100_000)}, "nested too deeply"),
         ({"deadline": 0}, "deadline is 0; use seconds above 0"),
         ({"deadline": float("inf")}, "use seconds above 0"),
         ({"deadline": "5"}, "use seconds above 0"),
@@ -228,6 +240,54 @@ async def test_a_redirect_names_the_cure_and_is_not_followed(driver: Any) -> Non
     assert len(d.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("https://u:SECRET@host.test:8443/v1?key=SECRET#SECRET", "https://host.test:8443/v1;"),
+        ("/v2?key=SECRET", "/v2;"),
+        ("http://[SECRET", "an untold place;"),
+        (None, "an untold place;"),
+    ],
+)
+async def test_a_redirect_is_told_without_its_secrets(driver: Any, location: Any, shown: Any) -> None:
+    d = driver(httpx.Response(307, headers={"location": location} if location else {}))
+    with pytest.raises(APIResponseValidationError) as caught:
+        await d.create()
+    assert f"(307) to {shown}" in str(caught.value)
+    assert "SECRET" not in str(caught.value)
+
+
+async def test_a_web_page_is_no_answer_to_a_release(driver: Any) -> None:
+    for body in (b"<html>Please log in</html>", b"[" * 200_000):
+        d = driver(httpx.Response(200, content=body, headers={"content-type": "text/html"}))
+        with pytest.raises(APIResponseValidationError, match="neither empty nor JSON") as caught:
+            await d.wait(d.client.workflows.release("run-42"))
+        assert caught.value.response.status_code == 200
+    d = driver(httpx.Response(200, json={"error": {"message": "x", "code": "not_found"}}))
+    with pytest.raises(NotFoundError):
+        await d.wait(d.client.workflows.release("run-42"))
+    for reply in (httpx.Response(204), httpx.Response(200), httpx.Response(200, json={"deleted": True})):
+        d = driver(reply)
+        await d.wait(d.client.workflows.release("run-42"))
+
+
+async def test_nulls_and_fractions_cost_nobody_an_answer(driver: Any, answer: Any) -> None:
+    d = driver(lambda _: answer(id=None, model=None, created=1.5, usage={"prompt_tokens": None}))
+    completion = await d.create()
+    assert (completion.id, completion.model, completion.created) == ("", "", 1)
+    assert completion.usage.prompt_tokens == 0
+
+
+async def test_the_place_of_a_mistake_is_told(driver: Any, answer: Any) -> None:
+    d = driver(lambda _: answer(created="secret"))
+    with pytest.raises(APIResponseValidationError, match=r"int_parsing at created \(content type"):
+        await d.create()
+
+
+def test_a_reply_does_not_show_its_body() -> None:
+    assert "secret" not in repr(Reply(200, {}, b"secret", "secret"))
+
+
 async def test_route_plans_the_same_request_without_a_key_to_charge(driver: Any) -> None:
     plan = {
         "object": "route",
@@ -251,7 +311,7 @@ def test_neither_call_nor_request_shows_key_or_prompt() -> None:
     call = Call(
         method="POST", path="/x", read=read_nothing, body=b"prompt", headers={"x-a": "hidden"}, timeout=Timeout()
     )
-    shown = repr(call) + repr(request_for(call, config))
+    shown = repr(call) + repr(request_for(call, config, config.authorization()))
     assert not [word for word in ("ff_proj_secret", "prompt", "hidden") if word in shown]
 
 

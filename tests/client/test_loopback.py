@@ -29,6 +29,8 @@ class Server:
         self.connections = 0
         self.released = threading.Event()
         self.hold = False
+        self.chatter = b""
+        self.greeting = b""
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/v1"
         self.threads = [threading.Thread(target=self.accept)]
@@ -46,12 +48,23 @@ class Server:
 
     def serve(self, connection: socket.socket) -> None:
         with connection:
+            connection.sendall(self.greeting)
             while b"messages" in self.request(connection):
                 connection.sendall(self.reply)
                 if self.hold:
                     self.released.wait(30)
+                while self.chatter and self.sent(connection, self.chatter):
+                    pass
                 if not self.reply.endswith(b"0\r\n\r\n"):
                     return
+
+    def sent(self, connection: socket.socket, data: bytes) -> bool:
+        """Send ``data``, and tell whether anyone was there to take it."""
+        try:
+            connection.sendall(data)
+        except OSError:
+            return False
+        return not self.released.is_set()
 
     def request(self, connection: socket.socket) -> bytes:
         """Read one request; all of them end with the list of messages."""
@@ -133,7 +146,57 @@ def test_a_refused_connection_is_named_without_a_wait(server: Server) -> None:
         port = free.getsockname()[1]
     with (
         Client(api_key="k", base_url=f"http://127.0.0.1:{port}", sleep=waits.append) as client,
-        pytest.raises(APIConnectionError, match=rf"http://127.0.0.1:{port} failed \(ConnectError\)"),
+        pytest.raises(APIConnectionError, match=rf":{port} failed \(ConnectError: .*Connection refused"),
     ):
         client.chat.completions.create(**ASK)
     assert len(waits) == 2
+
+
+async def test_what_the_system_or_tls_said_is_told(server: Server) -> None:
+    server.greeting = b"not TLS at all\r\n"
+    for url, says in (
+        (server.url.replace("http://", "https://"), "ConnectError: .*SSL"),
+        ("http://no-such-host.invalid/v1", r"ConnectError: \[Errno -\d+\]"),
+    ):
+        with Client(api_key="k", base_url=url, max_retries=0) as client, pytest.raises(APIConnectionError, match=says):
+            client.usage.retrieve()
+        async with AsyncClient(api_key="k", base_url=url, max_retries=0) as aclient:
+            with pytest.raises(APIConnectionError, match=says):
+                await aclient.usage.retrieve()
+
+
+def test_a_server_that_never_ends_a_whole_answer_does_not_hold_the_loop(server: Server) -> None:
+    server.reply, server.hold = WHOLE.removesuffix(b"0\r\n\r\n"), True
+    with Client(api_key="k", base_url=server.url) as client:
+        stream: Any = client.chat.completions.create(**ASK)
+        assert len(list(stream)) == 1
+        assert not server.released.is_set(), "the server still holds the connection"
+        assert stream.response.is_closed
+
+
+async def test_nor_does_it_hold_the_coroutine(server: Server) -> None:
+    server.reply, server.hold = WHOLE.removesuffix(b"0\r\n\r\n"), True
+    async with AsyncClient(api_key="k", base_url=server.url, timeout=None) as client:
+        stream: Any = await client.chat.completions.create(**ASK)
+        assert len([chunk async for chunk in stream]) == 1
+        assert not server.released.is_set(), "the server still holds the connection"
+        assert stream.response.is_closed
+
+
+def test_a_server_that_goes_on_talking_after_the_answer_is_left(server: Server) -> None:
+    server.reply = WHOLE.removesuffix(b"0\r\n\r\n")
+    server.chatter = chunk(b": still here\n\n")
+    with Client(api_key="k", base_url=server.url) as client:
+        assert len(list(client.chat.completions.create(**ASK))) == 1
+        assert not server.released.is_set()
+
+
+async def test_a_deadline_ends_a_call_whatever_the_timeout(server: Server) -> None:
+    server.reply, server.hold = b"", True
+    ask = ASK | {"stream": False, "deadline": 0.05}
+    with Client(api_key="k", base_url=server.url) as client, pytest.raises(APITimeoutError, match="ReadTimeout"):
+        client.chat.completions.create(**ask)
+    async with AsyncClient(api_key="k", base_url=server.url) as aclient:
+        with pytest.raises(APITimeoutError, match="ReadTimeout"):
+            await aclient.chat.completions.create(**ask)
+    assert server.connections == 2

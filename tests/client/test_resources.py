@@ -117,3 +117,22 @@ async def test_a_workflow_id_is_one_segment_of_the_path(driver: Any) -> None:
     d = driver(lambda _: httpx.Response(204))
     await d.wait(d.client.workflows.release("a:b..c"))
     assert d.requests[0].url.raw_path == b"/v1/workflows/a%3Ab..c"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c, **o: c.models.list(**o),
+        lambda c, **o: c.models.retrieve("auto", **o),
+        lambda c, **o: c.receipts.list(**o),
+        lambda c, **o: c.receipts.retrieve("req_1", **o),
+        lambda c, **o: c.usage.retrieve(**o),
+        lambda c, **o: c.workflows.list(**o),
+        lambda c, **o: c.workflows.release("run-42", **o),
+    ],
+)
+async def test_an_argument_that_has_nowhere_to_go_is_an_error(driver: Any, call: Any) -> None:
+    d = driver(lambda _: page())
+    with pytest.raises(TypeError, match="no argument 'limitt'; it takes extra_headers, extra_query, timeout"):
+        await d.wait(call(d.client, limitt=1))
+    assert d.requests == []

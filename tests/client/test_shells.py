@@ -7,7 +7,15 @@ import httpx
 import pytest
 import respx
 
-from flatfee import APIConnectionError, AsyncClient, Client, FlatfeeError, RateLimitError, Receipt
+from flatfee import (
+    APIConnectionError,
+    AsyncClient,
+    Client,
+    ClientClosedError,
+    ConfigurationError,
+    RateLimitError,
+    Receipt,
+)
 
 
 async def scoped(d: Any, scope: Any, body: Any) -> Any:
@@ -95,7 +103,7 @@ async def test_a_passed_http_client_stays_open_and_the_flatfee_client_is_closed(
     assert d.client.is_closed()
     assert other.is_closed(), "they share their connections"
     assert not http_client.is_closed
-    with pytest.raises(FlatfeeError, match="This client is closed"):
+    with pytest.raises(ClientClosedError, match="This client is closed"):
         await d.create()
     assert d.waits == []
 
@@ -123,6 +131,39 @@ async def test_options_change_a_copy_that_shares_the_transport(driver: Any, answ
     assert (d.requests[0].url.host, d.requests[0].headers["x-a"]) == ("b.test", "1")
     assert d.requests[0].headers["authorization"] == "Bearer other"
     assert (d.requests[1].url.host, d.requests[1].headers.get("x-a")) == ("gateway.test", None)
+
+
+async def test_options_change_a_copy_of_a_scope_that_stays_the_same_workflow(driver: Any, answer: Any) -> None:
+    d = driver(lambda r: httpx.Response(204) if r.method == "DELETE" else answer(), default_query={"a": 1})
+    scope = d.client.workflow("run-42")
+    other = scope.with_options(default_query={"b": 2}, timeout=3)
+    assert (type(other), other.id) == (type(scope), "run-42")
+    await d.create(other)
+    await d.create(scope)
+    await d.wait(other.release())
+    assert [request.url.query for request in d.requests] == [b"a=1&b=2", b"a=1", b"a=1&b=2"]
+    assert [request.headers.get("x-flatfee-workflow") for request in d.requests[:2]] == ["run-42", "run-42"]
+
+
+async def test_an_option_that_is_none_is_a_type_error(driver: Any, answer: Any) -> None:
+    d = driver(lambda _: answer())
+    for owner in (d.client, d.client.workflow("run-42")):
+        with pytest.raises(TypeError, match="max_retires"):
+            owner.with_options(max_retires=1)
+
+
+async def test_a_key_may_be_awaited_on_every_try_by_the_client_that_can(driver: Any, refuse: Any) -> None:
+    keys = iter("abc")
+
+    async def key() -> str:
+        return next(keys)
+
+    d = driver(refuse("rate_limited"), api_key=key)
+    with pytest.raises(ConfigurationError if d.kind == "sync" else RateLimitError) as caught:
+        await d.create()
+    sent = [request.headers["authorization"] for request in d.requests]
+    assert sent == ([] if d.kind == "sync" else ["Bearer a", "Bearer b", "Bearer c"])
+    assert d.kind == "async" or "must be awaited; use AsyncClient" in str(caught.value)
 
 
 async def test_a_rotating_key_is_asked_for_on_every_try(driver: Any, refuse: Any) -> None:

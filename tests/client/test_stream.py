@@ -146,6 +146,45 @@ async def test_an_end_without_finish_reason_is_a_failure(driver: Any, sse: Any, 
     assert caught.value.response is stream.response
 
 
+@pytest.mark.parametrize("tail", [b'data: {"choices": [{"del', b"data: [DO", b"data: 1", b"data"])
+async def test_a_stream_that_is_cut_inside_an_event_is_truncated(driver: Any, sse: Any, tail: Any) -> None:
+    d = driver(lambda _: sse(event("Hel"), event("lo") + tail))
+    with pytest.raises(StreamTruncated) as caught:
+        await d.all(await d.stream())
+    assert caught.value.partial == "Hello"
+    d = driver(lambda _: sse(event("Hello", finish="stop"), tail))
+    assert text_of(await d.all(await d.stream())) == "Hello", "after the finish a lost rest is no loss"
+
+
+async def test_a_last_event_without_its_empty_line_counts(driver: Any, sse: Any) -> None:
+    d = driver(lambda _: sse(event("Hel"), event("lo", finish="stop").rstrip()))
+    assert text_of(await d.all(await d.stream())) == "Hello"
+
+
+async def test_a_stream_that_was_cut_is_not_said_to_be_served(driver: Any, sse: Any) -> None:
+    d = driver(lambda _: sse(event("Hel")))
+    stream = await d.stream()
+    assert stream.receipt.state == "in_flight"
+    with pytest.raises(StreamTruncated) as caught:
+        await d.all(stream)
+    receipt: Any = caught.value.receipt
+    assert receipt.explain().startswith("Running on the premium lane")
+    stream = await d.stream()
+    await d.wait(stream.close())
+    assert "Served" not in stream.receipt.explain()
+
+
+async def test_nulls_in_events_are_no_obstacle(driver: Any, sse: Any) -> None:
+    nulls = {"id": None, "model": None, "created": None, "usage": {"prompt_tokens": None}}
+    calls = [{"index": None, "function": {"name": "f"}}]
+    odd = {"choices": [{"index": None, "delta": None}, {"index": 0, "delta": {"tool_calls": calls}}], **nulls}
+    bodies = [odd, {"choices": None}]
+    d = driver(lambda _: sse(*(f"data: {json.dumps(b)}\n\n".encode() for b in bodies), event("x", finish="stop")))
+    chunks = await d.all(await d.stream())
+    assert text_of(chunks) == "x"
+    assert chunks[0].choices[1].delta.tool_calls[0].index == 0
+
+
 async def test_a_stream_of_nothing_is_truncated(driver: Any, sse: Any) -> None:
     d = driver(lambda _: sse(b": hello\n\n"))
     with pytest.raises(StreamTruncated):

@@ -6,27 +6,28 @@ import asyncio
 import copy
 import os
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 from uuid import uuid4
 
 from tenacity import AsyncRetrying
 
-from flatfee.client.config import ApiKey, ClientConfig
-from flatfee.client.exchange import Call, answer_to, is_stream, request_for, unstreamed
+from flatfee.client.config import AsyncApiKey, AsyncClientOptions, ClientConfig
+from flatfee.client.exchange import Call, Request, answer_to, is_stream, request_for, unstreamed
 from flatfee.client.http import AsyncHTTPClient, AsyncTransport
 from flatfee.client.resources import AsyncResources
 from flatfee.client.resources.options import workflow_id
 from flatfee.client.resources.workflows import releasing
-from flatfee.client.retry import DEFAULT_MAX_RETRIES, RetryPolicy
+from flatfee.client.retry import DEFAULT_MAX_RETRIES, Budget, RetryPolicy
 from flatfee.client.stream import AsyncStream
 from flatfee.client.sync import RELEASE_TIMEOUT, log
 from flatfee.errors import FlatfeeError, NotFoundError
 from flatfee.types.params import Omittable
-from flatfee.types.sentinel import NOT_GIVEN, NotGiven
+from flatfee.types.sentinel import NOT_GIVEN
 from flatfee.types.timeout import Timeout
 from flatfee.wire import Header
 
@@ -40,25 +41,32 @@ class CoroutineCore:
     config: ClientConfig
     transport: AsyncTransport
     sleep: Callable[[float], Awaitable[None]]
+    clock: Callable[[], float]
 
     async def send(self, call: Call[T]) -> T:
         """Return the typed answer; tries again where that is safe."""
-        answer: T = await self._retrying()(partial(self._try_send, call))
+        budget = Budget.of(call.deadline, self.clock)
+        answer: T = await self._retrying(budget)(partial(self._try_send, call, budget))
         return answer
 
     async def open(self, call: Call[Any]) -> AsyncStream:
         """Return the stream once its response has started; tries again until then."""
-        stream: AsyncStream = await self._retrying()(partial(self._try_open, call))
+        budget = Budget.of(call.deadline, self.clock)
+        stream: AsyncStream = await self._retrying(budget)(partial(self._try_open, call, budget))
         return stream
 
-    def _retrying(self) -> AsyncRetrying:
-        return RetryPolicy(self.config.max_retries, random.random).asynchronous(self.sleep)
+    def _retrying(self, budget: Budget | None) -> AsyncRetrying:
+        return RetryPolicy(self.config.max_retries, random.random, budget).asynchronous(self.sleep)
 
-    async def _try_send(self, call: Call[T]) -> T:
-        return answer_to(call, await self.transport.send(request_for(call, self.config)))
+    async def _request(self, call: Call[Any], budget: Budget | None) -> Request:
+        left = budget.left() if budget else None
+        return request_for(call, self.config, await self.config.awaited_authorization(), left)
 
-    async def _try_open(self, call: Call[Any]) -> AsyncStream:
-        reply = await self.transport.open(request_for(call, self.config))
+    async def _try_send(self, call: Call[T], budget: Budget | None) -> T:
+        return answer_to(call, await self.transport.send(await self._request(call, budget)))
+
+    async def _try_open(self, call: Call[Any], budget: Budget | None) -> AsyncStream:
+        reply = await self.transport.open(await self._request(call, budget))
         if is_stream(reply.status, reply.headers):
             return AsyncStream(reply)
         raise unstreamed(await reply.finish())
@@ -68,7 +76,8 @@ class AsyncClient(AsyncResources):
     """A client of a flatfee gateway.
 
     Args:
-        api_key: the key, or a callable that returns it and is asked on every try; else ``FLATFEE_API_KEY``.
+        api_key: the key, or a callable (a coroutine function, too) that returns it and is asked on every try;
+            else ``FLATFEE_API_KEY``.
         base_url: else ``FLATFEE_BASE_URL``, else the hosted service.
         timeout: seconds for each phase of a try, ``None`` for no limit, or a ``Timeout``.
         max_retries: how often a failed try is repeated, where the gateway says that it may be.
@@ -76,6 +85,7 @@ class AsyncClient(AsyncResources):
         default_query: sent with every request.
         http_client: an ``httpx.AsyncClient`` to send with; it stays open when this client is closed.
         sleep: waits between tries.
+        clock: tells the seconds that deadlines are counted by.
 
     Raises:
         ConfigurationError: names the bad value and the cure.
@@ -84,7 +94,7 @@ class AsyncClient(AsyncResources):
     def __init__(
         self,
         *,
-        api_key: ApiKey | None = None,
+        api_key: AsyncApiKey | None = None,
         base_url: str | None = None,
         timeout: Omittable[float | Timeout | None] = NOT_GIVEN,
         max_retries: int = DEFAULT_MAX_RETRIES,
@@ -92,6 +102,7 @@ class AsyncClient(AsyncResources):
         default_query: Mapping[str, object] | None = None,
         http_client: AsyncHTTPClient | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         config = ClientConfig.read(
             os.environ,
@@ -102,34 +113,19 @@ class AsyncClient(AsyncResources):
             default_headers=default_headers,
             default_query=default_query,
         )
-        self._use(CoroutineCore(config, AsyncTransport(http_client), sleep))
+        self._use(CoroutineCore(config, AsyncTransport(http_client), sleep, clock))
 
     def _use(self, core: CoroutineCore) -> None:
         self._core = core
         self._attach(core)
 
-    def with_options(
-        self,
-        *,
-        api_key: ApiKey | None = None,
-        base_url: str | None = None,
-        timeout: Omittable[float | Timeout | None] = NOT_GIVEN,
-        max_retries: int | NotGiven = NOT_GIVEN,
-        default_headers: Mapping[str, str] | None = None,
-    ) -> Self:
-        """Return a client with other settings over the same connections; headers are added.
+    def with_options(self, **options: Unpack[AsyncClientOptions]) -> Self:
+        """Return a client with other settings over the same connections; headers and query are added.
 
         Closing either closes both.
         """
-        config = self._core.config.but(
-            api_key=api_key,
-            base_url=base_url,
-            timeout=timeout,
-            max_retries=max_retries,
-            default_headers=default_headers,
-        )
         other = copy.copy(self)
-        other._use(replace(self._core, config=config))
+        other._use(replace(self._core, config=self._core.config.but(**options)))
         return other
 
     def workflow(self, id: str | None = None) -> AsyncWorkflowScope:  # noqa: A002 - the contract's word
@@ -169,8 +165,13 @@ class AsyncWorkflowScope(AsyncResources):
 
     def __init__(self, core: CoroutineCore, id: str) -> None:  # noqa: A002 - the contract's word
         self.id = id
+        self._core = core
         self._attach(replace(core, config=core.config.but(default_headers={Header.WORKFLOW: id})))
         self._last = replace(core, config=core.config.but(timeout=RELEASE_TIMEOUT, max_retries=0))
+
+    def with_options(self, **options: Unpack[AsyncClientOptions]) -> Self:
+        """Return a scope of the same workflow with other settings; releasing either frees the one slot."""
+        return type(self)(replace(self._core, config=self._core.config.but(**options)), self.id)
 
     async def release(self) -> None:
         """Free the workflow's slot. A workflow that holds none, or a gateway out of reach, is no failure.

@@ -8,15 +8,16 @@ answer or the exception.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from pydantic import ValidationError
 
-from flatfee.client.config import ClientConfig, header_value
-from flatfee.errors import APIError, APIResponseValidationError, ConfigurationError, from_wire
+from flatfee.client.config import ClientConfig, header_name, header_value
+from flatfee.errors import APIError, APIResponseValidationError, APITimeoutError, ConfigurationError, from_wire
 from flatfee.types.base import Answer, Origin
 from flatfee.types.sentinel import NOT_GIVEN, NotGiven, absent
 from flatfee.types.timeout import Timeout
@@ -25,6 +26,11 @@ from flatfee.wire import Header
 T = TypeVar("T")
 AnswerT = TypeVar("AnswerT", bound=Answer)
 
+ANSWER_GRACE: Final = 0.5
+"""Seconds. The gateway answers when the deadline passes, and its answer needs a moment to arrive."""
+
+_NOT_JSON: Final = object()
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -32,13 +38,16 @@ class Reply:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
-    raw: object = None
+    body: bytes = field(repr=False)
+    raw: object = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Generic[T]):
-    """One call of the API. Headers have names in lower case; ``NOT_GIVEN`` takes a default away."""
+    """One call of the API. Headers have names in lower case; ``NOT_GIVEN`` takes a default away.
+
+    ``deadline`` is in seconds, for all tries together.
+    """
 
     method: str
     path: str
@@ -47,6 +56,7 @@ class Call(Generic[T]):
     headers: Mapping[str, str | NotGiven] = field(default_factory=dict, repr=False)
     query: Mapping[str, object] = field(default_factory=dict, repr=False)
     timeout: Timeout | NotGiven = NOT_GIVEN
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +70,23 @@ class Request:
     timeout: Timeout = field(default_factory=Timeout)
 
 
-def request_for(call: Call[Any], config: ClientConfig) -> Request:
-    """Join a call with the client's settings; the call's own come last and win."""
-    headers: dict[str, str | NotGiven] = {**config.headers, Header.AUTHORIZATION: config.authorization()}
+def request_for(call: Call[Any], config: ClientConfig, authorization: str, left: float | None = None) -> Request:
+    """Join a call with the client's settings; the call's own come last and win.
+
+    ``left`` is the rest of the call's deadline in seconds: the gateway is told, and no phase may take longer.
+
+    Raises:
+        APITimeoutError: nothing is left.
+    """
+    headers: dict[str, str | NotGiven] = {**config.headers, Header.AUTHORIZATION: authorization}
+    timeout = config.timeout if isinstance(call.timeout, NotGiven) else call.timeout
     if call.body is not None:
         headers["content-type"] = "application/json"
+    if left is not None:
+        if left <= 0:
+            raise APITimeoutError(f"The deadline of {call.deadline:g} seconds passed before an answer came.")
+        headers[Header.DEADLINE_MS] = str(math.ceil(left * 1000))
+        timeout = timeout.within(left, ANSWER_GRACE)
     headers.update(call.headers)
     query = _query({**config.query, **call.query})
     return Request(
@@ -72,7 +94,7 @@ def request_for(call: Call[Any], config: ClientConfig) -> Request:
         url=f"{config.base_url}{call.path}{query}",
         headers={name: value for name, value in headers.items() if not isinstance(value, NotGiven)},
         body=call.body,
-        timeout=config.timeout if isinstance(call.timeout, NotGiven) else call.timeout,
+        timeout=timeout,
     )
 
 
@@ -95,14 +117,24 @@ def answer_to(call: Call[T], reply: Reply) -> T:
 def refusal(reply: Reply) -> APIError:
     """Return the exception for a reply that is not a success."""
     if 300 <= reply.status < 400:
-        target = reply.headers.get("location", "an untold place")
         error: APIError = APIResponseValidationError(
-            f"The gateway answered with a redirect ({reply.status}) to {target}; set base_url to the final address."
+            f"The gateway answered with a redirect ({reply.status}) to {_place(reply.headers.get('location'))}; "
+            "set base_url to the final address."
         )
     else:
         error = from_wire(reply.status, reply.headers, reply.body)
     error.response = reply.raw
     return error
+
+
+def _place(location: str | None) -> str:
+    """Return host and path of an address; what else it holds may be secret."""
+    try:
+        parts = urlsplit(location or "")
+    except ValueError:
+        return "an untold place"
+    host = parts.netloc.rpartition("@")[2]
+    return f"{f'{parts.scheme}://' if parts.scheme else ''}{host}{parts.path}" or "an untold place"
 
 
 def is_stream(status: int, headers: Mapping[str, str]) -> bool:
@@ -140,16 +172,20 @@ def reader(model: type[AnswerT]) -> Callable[[Reply], AnswerT]:
 
 
 def read_nothing(reply: Reply) -> None:
-    """Read a reply whose body does not matter."""
-    error = _hidden_error(reply)
-    if error is not None:
+    """Read a reply whose content does not matter; a web page in its place comes from someone else."""
+    body = _decoded(reply)
+    if body is _NOT_JSON:
+        raise APIResponseValidationError(
+            f"The answer is neither empty nor JSON (content type {reply.headers.get('content-type')})."
+        )
+    if error := _error_in(body, reply):
         raise error
 
 
 def invalid(what: str, error: ValidationError, reply: Reply | None = None) -> APIResponseValidationError:
     """Return the exception for an answer that is not a ``what``; it tells the place, never the content."""
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
+    place = ".".join(str(part) for part in first["loc"] if not str(part).startswith("="))  # marks of ``types.base``
     kind = reply.headers.get("content-type") if reply else None
     return APIResponseValidationError(
         f"The answer is not a valid {what}: {first['type']}{f' at {place}' if place else ''}"
@@ -158,13 +194,20 @@ def invalid(what: str, error: ValidationError, reply: Reply | None = None) -> AP
 
 
 def _hidden_error(reply: Reply) -> APIError | None:
-    try:
-        body = json.loads(reply.body or b"null")
-    except ValueError:
-        return None
+    return _error_in(_decoded(reply), reply)
+
+
+def _error_in(body: object, reply: Reply) -> APIError | None:
     if isinstance(body, Mapping) and body.get("error"):
         return from_wire(reply.status, reply.headers, body)
     return None
+
+
+def _decoded(reply: Reply) -> object:
+    try:
+        return json.loads(reply.body or b"null")
+    except (ValueError, RecursionError):
+        return _NOT_JSON
 
 
 def segment(name: str, value: object) -> str:
@@ -181,7 +224,7 @@ def segment(name: str, value: object) -> str:
 def extra_headers(headers: Mapping[str, Any] | None) -> dict[str, str | NotGiven]:
     """Check a caller's headers; names become lower case."""
     return {
-        name.lower(): NOT_GIVEN if absent(value) else header_value(name, value)
+        header_name(name): NOT_GIVEN if absent(value) else header_value(name, value)
         for name, value in (headers or {}).items()
     }
 
@@ -209,6 +252,8 @@ def encode(body: Mapping[str, object]) -> bytes:
         return _ENCODER.encode(given).encode()
     except UnicodeEncodeError:
         raise ConfigurationError("The request holds half of a surrogate pair, which is not valid text.") from None
+    except RecursionError:
+        raise ConfigurationError("The request cannot be written as JSON: it is nested too deeply.") from None
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"The request cannot be written as JSON: {error}.") from None
 

@@ -8,16 +8,19 @@ found in the library that its class comes from. No exception of the library leav
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from time import monotonic
 from typing import Any, Final, Protocol
 
 from flatfee.client.exchange import Reply, Request
-from flatfee.errors import APIConnectionError, APITimeoutError, ConfigurationError, FlatfeeError
+from flatfee.errors import APIConnectionError, APITimeoutError, ClientClosedError, ConfigurationError
 
 MAX_CONNECTIONS: Final = 1000
 MAX_IDLE_CONNECTIONS: Final = 100
+LONGEST_DRAIN: Final = 0.25
+"""Seconds to wait for the end of a body whose answer is whole already; a new connection costs about as much."""
 
 
 class HTTPClient(Protocol):
@@ -70,6 +73,8 @@ class _Transport:
         # A client calls few URLs, and parsing one costs more than our whole share of a call.
         self._url: Callable[[str], Any] = lru_cache(maxsize=64)(library.URL)
         self._timeouts: type[Exception] = library.TimeoutException
+        self._connecting: type[Exception] = library.ConnectError
+        self._hopeless = (library.LocalProtocolError, library.UnsupportedProtocol, library.InvalidURL)
         self.faults: tuple[type[Exception], ...] = (library.HTTPError, library.StreamError, library.InvalidURL)
         self._shut = False
 
@@ -77,11 +82,15 @@ class _Transport:
         """Return our exception for one of ``faults``; the library's own text may quote a header, so it is left out."""
         if isinstance(error, self._timeouts):
             return APITimeoutError(f"{_origin(url)} did not answer in time ({type(error).__name__}).")
-        return APIConnectionError(f"The connection to {_origin(url)} failed ({type(error).__name__}).")
+        why = _system_error(error) if isinstance(error, self._connecting) else None
+        told = f"{type(error).__name__}: {why}" if why else type(error).__name__
+        failure = APIConnectionError(f"The connection to {_origin(url)} failed ({told}).")
+        failure.retryable = not isinstance(error, self._hopeless)
+        return failure
 
     def _build(self, client: Any, request: Request) -> Any:
         if self._shut or client.is_closed:
-            raise FlatfeeError("This client is closed; make a new one.")
+            raise ClientClosedError("This client is closed; make a new one.")
         limits = request.timeout
         return client.build_request(
             request.method,
@@ -182,6 +191,14 @@ class OpenReply:
         except self._transport.faults as error:
             raise self._transport.failure(error, self._url) from error
 
+    def drain(self) -> None:
+        """Read what is left, for a moment at most, so that the connection can serve the next call; then close."""
+        if self.raw.extensions.get("http_version") != b"HTTP/2":  # there a close costs one stream, not the connection
+            with suppress(TimeoutError, *self._transport.faults), _hurried(self.raw):
+                for _ in self._bytes:
+                    pass
+        self.close()
+
     def finish(self) -> Reply:
         """Read the rest, and return the finished response."""
         try:
@@ -216,6 +233,14 @@ class AsyncOpenReply:
         except self._transport.faults as error:
             raise self._transport.failure(error, self._url) from error
 
+    async def drain(self) -> None:
+        """Read what is left, for a moment at most, so that the connection can serve the next call; then close."""
+        if self.raw.extensions.get("http_version") != b"HTTP/2":  # there a close costs one stream, not the connection
+            with suppress(TimeoutError, *self._transport.faults), _hurried(self.raw):
+                async for _ in self._bytes:
+                    pass
+        await self.close()
+
     async def finish(self) -> Reply:
         """Read the rest, and return the finished response."""
         try:
@@ -230,6 +255,32 @@ class AsyncOpenReply:
         """Give the connection back, or close it if the body was not read to its end."""
         with suppress(*self._transport.faults):  # a connection that breaks while it is given up is no loss
             await self.raw.aclose()
+
+
+@contextmanager
+def _hurried(response: Any) -> Generator[None]:
+    """Let the reads of a response's body take ``LONGEST_DRAIN`` in all, and raise ``TimeoutError`` after that.
+
+    The limits of a request are fixed when it is sent. So the connection's own ``read`` is stood in
+    for: the network stream that a response names is public, and its ``read`` takes a timeout.
+    """
+    connection = response.extensions.get("network_stream")
+    if connection is None:  # nothing to wait for: a mock, or an application in this process
+        yield
+        return
+    read, end = connection.read, monotonic() + LONGEST_DRAIN
+
+    def soon(max_bytes: int, timeout: float | None = None) -> Any:  # noqa: ARG001 - the request's limit is the longer
+        left = end - monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return read(max_bytes, timeout=left)
+
+    connection.read = soon
+    try:
+        yield
+    finally:
+        del connection.read
 
 
 def _default(kind: str) -> Any:
@@ -257,3 +308,17 @@ def _library_of(client: Any, kind: str) -> Any:
 def _origin(url: str) -> str:
     """Return scheme and host: a path may name a workflow or a receipt."""
     return "/".join(url.split("/", 3)[:3])
+
+
+def _system_error(error: BaseException) -> OSError | None:
+    """Return what the operating system or TLS said, the innermost cause of all; it knows no header."""
+    found: OSError | None = None
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            found = cause
+        group = (
+            cause.exceptions[:1] if isinstance(cause, BaseExceptionGroup) else ()
+        )  # one for each address of the host
+        cause = next(iter(group), None) or cause.__cause__ or cause.__context__
+    return found

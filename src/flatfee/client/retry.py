@@ -1,4 +1,4 @@
-"""When a failed try is tried again, and after how long. Sans-IO: sleep and chance are passed in.
+"""When a failed try is tried again, and after how long. Sans-IO: sleep, chance and clock are passed in.
 
 The rule is the contract's: ``wire.retryable`` has been asked already and stands in
 ``APIStatusError.retryable``. Only tries that gave no answer are repeated: once a stream has
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception
 
 from flatfee.errors import APIConnectionError, APIStatusError, BillingError, FallbackExhausted
 
@@ -32,7 +32,7 @@ def worth_retrying(error: BaseException) -> bool:
         return False
     if isinstance(error, APIStatusError):
         return error.retryable and (error.retry_after or 0.0) <= LONGEST_RETRY_AFTER
-    return isinstance(error, APIConnectionError)
+    return isinstance(error, APIConnectionError) and error.retryable
 
 
 def wait_before(retry: int, error: BaseException | None, chance: float) -> float:
@@ -49,11 +49,33 @@ def wait_before(retry: int, error: BaseException | None, chance: float) -> float
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """The time a call may take: it ends at ``end``, by ``clock``, whose readings are in seconds."""
+
+    end: float
+    clock: Callable[[], float]
+
+    @classmethod
+    def of(cls, seconds: float | None, clock: Callable[[], float]) -> Budget | None:
+        """Return what begins now and lasts for ``seconds``; ``None`` for a call that may take any time."""
+        return None if seconds is None else cls(clock() + seconds, clock)
+
+    def left(self) -> float:
+        """Return the seconds that are left; not above 0 when it is over."""
+        return self.end - self.clock()
+
+    def spent_by_waiting(self, state: RetryCallState) -> bool:
+        """Tell whether nothing would be left after the wait before the next try."""
+        return state.upcoming_sleep >= self.left()
+
+
+@dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """Makes tenacity's controllers; one for each call, since a controller holds the call's state."""
 
     max_retries: int
     chance: Callable[[], float]
+    budget: Budget | None = None
 
     def sync(self, sleep: Callable[[float], None]) -> Retrying:
         """Return the controller for blocking calls."""
@@ -65,11 +87,15 @@ class RetryPolicy:
 
     def _rules(self) -> dict[str, Any]:
         return {
-            "stop": stop_after_attempt(self.max_retries + 1),
+            "stop": self._stop,
             "wait": self._wait,
             "retry": retry_if_exception(worth_retrying),
             "reraise": True,
         }
+
+    def _stop(self, state: RetryCallState) -> bool:
+        spent = self.budget is not None and self.budget.spent_by_waiting(state)
+        return spent or state.attempt_number > self.max_retries
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None

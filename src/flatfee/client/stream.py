@@ -23,7 +23,7 @@ from flatfee.client.sse import Decoder, Event
 from flatfee.errors import APIError, StreamTruncated, from_wire
 from flatfee.receipt import Receipt
 from flatfee.types.chat import ChatCompletionChunk
-from flatfee.wire import Header
+from flatfee.wire import Header, ReceiptState
 
 
 class StreamState:
@@ -35,6 +35,7 @@ class StreamState:
         self._decoder = Decoder()
         self._events: deque[Event] = deque()
         self._ended = False
+        self._tail: Event | None = None
         self._broken: APIError | None = None
         self._failure: APIError | None = None
         self._body: Mapping[str, Any] | None = None
@@ -47,8 +48,10 @@ class StreamState:
     def receipt(self) -> Receipt | None:
         """What is known by now: from the headers first, and in the end with settled figures."""
         if self._receipt is None:
-            first, last = Receipt.from_headers(self.headers), Receipt.from_body(self._body)
-            self._receipt = first.merge(last) if first else last
+            known = Receipt.from_answer(self.headers, self._body)
+            if known and self._body is None:
+                known = known.merge(Receipt(state=ReceiptState.IN_FLIGHT))
+            self._receipt = known
         return self._receipt
 
     def feed(self, data: bytes) -> None:
@@ -59,8 +62,10 @@ class StreamState:
             self.broken(error)
 
     def end(self) -> None:
-        """Take note that no more bytes will come."""
-        self._events.extend(self._decoder.flush())
+        """Take note that no more bytes will come. What is left of an event may still be one, or half of one."""
+        self._tail = next(iter(self._decoder.flush()), None)
+        if self._tail is not None:
+            self._events.append(self._tail)
         self._ended = True
 
     def broken(self, error: APIError) -> None:
@@ -85,18 +90,20 @@ class StreamState:
             if event.data == b"[DONE]":
                 self._ended = True
                 self._events.clear()
-            else:
-                return self._read(event)
+            elif (chunk := self._read(event)) is not None:
+                return chunk
         if self._ended and not self.over:
             self._conclude()
         if self._failure is not None:
             raise self._failure
         return None
 
-    def _read(self, event: Event) -> ChatCompletionChunk:
+    def _read(self, event: Event) -> ChatCompletionChunk | None:
         try:
             chunk = ChatCompletionChunk.model_validate_json(event.data)
         except ValidationError as error:
+            if event is self._tail:
+                return None  # the stream was cut inside it
             raise self._fail(invalid("completion event", error)) from error
         extra = chunk.model_extra
         if extra:
@@ -148,6 +155,10 @@ class Body(Protocol):
         """Return the next bytes; ``None`` at the end. Raises ``APIConnectionError``."""
         ...
 
+    def drain(self) -> None:
+        """Read the few bytes that may be left, so that the connection can serve the next call; then close."""
+        ...
+
     def close(self) -> None:
         """Give the connection back, or close it if the body was not read to its end."""
         ...
@@ -162,6 +173,10 @@ class AsyncBody(Protocol):
 
     async def read(self) -> bytes | None:
         """Return the next bytes; ``None`` at the end. Raises ``APIConnectionError``."""
+        ...
+
+    async def drain(self) -> None:
+        """Read the few bytes that may be left, so that the connection can serve the next call; then close."""
         ...
 
     async def close(self) -> None:
@@ -203,7 +218,7 @@ class Stream(_Streamed):
         try:
             while (chunk := self._state.take()) is None:
                 if self._state.over:
-                    self._drain()
+                    self._body.drain()
                     raise StopIteration
                 self._pull()
         except APIError as error:
@@ -231,15 +246,6 @@ class Stream(_Streamed):
         else:
             self._state.end() if data is None else self._state.feed(data)
 
-    def _drain(self) -> None:
-        """Read the few bytes behind ``[DONE]``, so that the connection can serve the next call."""
-        try:
-            while self._body.read() is not None:
-                pass
-        except APIError:
-            pass  # the answer is whole; only the connection is lost
-        self._body.close()
-
 
 class AsyncStream(_Streamed):
     """The chunks of a streamed completion. Iterate over it once, best inside ``async with``."""
@@ -255,7 +261,7 @@ class AsyncStream(_Streamed):
         try:
             while (chunk := self._state.take()) is None:
                 if self._state.over:
-                    await self._drain()
+                    await self._body.drain()
                     raise StopAsyncIteration
                 await self._pull()
         except APIError as error:
@@ -288,12 +294,3 @@ class AsyncStream(_Streamed):
             self._state.broken(error)
         else:
             self._state.end() if data is None else self._state.feed(data)
-
-    async def _drain(self) -> None:
-        """Read the few bytes behind ``[DONE]``, so that the connection can serve the next call."""
-        try:
-            while await self._body.read() is not None:
-                pass
-        except APIError:
-            pass  # the answer is whole; only the connection is lost
-        await self._body.close()

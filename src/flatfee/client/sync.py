@@ -11,22 +11,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, Unpack
 from uuid import uuid4
 
 from tenacity import Retrying
 
-from flatfee.client.config import ApiKey, ClientConfig
-from flatfee.client.exchange import Call, answer_to, is_stream, request_for, unstreamed
+from flatfee.client.config import ApiKey, ClientConfig, ClientOptions
+from flatfee.client.exchange import Call, Request, answer_to, is_stream, request_for, unstreamed
 from flatfee.client.http import HTTPClient, Transport
 from flatfee.client.resources import Resources
 from flatfee.client.resources.options import workflow_id
 from flatfee.client.resources.workflows import releasing
-from flatfee.client.retry import DEFAULT_MAX_RETRIES, RetryPolicy
+from flatfee.client.retry import DEFAULT_MAX_RETRIES, Budget, RetryPolicy
 from flatfee.client.stream import Stream
 from flatfee.errors import FlatfeeError, NotFoundError
 from flatfee.types.params import Omittable
-from flatfee.types.sentinel import NOT_GIVEN, NotGiven
+from flatfee.types.sentinel import NOT_GIVEN
 from flatfee.types.timeout import Timeout
 from flatfee.wire import Header
 
@@ -45,23 +45,30 @@ class BlockingCore:
     config: ClientConfig
     transport: Transport
     sleep: Callable[[float], None]
+    clock: Callable[[], float]
 
     def send(self, call: Call[T]) -> T:
         """Return the typed answer; tries again where that is safe."""
-        return self._retrying()(partial(self._try_send, call))
+        budget = Budget.of(call.deadline, self.clock)
+        return self._retrying(budget)(partial(self._try_send, call, budget))
 
     def open(self, call: Call[Any]) -> Stream:
         """Return the stream once its response has started; tries again until then."""
-        return self._retrying()(partial(self._try_open, call))
+        budget = Budget.of(call.deadline, self.clock)
+        return self._retrying(budget)(partial(self._try_open, call, budget))
 
-    def _retrying(self) -> Retrying:
-        return RetryPolicy(self.config.max_retries, random.random).sync(self.sleep)
+    def _retrying(self, budget: Budget | None) -> Retrying:
+        return RetryPolicy(self.config.max_retries, random.random, budget).sync(self.sleep)
 
-    def _try_send(self, call: Call[T]) -> T:
-        return answer_to(call, self.transport.send(request_for(call, self.config)))
+    def _request(self, call: Call[Any], budget: Budget | None) -> Request:
+        left = budget.left() if budget else None
+        return request_for(call, self.config, self.config.authorization(), left)
 
-    def _try_open(self, call: Call[Any]) -> Stream:
-        reply = self.transport.open(request_for(call, self.config))
+    def _try_send(self, call: Call[T], budget: Budget | None) -> T:
+        return answer_to(call, self.transport.send(self._request(call, budget)))
+
+    def _try_open(self, call: Call[Any], budget: Budget | None) -> Stream:
+        reply = self.transport.open(self._request(call, budget))
         if is_stream(reply.status, reply.headers):
             return Stream(reply)
         raise unstreamed(reply.finish())
@@ -79,6 +86,7 @@ class Client(Resources):
         default_query: sent with every request.
         http_client: an ``httpx.Client`` to send with; it stays open when this client is closed.
         sleep: waits between tries.
+        clock: tells the seconds that deadlines are counted by.
 
     Raises:
         ConfigurationError: names the bad value and the cure.
@@ -95,6 +103,7 @@ class Client(Resources):
         default_query: Mapping[str, object] | None = None,
         http_client: HTTPClient | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         config = ClientConfig.read(
             os.environ,
@@ -105,34 +114,19 @@ class Client(Resources):
             default_headers=default_headers,
             default_query=default_query,
         )
-        self._use(BlockingCore(config, Transport(http_client), sleep))
+        self._use(BlockingCore(config, Transport(http_client), sleep, clock))
 
     def _use(self, core: BlockingCore) -> None:
         self._core = core
         self._attach(core)
 
-    def with_options(
-        self,
-        *,
-        api_key: ApiKey | None = None,
-        base_url: str | None = None,
-        timeout: Omittable[float | Timeout | None] = NOT_GIVEN,
-        max_retries: int | NotGiven = NOT_GIVEN,
-        default_headers: Mapping[str, str] | None = None,
-    ) -> Self:
-        """Return a client with other settings over the same connections; headers are added.
+    def with_options(self, **options: Unpack[ClientOptions]) -> Self:
+        """Return a client with other settings over the same connections; headers and query are added.
 
         Closing either closes both.
         """
-        config = self._core.config.but(
-            api_key=api_key,
-            base_url=base_url,
-            timeout=timeout,
-            max_retries=max_retries,
-            default_headers=default_headers,
-        )
         other = copy.copy(self)
-        other._use(replace(self._core, config=config))
+        other._use(replace(self._core, config=self._core.config.but(**options)))
         return other
 
     def workflow(self, id: str | None = None) -> WorkflowScope:  # noqa: A002 - the contract's word
@@ -166,8 +160,13 @@ class WorkflowScope(Resources):
 
     def __init__(self, core: BlockingCore, id: str) -> None:  # noqa: A002 - the contract's word
         self.id = id
+        self._core = core
         self._attach(replace(core, config=core.config.but(default_headers={Header.WORKFLOW: id})))
         self._last = replace(core, config=core.config.but(timeout=RELEASE_TIMEOUT, max_retries=0))
+
+    def with_options(self, **options: Unpack[ClientOptions]) -> Self:
+        """Return a scope of the same workflow with other settings; releasing either frees the one slot."""
+        return type(self)(replace(self._core, config=self._core.config.but(**options)), self.id)
 
     def release(self) -> None:
         """Free the workflow's slot. A workflow that holds none, or a gateway out of reach, is no failure.

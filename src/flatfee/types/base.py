@@ -8,14 +8,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, PrivateAttr
+from pydantic_core import CoreSchema, PydanticUseDefault, core_schema
 
 from flatfee.receipt import Receipt
 from flatfee.wire import Header
 
 T = TypeVar("T")
+
+
+class _NullIsDefault:
+    """Takes ``null`` for "not told". Tried after the type itself, so that a good value pays next to nothing."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        null = core_schema.no_info_after_validator_function(_use_default, core_schema.none_schema())
+        return core_schema.union_schema([(handler(source), "="), (null, "=null")], mode="left_to_right")
+
+
+class _Whole:
+    """Takes a number with a fraction for the whole number below."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        fraction = core_schema.no_info_after_validator_function(int, core_schema.float_schema(allow_inf_nan=False))
+        return core_schema.union_schema([(handler(source), "="), (fraction, "=fraction")], mode="left_to_right")
+
+
+def _use_default(_: None) -> Any:
+    raise PydanticUseDefault
+
+
+OrDefault = Annotated[T, _NullIsDefault()]
+"""For a field with a default: a provider that sends ``null`` there loses nobody a paid answer."""
+
+Count = Annotated[int, _Whole()]
+"""A whole number that some providers write with a fraction."""
 
 
 class WireModel(BaseModel):
@@ -72,6 +100,6 @@ class Answer(WireModel):
 class ListPage(Answer, Generic[T]):
     """One page of a list: ``{"object": "list", "data": […], "has_more": false}``."""
 
-    object: str = "list"
+    object: OrDefault[str] = "list"
     data: list[T]
-    has_more: bool = False
+    has_more: OrDefault[bool] = False

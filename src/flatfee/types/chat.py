@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from flatfee.receipt import Receipt
-from flatfee.types.base import Answer, WireModel
+from flatfee.types.base import Answer, Count, OrDefault, WireModel
 
 
 class FunctionCall(WireModel):
@@ -31,8 +31,8 @@ class CustomCall(WireModel):
 class ChatCompletionMessageToolCall(WireModel):
     """One tool call. ``type`` tells which of ``function`` and ``custom`` is there."""
 
-    id: str = ""
-    type: str = "function"
+    id: OrDefault[str] = ""
+    type: OrDefault[str] = "function"
     function: FunctionCall | None = None
     custom: CustomCall | None = None
 
@@ -40,7 +40,7 @@ class ChatCompletionMessageToolCall(WireModel):
 class ChatCompletionMessage(WireModel):
     """What the model said. It may be sent back as a message just as it is."""
 
-    role: str = "assistant"
+    role: OrDefault[str] = "assistant"
     content: str | None = None
     refusal: str | None = None
     tool_calls: list[ChatCompletionMessageToolCall] | None = None
@@ -60,7 +60,7 @@ class TopLogprob(WireModel):
 class TokenLogprob(TopLogprob):
     """The token that was chosen, and the likeliest ones at its position."""
 
-    top_logprobs: list[TopLogprob] = Field(default_factory=list)
+    top_logprobs: OrDefault[list[TopLogprob]] = Field(default_factory=list)
 
 
 class ChoiceLogprobs(WireModel):
@@ -73,7 +73,7 @@ class ChoiceLogprobs(WireModel):
 class Choice(WireModel):
     """One of the ``n`` answers."""
 
-    index: int = 0
+    index: OrDefault[Count] = 0
     message: ChatCompletionMessage
     finish_reason: str | None = None
     logprobs: ChoiceLogprobs | None = None
@@ -82,25 +82,25 @@ class Choice(WireModel):
 class PromptTokensDetails(WireModel):
     """What the prompt's tokens were."""
 
-    cached_tokens: int | None = None
-    audio_tokens: int | None = None
+    cached_tokens: Count | None = None
+    audio_tokens: Count | None = None
 
 
 class CompletionTokensDetails(WireModel):
     """What the completion's tokens were."""
 
-    reasoning_tokens: int | None = None
-    audio_tokens: int | None = None
-    accepted_prediction_tokens: int | None = None
-    rejected_prediction_tokens: int | None = None
+    reasoning_tokens: Count | None = None
+    audio_tokens: Count | None = None
+    accepted_prediction_tokens: Count | None = None
+    rejected_prediction_tokens: Count | None = None
 
 
 class CompletionUsage(WireModel):
     """Tokens as the provider counted them."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
+    prompt_tokens: OrDefault[Count] = 0
+    completion_tokens: OrDefault[Count] = 0
+    total_tokens: OrDefault[Count] = 0
     prompt_tokens_details: PromptTokensDetails | None = None
     completion_tokens_details: CompletionTokensDetails | None = None
 
@@ -108,11 +108,11 @@ class CompletionUsage(WireModel):
 class ChatCompletion(Answer):
     """A whole completion, with its receipt."""
 
-    id: str = ""
+    id: OrDefault[str] = ""
     choices: list[Choice]
-    created: int = 0
-    model: str = ""
-    object: str = "chat.completion"
+    created: OrDefault[Count] = 0
+    model: OrDefault[str] = ""
+    object: OrDefault[str] = "chat.completion"
     service_tier: str | None = None
     system_fingerprint: str | None = None
     usage: CompletionUsage | None = None
@@ -133,7 +133,7 @@ class ChoiceDeltaToolCallFunction(WireModel):
 class ChoiceDeltaToolCall(WireModel):
     """A piece of a tool call; ``index`` tells which."""
 
-    index: int = 0
+    index: OrDefault[Count] = 0
     id: str | None = None
     type: str | None = None
     function: ChoiceDeltaToolCallFunction | None = None
@@ -152,8 +152,8 @@ class ChoiceDelta(WireModel):
 class ChunkChoice(WireModel):
     """A piece of one of the ``n`` answers; the last piece has the ``finish_reason``."""
 
-    index: int = 0
-    delta: ChoiceDelta = Field(default_factory=ChoiceDelta)
+    index: OrDefault[Count] = 0
+    delta: OrDefault[ChoiceDelta] = Field(default_factory=ChoiceDelta)
     finish_reason: str | None = None
     logprobs: ChoiceLogprobs | None = None
 
@@ -161,11 +161,11 @@ class ChunkChoice(WireModel):
 class ChatCompletionChunk(WireModel):
     """One event of a streamed completion. ``choices`` may be empty, as in the event with the usage."""
 
-    id: str = ""
-    choices: list[ChunkChoice] = Field(default_factory=list)
-    created: int = 0
-    model: str = ""
-    object: str = "chat.completion.chunk"
+    id: OrDefault[str] = ""
+    choices: OrDefault[list[ChunkChoice]] = Field(default_factory=list)
+    created: OrDefault[Count] = 0
+    model: OrDefault[str] = ""
+    object: OrDefault[str] = "chat.completion.chunk"
     service_tier: str | None = None
     system_fingerprint: str | None = None
     usage: CompletionUsage | None = None

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from flatfee.types.base import Answer, WireModel
+from flatfee.types.base import Answer, Count, OrDefault, WireModel
 from flatfee.wire import Billing, Lane, Reason, Tier
 
 
@@ -14,11 +14,11 @@ class Model(Answer):
     """A model that may be asked for. ``context_tokens`` is the largest context its routes hold."""
 
     id: str
-    object: str = "model"
-    created: int | None = None
+    object: OrDefault[str] = "model"
+    created: Count | None = None
     owned_by: str | None = None
     tier: Tier | str | None = Field(default=None, union_mode="left_to_right")
-    context_tokens: int | None = None
+    context_tokens: Count | None = None
 
 
 class Window(WireModel):
@@ -32,23 +32,23 @@ class Allowance(WireModel):
     """Units of one kind. ``limit`` and ``remaining`` are ``None`` where there is no limit."""
 
     unit: str | None = None
-    limit: int | None = None
-    used: int | None = None
-    pending: int | None = None
-    remaining: int | None = None
+    limit: Count | None = None
+    used: Count | None = None
+    pending: Count | None = None
+    remaining: Count | None = None
 
 
 class WorkflowSlots(WireModel):
     """How many workflows run, and how many may."""
 
-    active: int | None = None
-    limit: int | None = None
+    active: Count | None = None
+    limit: Count | None = None
 
 
 class Usage(Answer):
     """The state of the account's plan in the current window."""
 
-    object: str = "usage"
+    object: OrDefault[str] = "usage"
     account: str | None = None
     project: str | None = None
     plan: str | None = None
@@ -62,9 +62,9 @@ class Usage(Answer):
 class RouteEstimate(WireModel):
     """What a request would take: tokens, and fair-use units to reserve."""
 
-    prompt_tokens: int | None = None
-    output_tokens: int | None = None
-    units: int | None = None
+    prompt_tokens: Count | None = None
+    output_tokens: Count | None = None
+    units: Count | None = None
 
 
 class NextRoute(WireModel):
@@ -85,22 +85,22 @@ class RuleTrace(WireModel):
 class RoutePlan(Answer):
     """Which way a request would take. Nothing was called or consumed to tell it."""
 
-    object: str = "route"
+    object: OrDefault[str] = "route"
     lane: Lane | str | None = Field(default=None, union_mode="left_to_right")
     reason: Reason | str | None = Field(default=None, union_mode="left_to_right")
     tier: Tier | str | None = Field(default=None, union_mode="left_to_right")
     route: str | None = None
     model: str | None = None
     estimate: RouteEstimate | None = None
-    then: list[NextRoute] = Field(default_factory=list)
-    rules: list[RuleTrace] = Field(default_factory=list)
+    then: OrDefault[list[NextRoute]] = Field(default_factory=list)
+    rules: OrDefault[list[RuleTrace]] = Field(default_factory=list)
 
 
 class Workflow(WireModel):
     """The lease that a running workflow holds."""
 
     id: str
-    object: str = "workflow"
-    in_flight: int | None = None
+    object: OrDefault[str] = "workflow"
+    in_flight: Count | None = None
     started_at: datetime | None = None
     expires_at: datetime | None = None

@@ -30,6 +30,15 @@ class Timeout:
                     f"timeout: {name} is {value!r}; use seconds above 0, or None for no limit.",
                 )
 
+    def within(self, seconds: float, grace: float = 0.0) -> Timeout:
+        """Return these limits, none above ``seconds``; ``grace`` more for the answer to arrive."""
+        return Timeout(
+            connect=_least(self.connect, seconds),
+            read=_least(self.read, seconds + grace),
+            write=_least(self.write, seconds),
+            pool=_least(self.pool, seconds),
+        )
+
     @classmethod
     def of(cls, value: Any) -> Timeout:
         """Read a timeout: seconds for every phase, ``None`` for no limit, or an object with the four limits.
@@ -47,3 +56,7 @@ class Timeout:
             raise ConfigurationError(
                 f"timeout is {value!r}; use seconds, None for no limit, or flatfee.Timeout(...).",
             ) from None
+
+
+def _least(limit: float | None, seconds: float) -> float:
+    return seconds if limit is None else min(limit, seconds)

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from flatfee.client.exchange import Call, encode, reader
 from flatfee.client.resources.core import AsyncCore, Core
-from flatfee.client.resources.options import body_fields, call_parts, gateway_headers
+from flatfee.client.resources.options import body_fields, call_parts, deadline, gateway_headers
 from flatfee.client.stream import AsyncStream, Stream
 from flatfee.types.chat import ChatCompletion
 from flatfee.types.gateway import RoutePlan
@@ -35,6 +35,7 @@ def completion(
         path="/chat/completions",
         read=_read_completion,
         body=encode({"model": model, "messages": messages, "stream": stream, **body_fields(options)}),
+        deadline=deadline(options),
         **call_parts(options, headers=headers),
     )
 
@@ -46,6 +47,7 @@ def plan(messages: Messages, model: str, options: CompletionParams) -> Call[Rout
         path="/route",
         read=_read_plan,
         body=encode({"model": model, "messages": messages, **body_fields(options)}),
+        deadline=deadline(options),
         **call_parts(options, headers=gateway_headers(options)),
     )
 

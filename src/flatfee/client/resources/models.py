@@ -6,7 +6,7 @@ from typing import Unpack
 
 from flatfee.client.exchange import Call, reader, segment
 from flatfee.client.resources.core import AsyncCore, Core
-from flatfee.client.resources.options import call_parts
+from flatfee.client.resources.options import plain_parts
 from flatfee.client.resources.pages import AsyncPages, Page, PageCall
 from flatfee.types.base import ListPage
 from flatfee.types.gateway import Model
@@ -19,14 +19,14 @@ _read_model = reader(Model)
 def listing(options: CallOptions) -> PageCall[Model]:
     """Return the call of the list of models."""
     return PageCall(
-        Call(method="GET", path="/models", read=_read_page, **call_parts(options)),
+        Call(method="GET", path="/models", read=_read_page, **plain_parts(options)),
         cursor=lambda model: model.id,
     )
 
 
 def retrieval(model: str, options: CallOptions) -> Call[Model]:
     """Return the call of one model."""
-    return Call(method="GET", path=f"/models/{segment('model', model)}", read=_read_model, **call_parts(options))
+    return Call(method="GET", path=f"/models/{segment('model', model)}", read=_read_model, **plain_parts(options))
 
 
 class Models:

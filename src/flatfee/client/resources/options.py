@@ -14,6 +14,8 @@ from flatfee.types.sentinel import NOT_GIVEN, NotGiven, absent
 from flatfee.types.timeout import Timeout
 from flatfee.wire import MAX_IDEMPOTENCY_KEY, WORKFLOW_ID, Header, OnExhausted, Task
 
+_CALL_OPTIONS: Final = frozenset(CallOptions.__annotations__)
+
 
 class CallParts(TypedDict):
     """What the options of every call become in an ``exchange.Call``."""
@@ -38,6 +40,18 @@ def call_parts(
     }
 
 
+def plain_parts(options: CallOptions, *, query: Mapping[str, object] | None = None) -> CallParts:
+    """Sort the options of a call without a body, where an unknown one has nowhere to go.
+
+    Raises:
+        TypeError: names what is unknown.
+    """
+    for name in options:
+        if name not in _CALL_OPTIONS:
+            raise TypeError(f"This call has no argument {name!r}; it takes {', '.join(sorted(_CALL_OPTIONS))}.")
+    return call_parts(options, query=query)
+
+
 def workflow_id(value: object) -> str:
     """Return a workflow id that the gateway takes.
 
@@ -51,17 +65,25 @@ def workflow_id(value: object) -> str:
 
 def _one_of(kind: type[Task | OnExhausted], name: str) -> Callable[[object], str]:
     def check(value: object) -> str:
-        if value not in set(kind):
+        if not isinstance(value, str) or value not in set(kind):
             raise ConfigurationError(f"{name} is {value!r}; use one of {', '.join(kind)}.")
         return str(value)
 
     return check
 
 
-def _milliseconds(value: object) -> str:
+def deadline(options: Mapping[str, Any]) -> float | None:
+    """Return the seconds that all tries of a call may take together.
+
+    Raises:
+        ConfigurationError: it is not a number of seconds.
+    """
+    value = options.get("deadline")
+    if value is None or absent(value):
+        return None
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
         raise ConfigurationError(f"deadline is {value!r}; use seconds above 0.")
-    return str(math.ceil(value * 1000))
+    return float(value)
 
 
 def _idempotency_key(value: object) -> str:
@@ -77,7 +99,6 @@ GATEWAY_OPTIONS: Final[Mapping[str, tuple[str, Callable[[object], str]]]] = {
     "workflow": (Header.WORKFLOW, workflow_id),
     "task": (Header.TASK, _one_of(Task, "task")),
     "on_exhausted": (Header.ON_EXHAUSTED, _one_of(OnExhausted, "on_exhausted")),
-    "deadline": (Header.DEADLINE_MS, _milliseconds),
     "idempotency_key": (Header.IDEMPOTENCY_KEY, _idempotency_key),
 }
 """Argument → the header it travels in, and its check. ``None`` is the same as absent here."""
@@ -97,7 +118,7 @@ def gateway_headers(options: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-_ELSEWHERE: Final = frozenset({*GATEWAY_OPTIONS, "extra_headers", "extra_query", "extra_body", "timeout"})
+_ELSEWHERE: Final = frozenset({*GATEWAY_OPTIONS, *_CALL_OPTIONS, "deadline", "extra_body"})
 
 
 def body_fields(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from flatfee.client.exchange import Call, Reply, invalid, read_nothing, reader, segment
 from flatfee.client.resources.core import AsyncCore, Core
-from flatfee.client.resources.options import call_parts
+from flatfee.client.resources.options import plain_parts
 from flatfee.client.resources.pages import AsyncPages, Page, PageCall
 from flatfee.receipt import Receipt
 from flatfee.types.base import ListPage
@@ -32,7 +32,7 @@ def listing(
     """Return the call of a list of receipts."""
     query = {"workflow": workflow, "lane": lane, "limit": limit, "after": after}
     return PageCall(
-        Call(method="GET", path="/receipts", read=_read_page, **call_parts(options, query=query)),
+        Call(method="GET", path="/receipts", read=_read_page, **plain_parts(options, query=query)),
         cursor=lambda receipt: receipt.request_id,
     )
 
@@ -40,7 +40,7 @@ def listing(
 def retrieval(request_id: str, options: CallOptions) -> Call[Receipt]:
     """Return the call of one receipt."""
     path = f"/receipts/{segment('request_id', request_id)}"
-    return Call(method="GET", path=path, read=_read_receipt, **call_parts(options))
+    return Call(method="GET", path=path, read=_read_receipt, **plain_parts(options))
 
 
 class Receipts:

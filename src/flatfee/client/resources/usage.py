@@ -6,7 +6,7 @@ from typing import Unpack
 
 from flatfee.client.exchange import Call, reader
 from flatfee.client.resources.core import AsyncCore, Core
-from flatfee.client.resources.options import call_parts
+from flatfee.client.resources.options import plain_parts
 from flatfee.types.gateway import Usage
 from flatfee.types.params import CallOptions
 
@@ -15,7 +15,7 @@ _read_usage = reader(Usage)
 
 def retrieval(options: CallOptions) -> Call[Usage]:
     """Return the call of the account's usage."""
-    return Call(method="GET", path="/usage", read=_read_usage, **call_parts(options))
+    return Call(method="GET", path="/usage", read=_read_usage, **plain_parts(options))
 
 
 class UsageResource:

@@ -6,7 +6,7 @@ from typing import Unpack
 
 from flatfee.client.exchange import Call, read_nothing, reader, segment
 from flatfee.client.resources.core import AsyncCore, Core
-from flatfee.client.resources.options import call_parts, workflow_id
+from flatfee.client.resources.options import plain_parts, workflow_id
 from flatfee.client.resources.pages import AsyncPages, Page, PageCall
 from flatfee.types.base import ListPage
 from flatfee.types.gateway import Workflow
@@ -18,7 +18,7 @@ _read_page = reader(ListPage[Workflow])
 def listing(options: CallOptions) -> PageCall[Workflow]:
     """Return the call of the list of running workflows."""
     return PageCall(
-        Call(method="GET", path="/workflows", read=_read_page, **call_parts(options)),
+        Call(method="GET", path="/workflows", read=_read_page, **plain_parts(options)),
         cursor=lambda workflow: workflow.id,
     )
 
@@ -26,7 +26,7 @@ def listing(options: CallOptions) -> PageCall[Workflow]:
 def releasing(workflow: str, options: CallOptions) -> Call[None]:
     """Return the call that frees a workflow's slot."""
     path = f"/workflows/{segment('workflow', workflow_id(workflow))}"
-    return Call(method="DELETE", path=path, read=read_nothing, **call_parts(options))
+    return Call(method="DELETE", path=path, read=read_nothing, **plain_parts(options))
 
 
 class Workflows:
