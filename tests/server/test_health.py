@@ -14,7 +14,7 @@ def test_a_route_that_was_never_tried_is_admitted() -> None:
     circuits = Circuits()
     assert circuits.admits("a", 0.0)
     assert circuits.down(0.0) == frozenset()
-    assert circuits.opens_in(0.0) is None
+    assert circuits.opens_in("a", 0.0) == 0.0
 
 
 def test_a_circuit_opens_after_failures_in_a_row() -> None:
@@ -56,7 +56,7 @@ def test_a_probe_that_succeeds_closes_the_circuit() -> None:
     circuits.succeeded("a")
     assert circuits.admits("a", COOL_DOWN)
     assert circuits.admits("a", COOL_DOWN)
-    assert circuits.opens_in(COOL_DOWN) is None
+    assert circuits.opens_in("a", COOL_DOWN) == 0.0
 
 
 def test_a_probe_that_fails_opens_the_circuit_for_twice_as_long_up_to_a_limit() -> None:
@@ -84,7 +84,7 @@ def test_failures_that_were_under_way_when_the_circuit_opened_do_not_prolong_it(
     circuits = opened()
     for _ in range(50):
         circuits.failed("a", 1.0)
-    assert circuits.opens_in(1.0) == COOL_DOWN - 1.0
+    assert circuits.opens_in("a", 1.0) == COOL_DOWN - 1.0
     assert circuits.admits("a", COOL_DOWN)
 
 
@@ -103,10 +103,12 @@ def test_a_probe_that_never_came_back_is_given_up() -> None:
     assert circuits.admits("a", COOL_DOWN + PROBE_LEASE)
 
 
-def test_the_wait_is_that_for_the_first_circuit() -> None:
+def test_the_wait_is_that_for_the_routes_own_circuit() -> None:
     circuits = opened()
     for _ in range(FAILURES_TO_OPEN):
         circuits.failed("b", 4.0)
     circuits.failed("c", 0.0)
-    assert circuits.opens_in(3.0) == COOL_DOWN - 3.0
-    assert circuits.opens_in(1000.0) == 0.0
+    assert circuits.opens_in("a", 3.0) == COOL_DOWN - 3.0
+    assert circuits.opens_in("b", 5.0) == COOL_DOWN - 1.0
+    assert circuits.opens_in("c", 3.0) == 0.0
+    assert circuits.opens_in("a", 1000.0) == 0.0

@@ -18,7 +18,9 @@ from flatfee.receipt import TokenUsage
 
 MAX_EVENT: Final = 16 * 1024 * 1024
 MAX_BROKEN_EVENTS: Final = 3
-MAX_TOKENS: Final = 1 << 40
+MAX_TOKENS: Final = 10_000_000
+"""More tokens than this in one answer are not believed; the gateway's own estimate counts then."""
+
 DONE: Final = b"data: [DONE]\n\n"
 
 # Two line ends of any kind; a CR that an LF follows is one line end, not two. Whether an LF follows
@@ -285,8 +287,8 @@ def _is_error(error: Raw | UnsetType) -> bool:
 
 
 def _size(value: Raw | UnsetType) -> int:
-    """Return the size of a JSON value without its quotes or brackets; 0 if it is absent or null."""
-    if value is UNSET or bytes(value) == b"null":
+    """Return the size of a JSON value without its quotes or brackets; 0 if it is absent, null or a number."""
+    if value is UNSET or bytes(memoryview(value)[:1]) not in {b'"', b"[", b"{"}:
         return 0
     return len(memoryview(value)) - 2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -23,10 +23,11 @@ from flatfee.server.store.base import Store, StoreDown
 from flatfee.server.store.memory import MemoryStore
 from flatfee.server.store.records import NewAccount, NewKey, NewProject
 from flatfee.server.store.sqlite import SqliteStore
-from flatfee.wire import ErrorCode
+from flatfee.wire import REQUEST_HEADERS, ErrorCode
 
 log = logging.getLogger("flatfee.server")
 
+_ONCE: Final = frozenset(name.lower().encode() for name in REQUEST_HEADERS)
 SWEEP_SECONDS: Final = LEASE_SECONDS / 3
 
 
@@ -77,17 +78,14 @@ class App:
     async def running(self) -> AsyncGenerator[App, None]:
         """Start what works in the background, and end it: accounts of the file, heartbeats, sweeps."""
         gateway = self.gateway
-        await gateway.store.provision([_account(entry) for entry in gateway.settings.accounts])
-        keeper = asyncio.create_task(_keep_house(gateway))
-        try:
-            yield self
-        finally:
-            keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeper
+        async with AsyncExitStack() as ends:
+            ends.push_async_callback(gateway.store.close)
             for provider in gateway.providers.values():
-                await provider.close()
-            await gateway.store.close()
+                ends.push_async_callback(provider.close)
+            await gateway.store.provision([_account(entry) for entry in gateway.settings.accounts])
+            keeper = asyncio.create_task(_keep_house(gateway))
+            ends.push_async_callback(_cancelled, keeper)
+            yield self
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self.gateway
@@ -123,8 +121,9 @@ def _guard(call: Call, gateway: Gateway) -> None:
     server = gateway.settings.server
     if call.header_bytes() > server.max_header_bytes:
         raise Fault(ErrorCode.HEADERS_TOO_LARGE, f"The headers exceed {server.max_header_bytes} bytes; send less.")
-    if call.count(b"authorization") > 1:
-        raise Fault(ErrorCode.INVALID_REQUEST, "Authorization was sent more than once; send it once.")
+    twice = call.sent_twice(_ONCE)
+    if twice is not None:
+        raise Fault(ErrorCode.INVALID_REQUEST, f"{twice} was sent more than once; send it once.", param=twice)
     check_origin(call, server.allowed_origins)
     if call.path.startswith("/health/"):
         return
@@ -132,6 +131,12 @@ def _guard(call: Call, gateway: Gateway) -> None:
         raise Fault(ErrorCode.GATEWAY_OVERLOADED, "The gateway is shutting down; try again shortly.", retry_after=5)
     if gateway.active > server.max_requests:
         raise Fault(ErrorCode.GATEWAY_OVERLOADED, f"The gateway serves {server.max_requests} requests at once; wait.")
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 async def _keep_house(gateway: Gateway) -> None:

@@ -102,7 +102,7 @@ def read_ask(headers: Mapping[bytes, bytes], body: bytes) -> Ask:
         prompt_tokens=_estimate(fields, messages, images),
         output_tokens=output,
         choices=choices,
-        tools=_lists_something(fields, "tools"),
+        tools=_lists_something(fields, "tools") or _lists_something(fields, "functions"),
         images=images > 0,
         json_schema=_wants_schema(fields),
         reasoning_effort=_field(fields, "reasoning_effort", str),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -81,9 +82,12 @@ class Call:
         """Return the size of all request headers."""
         return sum(len(name) + len(value) + 4 for name, value in self._scope["headers"])
 
-    def count(self, name: bytes) -> int:
-        """Return how often a request header was sent."""
-        return sum(sent == name for sent, _ in self._scope["headers"])
+    def sent_twice(self, names: Collection[bytes]) -> str | None:
+        """Return one of ``names`` that was sent more than once as a request header, or ``None``."""
+        if len(self.headers) == len(self._scope["headers"]):
+            return None
+        counts = Counter(name for name, _ in self._scope["headers"])
+        return next((name.decode("latin-1") for name in names if counts[name] > 1), None)
 
     async def body(self, most: int) -> bytes:
         """Read the whole body.

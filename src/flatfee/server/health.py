@@ -70,7 +70,7 @@ class Circuits:
             if circuit.open_until is not None and now < circuit.open_until
         )
 
-    def opens_in(self, now: float) -> float | None:
-        """Return the seconds until the first open circuit lets a probe through."""
-        waits = [circuit.open_until - now for circuit in self._circuits.values() if circuit.open_until is not None]
-        return max(0.0, min(waits)) if waits else None
+    def opens_in(self, route: str, now: float) -> float:
+        """Return the seconds until a route's circuit lets a request through; 0 if it does now."""
+        circuit = self._circuits.get(route)
+        return 0.0 if circuit is None or circuit.open_until is None else max(0.0, circuit.open_until - now)

@@ -41,9 +41,12 @@ class Meter:
 
     @property
     def left_first_because(self) -> Reason | None:
-        """Why the first choice was left; ``None`` while it was not."""
+        """Why the first choice was left for another route; ``None`` while it was not."""
         first = self.attempts[0] if self.attempts else None
-        if first is None or (self.route is not None and self.route.name == first.route):
+        if first is None:
+            return None
+        last = self.route.name if self.route is not None else self.attempts[-1].route
+        if last == first.route:
             return None
         return _LEFT_BECAUSE.get(AttemptOutcome(first.outcome))
 

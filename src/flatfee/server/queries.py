@@ -13,16 +13,15 @@ from flatfee.server.call import Call
 from flatfee.server.faults import Fault
 from flatfee.server.gateway import Gateway, terms_of
 from flatfee.server.pipeline import plan_request, reserve_for
-from flatfee.server.policy.facts import Facts
-from flatfee.server.policy.plan import Choice
+from flatfee.server.policy.plan import Choice, RoutePlan
 from flatfee.server.policy.rules import explain
 from flatfee.server.stages.admit import refuse
 from flatfee.server.stages.authenticate import authenticate
 from flatfee.server.store import ledger
 from flatfee.server.store.base import StoreDown
 from flatfee.server.store.records import ReceiptQuery, Refusal
-from flatfee.server.tell import rfc3339
-from flatfee.wire import WORKFLOW_ID, ErrorCode, Lane, Model, Tier
+from flatfee.server.tell import rfc3339, standing_headers
+from flatfee.wire import WORKFLOW_ID, ErrorCode, Header, Lane, Model, Reason, Tier
 
 _MAX_PAGE = 100
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -62,29 +61,35 @@ async def dry_run(call: Call, gateway: Gateway) -> None:
     balance = ledger.Balance(
         usage.fair_use_used, usage.fair_use_pending, usage.continuation_used, usage.continuation_pending
     )
+    standing = ledger.standing(balance, want.terms, want.window, usage.workflows_active)
     index = ledger.first_fit(want.offers, balance, want.terms)
     if index is None:
-        standing = ledger.standing(balance, want.terms, want.window, usage.workflows_active)
         raise refuse(Refusal(code=ErrorCode.FAIR_USE_EXHAUSTED, standing=standing), want)
     chosen = routes.choices[index]
-    down = gateway.circuits.down(gateway.monotonic())
+    told = _first_choice(chosen, gateway.circuits.down(gateway.monotonic()))
+    call.tell({Header.LANE: told["lane"], Header.REASON: told["reason"], **standing_headers(standing)})
     answer = {
         "object": "route",
-        **_first_choice(chosen, down),
+        **told,
         "estimate": {
-            "prompt_tokens": routes.prompt_tokens,
+            "prompt_tokens": routes.facts.prompt_tokens,
             "output_tokens": routes.output_tokens,
             "units": chosen.offer.units,
         },
     }
-    model = gateway.resolve(ask.model)
-    if model is Model.AUTO:
-        steps = explain(gateway.settings.policy.rules, Facts.of(ask, model))
-        answer["rules"] = [
-            {"rule": step.rule, "matched": step.matched, **({"because": step.because} if step.because else {})}
-            for step in steps
-        ]
+    if routes.facts.model == Model.AUTO:
+        answer["rules"] = _rules(routes, gateway)
     await _respond(call, answer)
+
+
+def _rules(routes: RoutePlan, gateway: Gateway) -> list[dict[str, Any]]:
+    """Return the rules as they were looked at; in a tool loop that stays where it is, none was."""
+    if routes.choices[0].offer.reason is Reason.WORKFLOW_AFFINITY:
+        return [{"rule": Reason.WORKFLOW_AFFINITY, "matched": True}]
+    return [
+        {"rule": step.rule, "matched": step.matched, **({"because": step.because} if step.because else {})}
+        for step in explain(gateway.settings.policy.rules, routes.facts)
+    ]
 
 
 def _first_choice(chosen: Choice, down: frozenset[str]) -> dict[str, Any]:
@@ -93,7 +98,7 @@ def _first_choice(chosen: Choice, down: frozenset[str]) -> dict[str, Any]:
     left = first is not chosen.routes[0]
     return {
         "lane": Lane.FALLBACK if left else chosen.offer.lane,
-        "reason": "provider_unavailable" if left else chosen.offer.reason,
+        "reason": Reason.PROVIDER_UNAVAILABLE if left else chosen.offer.reason,
         "tier": first.tier,
         "route": first.name,
         "model": first.model,

@@ -39,7 +39,7 @@ def _http_url(text: str) -> str:
 
 def _store_url(text: str) -> str:
     path = text.removeprefix("sqlite:///")
-    if text != "memory://" and (path in {"", text} or "?" in path):
+    if text != "memory://" and (path in {"", text, ":memory:"} or "?" in path):
         raise ValueError("is not a store; use 'memory://' or 'sqlite:///PATH'")
     return text
 
@@ -76,7 +76,7 @@ class _Table(BaseModel):
 class ServerSettings(_Table):
     """``[server]``: where the gateway listens and where it keeps its ledger."""
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8787, ge=0, le=65535)
     store: Annotated[str, AfterValidator(_store_url)] = "sqlite:///flatfee.db"
     durability: Literal["process", "power"] = "process"
@@ -152,7 +152,7 @@ class KeySettings(_Table):
     """A key that the operator brings: the secret stands in the environment variable ``key_env``."""
 
     name: Name
-    key_env: str = Field(min_length=1)
+    key_env: EnvironmentName
     _secret: SecretStr = PrivateAttr(default=SecretStr(""))
 
     @property

@@ -230,7 +230,7 @@ def test_the_reservation_is_prompt_and_capped_output_of_every_choice(
     planned: Any, wanted: dict[str, Any], output: int
 ) -> None:
     plan = planned(**wanted)
-    assert (plan.prompt_tokens, plan.output_tokens) == (5000, output)
+    assert (plan.facts.prompt_tokens, plan.output_tokens) == (5000, output)
     assert plan.choices[0].offer.units == 5000 + 4 * output
 
 

@@ -31,8 +31,8 @@ class Choice:
 class RoutePlan:
     """The lanes a request could take, best first; the ledger grants the first that fits."""
 
+    facts: Facts
     choices: tuple[Choice, ...]
-    prompt_tokens: int
     output_tokens: int
 
 
@@ -57,7 +57,7 @@ def plan_routes(
     eligible = [route for route in routes if lacks(route, facts) is None]
     premium = _ordered([route for route in eligible if route.tier is Tier.PREMIUM], chance)
     economy = _ordered([route for route in eligible if route.tier is Tier.ECONOMY], chance)
-    verdict = _verdict(facts, policy, premium, economy, down)
+    verdict = _verdict(facts, policy, routes, premium, economy, down)
     stay = facts.tool_loop_route if facts.tool_loop_route not in down else None
     premium, economy = _first(premium, stay), _first(economy, stay)
     if not (premium if verdict.tier is Tier.PREMIUM else economy):
@@ -66,12 +66,12 @@ def plan_routes(
     choices = lanes.premium(verdict) if verdict.tier is Tier.PREMIUM else lanes.economy(verdict)
     if not choices:
         raise _billing_fault(caller)
-    return RoutePlan(choices=tuple(choices), prompt_tokens=facts.prompt_tokens, output_tokens=output)
+    return RoutePlan(facts=facts, choices=tuple(choices), output_tokens=output)
 
 
 def lacks(route: RouteSettings, facts: Facts) -> str | None:
     """Say what a route lacks for this request, or ``None`` if it is eligible."""
-    if route.context_tokens is not None and facts.prompt_tokens > route.context_tokens:
+    if _too_small(route, facts):
         return f"about {facts.prompt_tokens} tokens of context"
     if route.capabilities is not None:
         wanted = {"tools": facts.tools, "json_schema": facts.json_schema, "images": facts.images}
@@ -79,6 +79,10 @@ def lacks(route: RouteSettings, facts: Facts) -> str | None:
             if wants and name not in route.capabilities:
                 return name
     return None
+
+
+def _too_small(route: RouteSettings, facts: Facts) -> bool:
+    return route.context_tokens is not None and facts.prompt_tokens > route.context_tokens
 
 
 def units(meter: MeterSettings, plan: PlanSettings, prompt: int, output: int, cached: int = 0) -> int:
@@ -136,6 +140,7 @@ class _Lanes:
 def _verdict(
     facts: Facts,
     policy: PolicySettings,
+    routes: Sequence[RouteSettings],
     premium: Sequence[RouteSettings],
     economy: Sequence[RouteSettings],
     down: AbstractSet[str],
@@ -147,7 +152,8 @@ def _verdict(
         return Verdict(stay.tier, Reason.WORKFLOW_AFFINITY)
     verdict = decide(policy.rules, facts)
     if verdict.tier is Tier.PREMIUM and not premium and economy:
-        return Verdict(Tier.ECONOMY, verdict.reason)
+        too_large = any(route.tier is Tier.PREMIUM and _too_small(route, facts) for route in routes)
+        return Verdict(Tier.ECONOMY, Reason.CONTEXT_SIZE if too_large else verdict.reason)
     if verdict.tier is Tier.ECONOMY and not economy and premium:
         return Verdict(Tier.PREMIUM, verdict.reason)
     return verdict

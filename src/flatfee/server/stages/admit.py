@@ -6,8 +6,8 @@ from flatfee.receipt import Receipt
 from flatfee.server.faults import Fault
 from flatfee.server.store.base import Ledger
 from flatfee.server.store.ledger import fair_use, workflow_state
-from flatfee.server.store.records import Refusal, Reservation, Ticket
-from flatfee.server.tell import standing_headers
+from flatfee.server.store.records import Purse, Refusal, Reservation, Standing, Ticket
+from flatfee.server.tell import rfc3339, standing_headers
 from flatfee.wire import ErrorCode, ReceiptState
 
 
@@ -52,8 +52,17 @@ def refuse(refusal: Refusal, want: Reservation) -> Refused:
             f"most {want.terms.fanout} parallel requests each. Wait {refusal.retry_after} s, or release a workflow."
         )
     else:
-        message = (
-            f"{refusal.standing.remaining} of {refusal.standing.limit} fair-use units are left, and this request "
-            f"needs {want.offers[0].units}; it may not continue on economy. Wait for the next window, or ask for less."
-        )
+        message = _spent(refusal.standing, want)
     return Refused(refusal, want, message)
+
+
+def _spent(standing: Standing, want: Reservation) -> str:
+    """Say which allowance a request found spent, and what would help."""
+    first, last = want.offers[0], want.offers[-1]
+    left = f"{standing.remaining} of {standing.limit} fair-use units are left"
+    needs = f", and this request needs {first.units}" if first.purse is Purse.FAIR_USE else ""
+    until = f"Wait for the next window ({rfc3339(standing.resets_at)})"
+    if last.purse is Purse.CONTINUATION:
+        limit = want.terms.continuation_limit
+        return f"{left}{needs}; what is left of continuation's {limit} units does not cover it either. {until}."
+    return f"{left}{needs}; by the plan or by your own word it does not continue on economy. {until}, or ask for less."

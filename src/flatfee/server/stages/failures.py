@@ -6,7 +6,10 @@ No attempt is made here and nothing is counted: the relay acts on what this says
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 from flatfee.server.answers import read_refusal
@@ -30,7 +33,11 @@ _CONTEXT_OVERFLOW: Final = frozenset({"context_length_exceeded", "exceed_context
 
 
 class Failed(Exception):
-    """One try came to nothing. ``pause`` is how long to wait before the same route may be tried again."""
+    """One try came to nothing.
+
+    ``pause`` is how long to wait before the same route may be tried again; ``retry_after`` is what
+    the provider asked for; ``blameless`` means that the route did nothing wrong.
+    """
 
     def __init__(
         self,
@@ -38,12 +45,16 @@ class Failed(Exception):
         status: int | None = None,
         *,
         pause: float | None = None,
+        retry_after: float | None = None,
+        blameless: bool = False,
         refusal: ProviderRefusal | None = None,
     ) -> None:
         super().__init__(outcome)
         self.outcome = outcome
         self.status = status
         self.pause = pause
+        self.retry_after = retry_after
+        self.blameless = blameless
         self.refusal = refusal
 
 
@@ -58,24 +69,35 @@ async def rejected(route: RouteSettings, upstream: Upstream, chance: Callable[[]
         return Failed(AttemptOutcome.ERROR, status)
     if status == 429 or status >= 500 or status == 408:
         outcome = AttemptOutcome.RATE_LIMITED if status == 429 else AttemptOutcome.ERROR
-        return Failed(outcome, status, pause=_pause(chance, status, upstream.headers.get("retry-after")))
+        asked = _seconds(upstream.headers.get("retry-after"))
+        return Failed(outcome, status, pause=_pause(chance, status, asked), retry_after=asked)
     error = read_refusal(await upstream.read())
     overflow = {error["code"], error["type"]} & _CONTEXT_OVERFLOW
     outcome = AttemptOutcome.CONTEXT_OVERFLOW if overflow else AttemptOutcome.REFUSED
     return Failed(outcome, status, refusal=ProviderRefusal(status, error))
 
 
-def _pause(chance: Callable[[], float], status: int, retry_after: str | None) -> float | None:
+def _pause(chance: Callable[[], float], status: int, asked: float | None) -> float | None:
     """Return how long to wait before the same route is tried again; ``None``: go on to the next."""
     if status not in _RETRY_SAME_STATUSES:
         return None
-    if retry_after is None:
+    if asked is None:
         return jittered(chance)
+    return max(asked, jittered(chance)) if asked <= RETRY_AFTER_AT_MOST else None
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Read a Retry-After header: seconds, or a date (RFC 9110, 10.2.3)."""
+    if retry_after is None:
+        return None
     try:
         seconds = float(retry_after)
     except ValueError:
-        return jittered(chance)
-    return max(seconds, jittered(chance)) if 0 <= seconds <= RETRY_AFTER_AT_MOST else None
+        try:
+            seconds = (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds()
+        except (TypeError, ValueError):
+            return None
+    return seconds if seconds >= 0 else math.inf  # nonsense is no promise to be there in a moment
 
 
 def jittered(chance: Callable[[], float]) -> float:

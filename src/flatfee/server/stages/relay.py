@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ FIRST_TOKEN_ALONE: Final = 60.0
 AFTER_FINISH: Final = 5.0
 """After its last finish reason a stream gets this long for usage and ``[DONE]``: it is whole already."""
 
+TRAILER_BYTES: Final = 65_536
+"""More than this behind the last finish reason is neither usage nor ``[DONE]``."""
+
+LINGER_SECONDS: Final = 0.1
+LONGEST_WAIT: Final = 3600.0
 _CLOCK_SLACK: Final = 0.01
 
 
@@ -54,6 +60,7 @@ async def relay(job: Job, call: Call, bill: Bill, gateway: Gateway) -> None:
         ProviderRefusal: a provider refused the request, and no other route could cure that.
     """
     refusal: ProviderRefusal | None = None
+    failed: Failed | None = None
     floor = 0
     for route in job.routes:
         if route.context_tokens is not None and route.context_tokens <= floor:
@@ -75,7 +82,7 @@ async def relay(job: Job, call: Call, bill: Bill, gateway: Gateway) -> None:
         )
     if refusal is not None:
         raise refusal
-    raise _exhausted(job, gateway)
+    raise _exhausted(job, gateway, failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,18 +168,21 @@ def _judge(this: _Try, failed: Failed) -> Failed:
     """
     name, circuits = this.route.name, this.gateway.circuits
     if failed.outcome is AttemptOutcome.TIMEOUT and this.late():
-        # The caller's own limit tells nothing of the route, and what the caller got by then is charged.
+        # The caller's own limit tells nothing of the route. What was asked and heard by then is charged.
         circuits.let_go(name)
+        this.meter.route = this.route
         raise _deadline_passed() from failed
-    if failed.refusal is not None:
+    if failed.blameless:
+        circuits.let_go(name)
+    elif failed.refusal is not None:
         circuits.succeeded(name)
     else:
         circuits.failed(name, this.gateway.monotonic())
     if failed.refusal is not None and failed.outcome is AttemptOutcome.REFUSED:
         raise failed.refusal from None
     if this.call.started:
-        this.meter.broken = True
-        raise _broke_midway(this.route) from failed
+        this.meter.broken = not failed.blameless
+        raise _broke_midway(this.route, failed) from failed
     if this.late():
         raise _deadline_passed() from failed
     return failed
@@ -184,17 +194,20 @@ async def _ask_provider(this: _Try) -> None:
     provider = this.gateway.providers[route.provider]
     seconds = min(this.first_token_limit(), this.left())
     started = this.gateway.monotonic()
+    end = asyncio.get_running_loop().time() + this.left()
+    limit = asyncio.timeout(seconds)
     try:
-        async with asyncio.timeout(seconds) as limit:
-            async with provider.send(route, ask.body_for(route.model), stream=ask.stream) as upstream:
-                if upstream.status != 200:
-                    raise await rejected(route, upstream, this.gateway.chance)
-                if ask.stream:
-                    await _pass_stream(this, upstream, limit, started)
-                else:
-                    await _pass_completion(this, upstream, limit, started)
+        async with limit, provider.send(route, ask.body_for(route.model), stream=ask.stream) as upstream:
+            if upstream.status != 200:
+                raise await rejected(route, upstream, this.gateway.chance)
+            if ask.stream:
+                await _pass_stream(this, upstream, limit, end, started)
+            else:
+                await _pass_completion(this, upstream, limit, started)
     except TimeoutError as error:
-        raise Failed(AttemptOutcome.TIMEOUT) from error
+        # A stream that still flowed when its whole time was over did nothing wrong.
+        flowed = this.call.started and (limit.when() or 0.0) >= end
+        raise Failed(AttemptOutcome.TIMEOUT, blameless=flowed) from error
     except ProviderFailure as error:
         silent = error.outcome is AttemptOutcome.TIMEOUT
         raise Failed(error.outcome, pause=None if silent else jittered(this.gateway.chance)) from error
@@ -215,9 +228,9 @@ async def _pass_completion(this: _Try, upstream: Upstream, limit: asyncio.Timeou
     await this.call.respond(200, completion.with_receipt(settlement.json))
 
 
-async def _pass_stream(this: _Try, upstream: Upstream, limit: asyncio.Timeout, started: float) -> None:
+async def _pass_stream(this: _Try, upstream: Upstream, limit: asyncio.Timeout, end: float, started: float) -> None:
     clock = asyncio.get_running_loop().time
-    silent_until = end = clock() + this.left()
+    silent_until = end
     relayed = RelayedStream(include_usage=this.job.ask.include_usage, choices=this.job.ask.choices)
     chunks = upstream.chunks()
     waiting = b""
@@ -236,15 +249,16 @@ async def _pass_stream(this: _Try, upstream: Upstream, limit: asyncio.Timeout, s
                 silent_until = clock() + this.route.idle_timeout
             limit.reschedule(min(end, silent_until))
         else:
-            waiting = out
+            # Comments wait for the first event; those without end are dropped.
+            waiting = out[:TRAILER_BYTES]
         if relayed.done or relayed.over:
             break
     limit.reschedule(None)
     out = waiting + await _hear_out(chunks, relayed, end)
     if not relayed.whole:
         raise ProviderFailure(AttemptOutcome.ERROR, "ended without a finish reason")
-    await _forward(this, out)
-    await _finish_stream(this, relayed, started)
+    await _finish_stream(this, relayed, out, started)
+    await _read_to_end(chunks)
 
 
 async def _hear_out(chunks: AsyncIterator[bytes], relayed: RelayedStream, end: float) -> bytes:
@@ -252,9 +266,17 @@ async def _hear_out(chunks: AsyncIterator[bytes], relayed: RelayedStream, end: f
     out: list[bytes] = []
     with suppress(TimeoutError, ProviderFailure, StopAsyncIteration, UnusableAnswer):
         async with asyncio.timeout_at(min(end, asyncio.get_running_loop().time() + AFTER_FINISH)):
-            while not relayed.done:
+            while not relayed.done and sum(map(len, out)) < TRAILER_BYTES:
                 out.append(relayed.feed(await anext(chunks)))
     return b"".join([*out, relayed.end()])
+
+
+async def _read_to_end(chunks: AsyncIterator[bytes]) -> None:
+    """Read the last bytes of a response whose answer was passed on, so that its connection can be used again."""
+    with suppress(TimeoutError, ProviderFailure):
+        async with asyncio.timeout(LINGER_SECONDS):
+            async for _ in chunks:
+                pass
 
 
 async def _forward_in_time(this: _Try, out: bytes, limit: asyncio.Timeout) -> None:
@@ -276,11 +298,17 @@ async def _forward(this: _Try, out: bytes) -> None:
         await this.call.write(out)
 
 
-async def _finish_stream(this: _Try, relayed: RelayedStream, started: float) -> None:
-    this.meter.usage, this.meter.delivered, this.meter.whole = relayed.usage, relayed.delivered, True
-    this.meter.tried(this.route, AttemptOutcome.OK, 200, this.gateway.monotonic() - started)
+async def _finish_stream(this: _Try, relayed: RelayedStream, out: bytes, started: float) -> None:
+    """Settle first: whether or not the caller takes the last bytes, the answer was whole."""
+    meter = this.meter
+    meter.route, meter.usage, meter.delivered, meter.whole = this.route, relayed.usage, relayed.delivered, True
+    meter.tried(this.route, AttemptOutcome.OK, 200, this.gateway.monotonic() - started)
     settlement = await this.bill.settle()
-    await this.call.finish(relayed.tail(settlement.json))
+    if not this.call.started:
+        _tell_route(this)
+        this.call.tell(receipt_headers(settlement.receipt))
+        await this.call.start_stream()
+    await this.call.finish(out + relayed.tail(settlement.json))
 
 
 def _tell_route(this: _Try) -> None:
@@ -296,25 +324,27 @@ def _tell_route(this: _Try) -> None:
     )
 
 
-def _exhausted(job: Job, gateway: Gateway) -> Fault:
-    wait = gateway.circuits.opens_in(gateway.monotonic())
+def _exhausted(job: Job, gateway: Gateway, last: Failed | None) -> Fault:
     if len(job.routes) >= 2:
         return Fault(
             ErrorCode.FALLBACK_EXHAUSTED,
             f"All {len(job.routes)} eligible routes failed or were unavailable; the receipt lists each attempt.",
         )
+    asked = last.retry_after if last is not None else None
+    wait = max(asked or 0.0, gateway.circuits.opens_in(job.routes[0].name, gateway.monotonic()))
     return Fault(
         ErrorCode.PROVIDER_UNAVAILABLE,
         "The one eligible route failed or cannot be reached. Try again shortly.",
-        retry_after=max(1, min(60, int(wait or 0) + 1)),
+        retry_after=max(1, math.ceil(min(wait, LONGEST_WAIT))),
     )
 
 
-def _broke_midway(route: RouteSettings) -> Fault:
-    return Fault(
-        ErrorCode.PROVIDER_UNAVAILABLE,
-        f"The route {route.name!r} failed in the middle of its answer, which is not whole. It was not charged.",
-    )
+def _broke_midway(route: RouteSettings, failed: Failed) -> Fault:
+    if failed.blameless:
+        message = f"The route {route.name!r} had not finished its answer within its total_timeout; it is not whole."
+    else:
+        message = f"The route {route.name!r} failed in the middle of its answer: not whole, and not charged."
+    return Fault(ErrorCode.PROVIDER_UNAVAILABLE, message)
 
 
 def _deadline_passed() -> Fault:

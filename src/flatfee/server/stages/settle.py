@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -12,9 +13,11 @@ from flatfee.server.ask import Ask, estimate_tokens
 from flatfee.server.meter import Meter
 from flatfee.server.policy.plan import units
 from flatfee.server.settings import PlanSettings, RouteSettings
-from flatfee.server.store.base import Ledger
+from flatfee.server.store.base import Ledger, StoreDown
 from flatfee.server.store.records import Outcome, Purse, Settlement, Ticket
 from flatfee.wire import Lane, Reason, ReceiptState, Tier
+
+log = logging.getLogger("flatfee.server")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,11 +35,30 @@ class Bill:
         """Settle, at the first call; every call returns the same settlement.
 
         A caller that is cancelled meanwhile does not take the settlement with it.
+
+        Raises:
+            StoreDown: the ledger was lost before anything was spent.
         """
         if self._settling is None:
-            outcome = outcome_of(self.ticket, self.ask, self.plan, self.meter)
-            self._settling = asyncio.ensure_future(self.store.settle(self.ticket, outcome))
+            self._settling = asyncio.ensure_future(self._settle())
         return await asyncio.shield(self._settling)
+
+    async def _settle(self) -> Settlement:
+        outcome = outcome_of(self.ticket, self.ask, self.plan, self.meter)
+        try:
+            return await self.store.settle(self.ticket, outcome)
+        except StoreDown as error:
+            if not self.meter.dispatched:
+                raise
+            # What was bought is not thrown away. The ticket's lease runs out, and its estimate is charged then.
+            log.error("ledger.settle_failed", extra={"request_id": self.ticket.request_id, "error": str(error)})  # noqa: TRY400
+            return unkept(outcome.receipt)
+
+
+def unkept(receipt: Receipt) -> Settlement:
+    """Return the settlement of a request whose receipt could not be kept: its figures are estimates."""
+    estimated = receipt.model_copy(update={"state": ReceiptState.ESTIMATED})
+    return Settlement(receipt=estimated, json=estimated.model_dump_json(exclude_unset=True).encode(), first=True)
 
 
 def outcome_of(ticket: Ticket, ask: Ask, plan: PlanSettings, meter: Meter) -> Outcome:
