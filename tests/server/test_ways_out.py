@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import MutableMapping
+from typing import Any
+
 import pytest
 from tests.server.fakes import (
+    KEY,
     ScriptedProvider,
     delta,
     error,
+    make_body,
     make_settings,
     plain,
     route,
