@@ -167,19 +167,27 @@ async def test_provisioning_again_changes_nothing(desk: Any) -> None:
     assert (await desk.store.find_key(b"one")).project == "ci"
 
 
-async def test_the_billing_state_is_kept_while_plan_and_day_follow_the_file(desk: Any) -> None:
+async def test_what_the_file_says_of_an_account_follows_the_file(desk: Any) -> None:
     await desk.store.provision([account(key("ci", b"one"), billing=Billing.PAST_DUE)])
     await desk.store.provision([account(key("ci", b"one"), plan="max", billing_day=7)])
     caller = await desk.store.find_key(b"one")
-    assert (caller.plan, caller.billing, caller.billing_day) == ("max", Billing.PAST_DUE, 7)
+    assert (caller.plan, caller.billing, caller.billing_day) == ("max", Billing.ACTIVE, 7)
 
 
-async def test_a_key_under_a_known_name_replaces_the_one_before_it(desk: Any) -> None:
-    await desk.store.provision([account(key("ci", b"old"), key("spare", b"spare"))])
-    await desk.store.provision([account(key("ci", b"new"))])
-    assert await desk.store.find_key(b"old") is None
-    assert await desk.store.find_key(b"new") is not None
-    assert await desk.store.find_key(b"spare") is not None
+async def test_a_key_that_the_file_names_no_more_stops_working(desk: Any) -> None:
+    """Renamed, replaced, removed, or gone with its project."""
+    web = NewProject(name="web", keys=(key("web", b"web"),))
+    before = account(key("ci", b"old"), key("spare", b"spare"), key("same", b"same"))
+    await desk.store.provision([replace(before, projects=(*before.projects, web))])
+    await desk.store.provision([account(key("ci", b"new"), key("renamed", b"same"))])
+    found = [await desk.store.find_key(digest) is not None for digest in (b"old", b"spare", b"web", b"new", b"same")]
+    assert found == [False, False, False, True, True]
+
+
+async def test_an_account_that_the_file_names_no_more_is_left_alone(desk: Any) -> None:
+    await desk.store.provision([account(key("ci", b"one")), account(key("ci", b"two"), name="other")])
+    await desk.store.provision([account(key("ci", b"one"))])
+    assert (await desk.store.find_key(b"two")).account == "other"
 
 
 async def test_the_same_name_in_another_project_is_another_key(desk: Any) -> None:

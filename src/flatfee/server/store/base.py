@@ -67,7 +67,12 @@ class Directory(Protocol):
     """Accounts, projects and keys."""
 
     async def provision(self, accounts: Sequence[NewAccount]) -> None:
-        """Make what is absent. What exists keeps its billing state; plan and keys follow the file."""
+        """Make what is absent. What the file names follows the file.
+
+        An account that is named takes its plan, billing state and billing day from the file, and
+        of its keys that came from a file only those still named go on working. What the file does
+        not name is left alone: other accounts, and keys that were made in another way.
+        """
         ...
 
     async def find_key(self, digest: bytes) -> Caller | None:

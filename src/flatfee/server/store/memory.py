@@ -139,17 +139,12 @@ class MemoryStore:
 
     async def provision(self, accounts: Sequence[NewAccount]) -> None:
         for account in accounts:
-            known = self._accounts.get(account.name)
-            self._accounts[account.name] = replace(account, billing=known.billing) if known else account
-            for project in account.projects:
-                for key in project.keys:
-                    self._add_key(account.name, project.name, key)
-
-    def _add_key(self, account: str, project: str, key: NewKey) -> None:
-        # A key that the operator brings under a known name replaces the one before it.
-        owner = (account, project, key.name)
-        kept = {digest: row for digest, row in self._keys.items() if (row[0], row[1], row[2].name) != owner}
-        self._keys = {**kept, key.digest: (account, project, key)}
+            self._accounts[account.name] = account
+            kept = {digest: row for digest, row in self._keys.items() if row[0] != account.name}
+            named = {
+                key.digest: (account.name, project.name, key) for project in account.projects for key in project.keys
+            }
+            self._keys = {**kept, **named}
 
     async def find_key(self, digest: bytes) -> Caller | None:
         found = self._keys.get(digest)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
+from typing import Final
 
 from flatfee.server.store.ledger import Balance, Slots
 from flatfee.server.store.records import Caller, NewAccount, NewProject, Purse, ReceiptQuery, WorkflowLease
 from flatfee.server.store.transactions import KeptReceipt, OpenTicket
 from flatfee.wire import Lane, Reason
+
+FORGET_FILE_KEYS: Final = "DELETE FROM keys WHERE account = ? AND source = 'file'"
 
 
 class SqliteBook:
@@ -187,12 +190,14 @@ class SqliteBook:
         return [receipt for (receipt,) in rows]
 
     def provision(self, accounts: Sequence[NewAccount]) -> None:
-        """Make what is absent; plan, billing day and keys follow the file, the billing state does not."""
+        """Make what is absent; what is named follows the file."""
         for account in accounts:
             self._execute(
-                "INSERT INTO accounts VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET plan = ?2, billing_day = ?4",
+                "INSERT INTO accounts VALUES (?1, ?2, ?3, ?4)"
+                " ON CONFLICT DO UPDATE SET plan = ?2, billing = ?3, billing_day = ?4",
                 (account.name, account.plan, account.billing, account.billing_day),
             )
+            self._execute(FORGET_FILE_KEYS, (account.name,))
             for project in account.projects:
                 self._add_project(account.name, project)
 
@@ -200,13 +205,8 @@ class SqliteBook:
         self._execute("INSERT OR IGNORE INTO projects VALUES (?, ?)", (account, project.name))
         for key in project.keys:
             models = json.dumps(sorted(key.models)) if key.models is not None else None
-            # A key that the operator brings under a known name replaces the one before it.
             self._execute(
-                "DELETE FROM keys WHERE account = ? AND project = ? AND name = ? AND digest != ?",
-                (account, project.name, key.name, key.digest),
-            )
-            self._execute(
-                "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'file')",
                 (key.digest, account, project.name, key.name, key.kind, key.last4, models, key.expires_at),
             )
 

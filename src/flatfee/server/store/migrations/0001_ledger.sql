@@ -20,8 +20,10 @@ CREATE TABLE keys (
     kind TEXT NOT NULL,
     last4 TEXT NOT NULL,
     models TEXT,
-    expires_at REAL
+    expires_at REAL,
+    source TEXT NOT NULL -- 'file': it ends when the configuration names it no more
 ) WITHOUT ROWID;
+CREATE INDEX keys_by_account ON keys (account, source);
 
 -- What was used of a window, in units of the plan's meter.
 CREATE TABLE balances (
