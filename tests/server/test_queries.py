@@ -265,10 +265,12 @@ async def test_live_workflows_are_listed_and_released() -> None:
         assert lease == {"object": "workflow", "id": "run-42", "in_flight": 1}
         released = await rig.client.delete("/v1/workflows/run-42")
         assert released.json() == {"object": "workflow", "id": "run-42", "deleted": True}
+        assert len((await get(rig, "/v1/workflows"))["data"]) == 1  # until its request ends
+        asking.cancel()
+        await rig.gateway.until_idle()
         assert (await get(rig, "/v1/workflows"))["data"] == []
         again = await rig.client.delete("/v1/workflows/run-42")
         assert (again.status_code, again.json()["error"]["code"]) == (404, "not_found")
-        asking.cancel()
 
 
 async def test_releasing_what_cannot_be_a_workflow_is_404() -> None:

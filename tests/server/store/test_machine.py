@@ -23,15 +23,20 @@ from flatfee.wire import Billing, ErrorCode, Lane, Reason, ReceiptState
 _T = TypeVar("_T")
 CAP, CONTINUATION_CAP, SLOTS, FANOUT, LEASE, IDLE = 100, 60, 3, 2, 60.0, 40.0
 WINDOWS = (Window(0, 1000), Window(1000, 2000))
-CALLER = Caller(
-    key_id="key",
-    kind=KeyKind.PROJECT,
-    account="acme",
-    project="ci",
-    plan="pro",
-    billing=Billing.ACTIVE,
-    billing_day=1,
+CI, WEB, TEAM = (
+    Caller(
+        key_id="key",
+        kind=KeyKind.PROJECT if project else KeyKind.TEAM,
+        account="acme",
+        project=project,
+        plan="pro",
+        billing=Billing.ACTIVE,
+        billing_day=1,
+    )
+    for project in ("ci", "web", None)
 )
+CALLERS = st.sampled_from([CI, CI, WEB, TEAM])
+Flow = tuple[str | None, str]  # project and id
 TERMS = Terms(
     unit="token",
     fair_use=CAP,
@@ -56,7 +61,7 @@ class Running:
     purse: Purse
     units: int
     window: Window
-    workflow: str | None
+    flow: Flow | None
     expires_at: float
     dispatched: bool = False
 
@@ -74,7 +79,8 @@ class Ledgers(RuleBasedStateMachine):
         self.posted: dict[tuple[Window, Purse], int] = {}
         self.running: dict[str, Running] = {}
         self.ended: list[Running] = []
-        self.slots: dict[str, float] = {}
+        self.slots: dict[Flow, float] = {}
+        self.released: set[Flow] = set()
         self.count = 0
 
     def teardown(self) -> None:
@@ -90,17 +96,18 @@ class Ledgers(RuleBasedStateMachine):
         pending = sum(run.units for run in self.running.values() if run.window == window and run.purse is purse)
         return self.posted.get((window, purse), 0), pending
 
-    def live(self) -> dict[str, float]:
-        return {name: end for name, end in self.slots.items() if end > self.now}
+    def live(self) -> dict[Flow, float]:
+        return {flow: end for flow, end in self.slots.items() if end > self.now}
+
+    def in_flight(self, flow: Flow | None) -> int:
+        return sum(run.flow == flow for run in self.running.values())
 
     def active(self) -> int:
-        return len(self.live()) + sum(
-            run.workflow is None and run.expires_at > self.now for run in self.running.values()
-        )
+        return len(self.live()) + sum(run.flow is None and run.expires_at > self.now for run in self.running.values())
 
-    def expected(self, offers: tuple[Offer, ...], window: Window, workflow: str | None) -> int | ErrorCode:
-        if workflow in self.live():
-            if sum(run.workflow == workflow for run in self.running.values()) >= FANOUT:
+    def expected(self, offers: tuple[Offer, ...], window: Window, flow: Flow | None) -> int | ErrorCode:
+        if flow in self.live():
+            if self.in_flight(flow) >= FANOUT:
                 return ErrorCode.WORKFLOW_LIMIT
         elif self.active() >= SLOTS:
             return ErrorCode.WORKFLOW_LIMIT
@@ -119,8 +126,9 @@ class Ledgers(RuleBasedStateMachine):
         wanted=st.lists(st.tuples(st.sampled_from(list(OFFERS)), st.integers(0, 60)), min_size=1, max_size=3),
         window=st.sampled_from(WINDOWS),
         workflow=st.sampled_from([None, "a", "b", "c", "d"]),
+        caller=CALLERS,
     )
-    def reserve(self, wanted: list[tuple[Purse, int]], window: Window, workflow: str | None) -> None:
+    def reserve(self, wanted: list[tuple[Purse, int]], window: Window, workflow: str | None, caller: Caller) -> None:
         offers = tuple(
             Offer(
                 lane=OFFERS[purse][0], reason=OFFERS[purse][1], purse=purse, units=0 if purse is Purse.NONE else units
@@ -130,7 +138,7 @@ class Ledgers(RuleBasedStateMachine):
         self.count += 1
         reservation = Reservation(
             request_id=f"req_{self.count:026d}",
-            caller=CALLER,
+            caller=caller,
             terms=TERMS,
             window=window,
             workflow=workflow,
@@ -138,7 +146,8 @@ class Ledgers(RuleBasedStateMachine):
             model_requested="auto",
             lease=LEASE,
         )
-        expected = self.expected(offers, window, workflow)
+        flow = (caller.project, workflow) if workflow is not None else None
+        expected = self.expected(offers, window, flow)
         memory, sqlite = (self.run(store.reserve(reservation)) for store in self.stores)
         assert memory == sqlite
         if isinstance(memory, Refusal) or isinstance(sqlite, Refusal):
@@ -148,10 +157,11 @@ class Ledgers(RuleBasedStateMachine):
         assert memory.choice == expected
         offer = offers[memory.choice]
         self.running[memory.request_id] = Running(
-            (memory, sqlite), offer.purse, offer.units, window, workflow, self.now + LEASE
+            (memory, sqlite), offer.purse, offer.units, window, flow, self.now + LEASE
         )
-        if workflow is not None:
-            self.slots[workflow] = self.now + max(LEASE, IDLE)
+        if flow is not None:
+            self.slots[flow] = self.now + max(LEASE, IDLE)
+            self.released.discard(flow)
         assert offer.purse is not Purse.FAIR_USE or sum(self.used(window, Purse.FAIR_USE)) <= CAP
         assert memory.standing.workflows_active == self.active() <= SLOTS
 
@@ -168,9 +178,9 @@ class Ledgers(RuleBasedStateMachine):
     def settle(self, data: st.DataObject, charged: int, route: str | None) -> None:
         run = self.running.pop(data.draw(st.sampled_from(sorted(self.running))))
         self.end(run, charged)
-        others = any(other.workflow == run.workflow for other in self.running.values())
-        if run.workflow in self.live() and not others:
-            self.slots[str(run.workflow)] = self.now + IDLE
+        for flow in self.live().keys() & {run.flow}:
+            if not self.in_flight(flow):
+                self.slots[flow] = self.now + (0 if flow in self.released else IDLE)
         assert self.both_settle(run, charged, route) is True
 
     @precondition(lambda self: self.ended)
@@ -203,11 +213,15 @@ class Ledgers(RuleBasedStateMachine):
         self.posted[run.window, run.purse] = self.posted.get((run.window, run.purse), 0) + charged
         self.ended.append(run)
 
-    @rule(workflow=st.sampled_from(["a", "b", "c", "d"]))
-    def release(self, workflow: str) -> None:
-        expected = workflow in self.live()
-        self.slots.pop(workflow, None)
-        assert [self.run(store.release(CALLER, workflow)) for store in self.stores] == [expected] * 2
+    @rule(workflow=st.sampled_from(["a", "b", "c", "d"]), caller=CALLERS)
+    def release(self, workflow: str, caller: Caller) -> None:
+        flow = (caller.project, workflow)
+        expected = flow in self.live()
+        if self.in_flight(flow):
+            self.released.add(flow)
+        else:
+            self.slots.pop(flow, None)
+        assert [self.run(store.release(caller, workflow)) for store in self.stores] == [expected] * 2
 
     @rule(seconds=st.sampled_from([0.5, 10.0, 39.5, 59.5, 60.0]))
     def advance(self, seconds: float) -> None:
@@ -220,8 +234,8 @@ class Ledgers(RuleBasedStateMachine):
             self.run(store.heartbeat(tickets, LEASE))
         for run in self.running.values():
             run.expires_at = self.now + LEASE
-        for workflow in self.live().keys() & {run.workflow for run in (*self.running.values(), *self.ended)}:
-            self.slots[workflow] = self.now + max(LEASE, IDLE)
+        for flow in self.live().keys() & {run.flow for run in (*self.running.values(), *self.ended)}:
+            self.slots[flow] = self.now + max(LEASE, IDLE)
 
     @rule()
     def sweep(self) -> None:
@@ -229,27 +243,34 @@ class Ledgers(RuleBasedStateMachine):
         for id_ in lost:
             run = self.running.pop(id_)
             self.end(run, run.units if run.dispatched else 0)
-        self.slots = self.live()
+        self.slots = {
+            flow: end for flow, end in self.live().items() if flow not in self.released or self.in_flight(flow)
+        }
         assert [self.run(store.sweep()) for store in self.stores] == [len(lost)] * 2
 
     @invariant()
     def both_stores_agree_with_the_model(self) -> None:
         for window in WINDOWS:
-            memory, sqlite = (self.run(store.usage(CALLER, window)) for store in self.stores)
+            memory, sqlite = (self.run(store.usage(CI, window)) for store in self.stores)
             assert memory == sqlite
             assert (memory.fair_use_used, memory.fair_use_pending) == self.used(window, Purse.FAIR_USE)
             assert (memory.continuation_used, memory.continuation_pending) == self.used(window, Purse.CONTINUATION)
             assert memory.workflows_active == self.active()
-        leases = [self.run(store.workflows(CALLER)) for store in self.stores]
-        assert {lease.id: lease.expires_at for lease in leases[0]} == self.live()
-        assert sorted(leases[0], key=lambda lease: lease.id) == sorted(leases[1], key=lambda lease: lease.id)
+        for caller in (CI, WEB, TEAM):
+            leases = [sorted(self.run(store.workflows(caller)), key=repr) for store in self.stores]
+            assert leases[0] == leases[1]
+            assert sorted((lease.id, lease.expires_at, lease.in_flight) for lease in leases[0]) == sorted(
+                (flow[1], end, self.in_flight(flow))
+                for flow, end in self.live().items()
+                if caller is TEAM or flow[0] == caller.project
+            )
 
     @invariant()
     def receipts_add_up_to_what_was_posted(self) -> None:
         ids = [run.tickets[0].request_id for run in self.ended]
         charged = 0
         for id_ in ids:
-            found = [self.run(store.receipt(CALLER, id_)) for store in self.stores]
+            found = [self.run(store.receipt(TEAM, id_)) for store in self.stores]
             assert found[0] is not None
             assert found[0] == found[1]
             fair_use = Receipt.model_validate_json(found[0]).fair_use

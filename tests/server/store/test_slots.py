@@ -75,11 +75,75 @@ async def test_a_new_request_keeps_its_workflow_alive(desk: Any) -> None:
         await desk.refused(workflow="other", workflows=1)
 
 
-async def test_a_released_workflow_frees_its_slot_at_once(desk: Any) -> None:
-    await desk.admitted(workflow="run", workflows=1)
+async def test_a_released_workflow_that_is_idle_frees_its_slot_at_once(desk: Any) -> None:
+    await desk.settle(await desk.admitted(workflow="run", workflows=1))
     assert await desk.store.release(desk.caller(), "run")
     await desk.admitted(workflow="other", workflows=1)
     assert not await desk.store.release(desk.caller(), "run")
+
+
+async def test_a_release_frees_no_slot_that_a_running_request_holds(desk: Any) -> None:
+    """Else a caller that releases after every request could run as many at once as it likes."""
+    first = await desk.admitted(workflow="run", workflows=1, fanout=2)
+    last = await desk.admitted(workflow="run", workflows=1, fanout=2)
+    assert await desk.store.release(desk.caller(), "run")
+    await desk.store.heartbeat([first, last], 60.0)
+    await desk.store.sweep()
+    for ticket in (first, last):
+        assert (await desk.refused(workflow="other", workflows=1)).standing.workflows_active == 1
+        await desk.refused(workflow="run", workflows=1, fanout=1)
+        assert (await desk.usage()).workflows_active == 1
+        settlement = await desk.settle(ticket)
+    assert settlement.receipt.workflow.active == 0
+    assert await desk.store.workflows(desk.caller()) == []
+    await desk.admitted(workflow="other", workflows=1)
+
+
+async def test_a_released_slot_goes_with_the_last_of_its_requests_that_is_lost(desk: Any) -> None:
+    await desk.admitted(workflow="run", workflows=1, lease=60.0, idle=1000.0)
+    await desk.admitted(workflow="run", workflows=1, lease=90.0, idle=1000.0)
+    await desk.store.release(desk.caller(), "run")
+    for seconds, active in ((60, 1), (30, 0)):
+        desk.clock.advance(seconds)
+        assert await desk.store.sweep() == 1
+        assert (await desk.usage()).workflows_active == active
+
+
+async def test_a_new_request_takes_a_released_slot_up_again(desk: Any) -> None:
+    tickets = [await desk.admitted(workflow="run", workflows=1)]
+    await desk.store.release(desk.caller(), "run")
+    tickets.append(await desk.admitted(workflow="run", workflows=1))
+    for ticket in tickets:
+        await desk.settle(ticket)
+    await desk.store.sweep()
+    assert [lease.id for lease in await desk.store.workflows(desk.caller())] == ["run"]
+
+
+async def test_projects_do_not_share_a_workflow_by_choosing_the_same_id(desk: Any) -> None:
+    ci, web, team = desk.caller(), desk.caller(project="web"), desk.caller(project=None)
+    for caller in (ci, web, team):
+        for _ in range(2):
+            ticket = await desk.admitted(workflow="run", caller=caller, workflows=3, fanout=2)
+        await desk.refused(workflow="run", caller=caller, workflows=3, fanout=2)
+        await desk.settle(ticket, route=caller.project)
+        assert await desk.store.last_route(caller, "run") == caller.project
+    await desk.refused(workflow="other", workflows=3)
+    assert await desk.store.release(web, "run")
+    await desk.store.heartbeat([ticket], 60.0)
+    assert [lease.in_flight for lease in await desk.store.workflows(ci)] == [1]
+
+
+async def test_a_project_lists_and_releases_its_own_workflows_and_a_team_key_lists_the_accounts(desk: Any) -> None:
+    ci, web, team = desk.caller(), desk.caller(project="web"), desk.caller(project=None)
+    for caller, workflow in ((ci, "a"), (web, "b"), (team, "c")):
+        await desk.settle(await desk.admitted(workflow=workflow, caller=caller))
+        desk.clock.advance(1)
+    seen = [[lease.id for lease in await desk.store.workflows(caller)] for caller in (ci, web, team)]
+    assert seen == [["a"], ["b"], ["a", "b", "c"]]
+    assert not await desk.store.release(web, "a")
+    assert await desk.store.last_route(web, "a") is None
+    assert await desk.store.release(ci, "a")
+    assert await desk.store.release(team, "c")
 
 
 async def test_releasing_what_is_idle_for_too_long_tells_that_it_held_nothing(desk: Any) -> None:

@@ -100,15 +100,19 @@ class Records(Protocol):
         ...
 
     async def workflows(self, caller: Caller) -> list[WorkflowLease]:
-        """Return the account's live workflows, oldest first."""
+        """Return the project's live workflows, with a team key the account's, oldest first."""
         ...
 
     async def release(self, caller: Caller, workflow: str) -> bool:
-        """Free a workflow's slot at once; false if it holds none. Running requests go on."""
+        """Hold a workflow's slot no longer than its requests run; false if it holds none.
+
+        Idle, it is free at once. Its running requests go on and keep the slot until the last ends.
+        The id is the caller's own: another project's workflow of the same name is another workflow.
+        """
         ...
 
     async def last_route(self, caller: Caller, workflow: str) -> str | None:
-        """Return the route that last answered a live workflow."""
+        """Return the route that last answered a live workflow of the caller's project."""
         ...
 
 

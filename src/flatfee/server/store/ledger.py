@@ -52,12 +52,16 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Who holds workflow slots. ``frees_at`` is when the first of them can be free, if nothing changes."""
+    """Who holds workflow slots. ``frees_at`` is when the first of them can be free, if nothing changes.
+
+    ``holds_one``, ``in_flight`` and ``released`` are of the workflow that was asked about.
+    """
 
     active: int
     holds_one: bool
     in_flight: int
     frees_at: float | None
+    released: bool = False
 
 
 def first_fit(offers: Sequence[Offer], balance: Balance, terms: Terms) -> int | None:

@@ -25,7 +25,7 @@ from flatfee.server.store.records import (
     Usage,
     WorkflowLease,
 )
-from flatfee.server.store.transactions import KeptReceipt, OpenTicket, may_see
+from flatfee.server.store.transactions import KeptReceipt, OpenTicket, SlotKey, may_see
 from flatfee.server.windows import Window
 
 
@@ -34,6 +34,7 @@ class _Slot:
     started_at: float
     expires_at: float
     route: str | None = None
+    released: bool = False
 
 
 class MemoryBook:
@@ -42,7 +43,7 @@ class MemoryBook:
     def __init__(self) -> None:
         self.balances: dict[tuple[str, int], Balance] = {}
         self.arrivals: dict[str, float] = {}
-        self.held: dict[tuple[str, str], _Slot] = {}
+        self.held: dict[SlotKey, _Slot] = {}
         self.tickets: dict[str, OpenTicket] = {}
         self.receipts: dict[str, KeptReceipt] = {}
 
@@ -58,38 +59,54 @@ class MemoryBook:
     def set_arrival(self, key_id: str, arrival: float) -> None:
         self.arrivals[key_id] = arrival
 
-    def slots(self, account: str, workflow: str | None, now: float) -> Slots:
-        named = {
-            id_: slot.expires_at for (who, id_), slot in self.held.items() if who == account and slot.expires_at > now
-        }
-        running = [ticket for ticket in self.tickets.values() if ticket.account == account]
-        single = [ticket.expires_at for ticket in running if ticket.workflow is None and ticket.expires_at > now]
-        ends = [*named.values(), *single]
+    def slots(self, account: str, key: SlotKey | None, now: float) -> Slots:
+        named = {key: slot for key, slot in self.held.items() if key.account == account and slot.expires_at > now}
+        single = [
+            ticket.expires_at
+            for ticket in self.tickets.values()
+            if ticket.account == account and ticket.workflow is None and ticket.expires_at > now
+        ]
+        ends = [*(slot.expires_at for slot in named.values()), *single]
+        own = named.get(key) if key is not None else None
         return Slots(
             active=len(ends),
-            holds_one=workflow in named,
-            in_flight=sum(ticket.workflow == workflow for ticket in running) if workflow else 0,
+            holds_one=own is not None,
+            in_flight=self.in_flight(key) if key is not None else 0,
             frees_at=min(ends, default=None),
+            released=own is not None and own.released,
         )
 
-    def hold_slot(self, account: str, workflow: str, now: float, expires_at: float) -> None:
-        slot = self.held.get((account, workflow))
-        if slot is None or slot.expires_at <= now:
-            self.held[account, workflow] = _Slot(now, expires_at)
-        else:
-            self.held[account, workflow] = replace(slot, expires_at=expires_at)
+    def in_flight(self, key: SlotKey) -> int:
+        return sum((ticket.account, ticket.project, ticket.workflow) == key for ticket in self.tickets.values())
 
-    def touch_slot(self, account: str, workflow: str, now: float, until: float | None, route: str | None) -> None:
-        slot = self.held.get((account, workflow))
+    def hold_slot(self, key: SlotKey, now: float, expires_at: float) -> None:
+        slot = self.held.get(key)
+        if slot is None or slot.expires_at <= now:
+            self.held[key] = _Slot(now, expires_at)
+        else:
+            self.held[key] = replace(slot, expires_at=expires_at, released=False)
+
+    def touch_slot(self, key: SlotKey, now: float, until: float | None, route: str | None) -> None:
+        slot = self.held.get(key)
         if slot is not None and slot.expires_at > now:
-            self.held[account, workflow] = _Slot(
-                started_at=slot.started_at,
+            self.held[key] = replace(
+                slot,
                 expires_at=slot.expires_at if until is None else until,
                 route=slot.route if route is None else route,
             )
 
+    def mark_released(self, key: SlotKey) -> None:
+        self.held[key] = replace(self.held[key], released=True)
+
+    def drop_slot(self, key: SlotKey) -> None:
+        del self.held[key]
+
     def drop_slots(self, now: float) -> None:
-        self.held = {name: slot for name, slot in self.held.items() if slot.expires_at > now}
+        self.held = {
+            key: slot
+            for key, slot in self.held.items()
+            if slot.expires_at > now and (not slot.released or self.in_flight(key))
+        }
 
     def add_ticket(self, ticket: OpenTicket) -> None:
         self.tickets[ticket.request_id] = ticket
@@ -217,20 +234,19 @@ class MemoryStore:
         now = self.now()
         leases = [
             WorkflowLease(
-                id=name,
-                in_flight=self._book.slots(account, name, now).in_flight,
+                id=key.workflow,
+                in_flight=self._book.in_flight(key),
                 started_at=slot.started_at,
                 expires_at=slot.expires_at,
             )
-            for (account, name), slot in self._book.held.items()
-            if account == caller.account and slot.expires_at > now
+            for key, slot in self._book.held.items()
+            if may_see(caller, key.account, key.project) and slot.expires_at > now
         ]
         return sorted(leases, key=lambda lease: lease.started_at)
 
     async def release(self, caller: Caller, workflow: str) -> bool:
-        slot = self._book.held.pop((caller.account, workflow), None)
-        return slot is not None and slot.expires_at > self.now()
+        return transactions.release(self._book, SlotKey(caller.account, caller.project, workflow), self.now())
 
     async def last_route(self, caller: Caller, workflow: str) -> str | None:
-        slot = self._book.held.get((caller.account, workflow))
+        slot = self._book.held.get(SlotKey(caller.account, caller.project, workflow))
         return slot.route if slot and slot.expires_at > self.now() else None

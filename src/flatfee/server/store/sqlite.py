@@ -38,7 +38,7 @@ from flatfee.server.store.records import (
     WorkflowLease,
 )
 from flatfee.server.store.sqlite_book import SqliteBook
-from flatfee.server.store.transactions import may_see
+from flatfee.server.store.transactions import SlotKey, may_see
 from flatfee.server.store.writer import Writer
 from flatfee.server.windows import Window
 from flatfee.wire import Billing
@@ -172,17 +172,17 @@ class SqliteStore:
         return await self._read(read)
 
     async def workflows(self, caller: Caller) -> list[WorkflowLease]:
-        return await self._read(lambda book: book.list_slots(caller.account, self.now()))
+        return await self._read(lambda book: book.list_slots(caller, self.now()))
 
     async def release(self, caller: Caller, workflow: str) -> bool:
-        return await self._write(lambda book: book.drop_slot(caller.account, workflow, self.now()))
+        key = SlotKey(caller.account, caller.project, workflow)
+        return await self._write(lambda book: transactions.release(book, key, self.now()))
 
     async def last_route(self, caller: Caller, workflow: str) -> str | None:
         try:
-            row = self._reader.execute(_LAST_ROUTE, (caller.account, workflow, self.now())).fetchone()
+            return SqliteBook(self._reader).last_route(SlotKey(caller.account, caller.project, workflow), self.now())
         except sqlite3.Error as error:
             raise StoreDown(str(error)) from error
-        return row[0] if row else None
 
     def _write(self, work: Callable[[SqliteBook], _T]) -> asyncio.Future[_T]:
         return self._writer.submit(work)
@@ -212,4 +212,3 @@ SELECT k.kind, k.account, k.project, k.models, a.plan, a.billing, a.billing_day
 FROM keys k JOIN accounts a ON a.name = k.account
 WHERE k.digest = ?1 AND (k.expires_at IS NULL OR k.expires_at > ?2)
 """
-_LAST_ROUTE = "SELECT route FROM slots WHERE account = ? AND workflow = ? AND expires_at > ?"

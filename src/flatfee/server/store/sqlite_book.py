@@ -9,7 +9,7 @@ from typing import Final
 
 from flatfee.server.store.ledger import Balance, Slots
 from flatfee.server.store.records import Caller, NewAccount, NewProject, Purse, ReceiptQuery, WorkflowLease
-from flatfee.server.store.transactions import KeptReceipt, OpenTicket
+from flatfee.server.store.transactions import KeptReceipt, OpenTicket, SlotKey
 from flatfee.wire import Lane, Reason
 
 FORGET_FILE_KEYS: Final = "DELETE FROM keys WHERE account = ? AND source = 'file'"
@@ -54,20 +54,20 @@ class SqliteBook:
     def set_arrival(self, key_id: str, arrival: float) -> None:
         self._execute("INSERT OR REPLACE INTO arrivals VALUES (?, ?)", (key_id, arrival))
 
-    def slots(self, account: str, workflow: str | None, now: float) -> Slots:
-        named, named_end, holds = self._execute(
-            "SELECT count(*), min(expires_at), coalesce(max(workflow = ?3), 0) FROM slots"
-            " WHERE account = ?1 AND expires_at > ?2",
-            (account, now, workflow),
+    def slots(self, account: str, key: SlotKey | None, now: float) -> Slots:
+        named, named_end, holds, released = self._execute(
+            "SELECT count(*), min(expires_at), max(project = ?3 AND workflow = ?4),"
+            " max(released AND project = ?3 AND workflow = ?4) FROM slots WHERE account = ?1 AND expires_at > ?2",
+            (account, now, *(_row_key(key)[1:] if key else (None, None))),
         ).fetchone()
         single, single_end = self._execute(
             "SELECT count(*), min(expires_at) FROM tickets WHERE account = ? AND workflow IS NULL AND expires_at > ?",
             (account, now),
         ).fetchone()
         in_flight = 0
-        if holds:
+        if holds and key is not None:
             in_flight = self._execute(
-                "SELECT count(*) FROM tickets WHERE account = ? AND workflow = ?", (account, workflow)
+                "SELECT count(*) FROM tickets WHERE account = ? AND project IS ? AND workflow = ?", key
             ).fetchone()[0]
         ends = [end for end in (named_end, single_end) if end is not None]
         return Slots(
@@ -75,46 +75,60 @@ class SqliteBook:
             holds_one=bool(holds),
             in_flight=in_flight,
             frees_at=min(ends, default=None),
+            released=bool(released),
         )
 
-    def hold_slot(self, account: str, workflow: str, now: float, expires_at: float) -> None:
+    def hold_slot(self, key: SlotKey, now: float, expires_at: float) -> None:
         self._execute(
-            "INSERT INTO slots VALUES (?1, ?2, ?3, ?4, NULL) ON CONFLICT DO UPDATE SET"
-            " started_at = iif(expires_at > ?3, started_at, ?3),"
-            " route = iif(expires_at > ?3, route, NULL),"
-            " expires_at = ?4",
-            (account, workflow, now, expires_at),
+            "INSERT INTO slots VALUES (?1, ?2, ?3, ?4, ?5, NULL, 0) ON CONFLICT DO UPDATE SET"
+            " started_at = iif(expires_at > ?4, started_at, ?4),"
+            " route = iif(expires_at > ?4, route, NULL),"
+            " expires_at = ?5, released = 0",
+            (*_row_key(key), now, expires_at),
         )
 
-    def touch_slot(self, account: str, workflow: str, now: float, until: float | None, route: str | None) -> None:
+    def touch_slot(self, key: SlotKey, now: float, until: float | None, route: str | None) -> None:
         self._execute(
-            "UPDATE slots SET expires_at = coalesce(?4, expires_at), route = coalesce(?5, route)"
-            " WHERE account = ?1 AND workflow = ?2 AND expires_at > ?3",
-            (account, workflow, now, until, route),
+            "UPDATE slots SET expires_at = coalesce(?5, expires_at), route = coalesce(?6, route)"
+            " WHERE account = ?1 AND project = ?2 AND workflow = ?3 AND expires_at > ?4",
+            (*_row_key(key), now, until, route),
         )
 
-    def drop_slot(self, account: str, workflow: str, now: float) -> bool:
-        """Free one slot; false if it was not held."""
-        row = self._execute(
-            "DELETE FROM slots WHERE account = ? AND workflow = ? RETURNING expires_at", (account, workflow)
-        ).fetchone()
-        return row is not None and row[0] > now
+    def mark_released(self, key: SlotKey) -> None:
+        self._execute("UPDATE slots SET released = 1 WHERE account = ? AND project = ? AND workflow = ?", _row_key(key))
+
+    def drop_slot(self, key: SlotKey) -> None:
+        self._execute("DELETE FROM slots WHERE account = ? AND project = ? AND workflow = ?", _row_key(key))
 
     def drop_slots(self, now: float) -> None:
-        self._execute("DELETE FROM slots WHERE expires_at <= ?", (now,))
+        self._execute(
+            "DELETE FROM slots WHERE expires_at <= ? OR released AND NOT EXISTS (SELECT 1 FROM tickets t"
+            " WHERE t.account = slots.account AND t.workflow = slots.workflow"
+            " AND t.project IS nullif(slots.project, ''))",
+            (now,),
+        )
 
-    def list_slots(self, account: str, now: float) -> list[WorkflowLease]:
-        """Return the account's live slots, oldest first."""
+    def list_slots(self, caller: Caller, now: float) -> list[WorkflowLease]:
+        """Return the live slots that a caller sees, oldest first."""
         rows = self._execute(
             "SELECT workflow, started_at, expires_at, (SELECT count(*) FROM tickets t"
-            " WHERE t.account = s.account AND t.workflow = s.workflow) FROM slots s"
-            " WHERE account = ? AND expires_at > ? ORDER BY started_at",
-            (account, now),
+            " WHERE t.account = s.account AND t.workflow = s.workflow AND t.project IS nullif(s.project, ''))"
+            " FROM slots s WHERE account = ?1 AND (?2 IS NULL OR project = ?2) AND expires_at > ?3"
+            " ORDER BY started_at",
+            (caller.account, caller.project, now),
         )
         return [
             WorkflowLease(id=name, started_at=started, expires_at=expires, in_flight=count)
             for name, started, expires, count in rows
         ]
+
+    def last_route(self, key: SlotKey, now: float) -> str | None:
+        """Return the route that last answered a live workflow."""
+        row = self._execute(
+            "SELECT route FROM slots WHERE account = ? AND project = ? AND workflow = ? AND expires_at > ?",
+            (*_row_key(key), now),
+        ).fetchone()
+        return row[0] if row else None
 
     def add_ticket(self, ticket: OpenTicket) -> None:
         self._execute(
@@ -209,6 +223,11 @@ class SqliteBook:
                 "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'file')",
                 (key.digest, account, project.name, key.name, key.kind, key.last4, models, key.expires_at),
             )
+
+
+def _row_key(key: SlotKey) -> tuple[str, str, str]:
+    """Return what a slot is kept under: a primary key has no NULL."""
+    return key.account, key.project or "", key.workflow
 
 
 def _ticket(row: tuple[object, ...]) -> OpenTicket:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from flatfee.receipt import FairUse, Receipt, WorkflowState
 from flatfee.server.store import ledger
@@ -16,6 +16,14 @@ from flatfee.server.store.base import StoreDown
 from flatfee.server.store.ledger import Balance, Slots
 from flatfee.server.store.records import Caller, Offer, Outcome, Purse, Refusal, Reservation, Settlement, Ticket
 from flatfee.wire import ErrorCode, Lane, Reason, ReceiptState
+
+
+class SlotKey(NamedTuple):
+    """Whose workflow it is: projects choose their ids without knowing of each other's. ``None``: a team key's."""
+
+    account: str
+    project: str | None
+    workflow: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +65,21 @@ class Book(Protocol):
     def set_balance(self, account: str, window_start: int, balance: Balance) -> None: ...
     def arrival(self, key_id: str) -> float | None: ...
     def set_arrival(self, key_id: str, arrival: float) -> None: ...
-    def slots(self, account: str, workflow: str | None, now: float) -> Slots: ...
-    def hold_slot(self, account: str, workflow: str, now: float, expires_at: float) -> None: ...
-    def touch_slot(self, account: str, workflow: str, now: float, until: float | None, route: str | None) -> None:
+    def slots(self, account: str, key: SlotKey | None, now: float) -> Slots: ...
+    def hold_slot(self, key: SlotKey, now: float, expires_at: float) -> None:
+        """Take a slot, or take it up again: whatever was released is held anew."""
+        ...
+
+    def touch_slot(self, key: SlotKey, now: float, until: float | None, route: str | None) -> None:
         """Set until when a live slot is held, and its last route; ``None`` leaves either as it is."""
         ...
 
-    def drop_slots(self, now: float) -> None: ...
+    def mark_released(self, key: SlotKey) -> None: ...
+    def drop_slot(self, key: SlotKey) -> None: ...
+    def drop_slots(self, now: float) -> None:
+        """Free the slots that ran out, and those that were released and whose requests have all ended."""
+        ...
+
     def add_ticket(self, ticket: OpenTicket) -> None: ...
     def mark_dispatched(self, request_id: str) -> bool: ...
     def extend_ticket(self, request_id: str, expires_at: float) -> None: ...
@@ -77,7 +93,8 @@ def reserve(book: Book, want: Reservation, now: float) -> Ticket | Refusal:
     """Grant the first offer that fits, with a slot, or say why none can be granted."""
     account, terms, start = want.caller.account, want.terms, want.window.start
     balance = book.balance(account, start)
-    slots = book.slots(account, want.workflow, now)
+    key = SlotKey(account, want.caller.project, want.workflow) if want.workflow is not None else None
+    slots = book.slots(account, key, now)
     standing = ledger.standing(balance, terms, want.window, slots.active)
     if terms.requests_per_minute is not None:
         arrival, wait = ledger.next_arrival(book.arrival(want.caller.key_id), terms.requests_per_minute, now)
@@ -94,8 +111,8 @@ def reserve(book: Book, want: Reservation, now: float) -> Ticket | Refusal:
     balance = balance.held(offer)
     if offer.purse is not Purse.NONE:
         book.set_balance(account, start, balance)
-    if want.workflow is not None:
-        book.hold_slot(account, want.workflow, now, now + max(want.lease, terms.idle))
+    if key is not None:
+        book.hold_slot(key, now, now + max(want.lease, terms.idle))
     book.add_ticket(_open_ticket(want, choice, now))
     active = slots.active + (0 if slots.holds_one else 1)
     return Ticket(
@@ -151,12 +168,7 @@ def settle(book: Book, ticket: Ticket, outcome: Outcome, now: float) -> Settleme
     if ticket.offer.purse is not Purse.NONE:
         balance = balance.settled(ticket.offer, outcome.charged)
         book.set_balance(ticket.account, start, balance)
-    if ticket.workflow is not None:
-        # A workflow is idle from its last answer on; while others run, the slot stays as they hold it.
-        others = book.slots(ticket.account, ticket.workflow, now).in_flight
-        until = None if others else now + ticket.terms.idle
-        book.touch_slot(ticket.account, ticket.workflow, now, until, outcome.route)
-    active = book.slots(ticket.account, None, now).active
+    active = _leave_slot(book, ticket, outcome.route, now)
     standing = ledger.standing(balance, ticket.terms, ticket.window, active)
     charged = outcome.charged if ticket.offer.purse is Purse.FAIR_USE else 0
     receipt = outcome.receipt.model_copy(
@@ -167,6 +179,37 @@ def settle(book: Book, ticket: Ticket, outcome: Outcome, now: float) -> Settleme
     )
     json = keep(book, receipt, ticket.account, ticket.project)
     return Settlement(receipt=receipt, json=json, first=True)
+
+
+def _leave_slot(book: Book, ticket: Ticket, route: str | None, now: float) -> int:
+    """Note that a request of a workflow has ended; return how many slots its account holds then."""
+    key = _slot_key(ticket)
+    slots = book.slots(ticket.account, key, now)
+    if key is None or not slots.holds_one:
+        return slots.active
+    if slots.released and not slots.in_flight:
+        book.drop_slot(key)
+        return slots.active - 1
+    # A workflow is idle from its last answer on; while others run, the slot stays as they hold it.
+    book.touch_slot(key, now, None if slots.in_flight else now + ticket.terms.idle, route)
+    return slots.active
+
+
+def _slot_key(ticket: Ticket) -> SlotKey | None:
+    return SlotKey(ticket.account, ticket.project, ticket.workflow) if ticket.workflow is not None else None
+
+
+def release(book: Book, key: SlotKey, now: float) -> bool:
+    """End a slot's idle hold; false if it is not held.
+
+    Requests that run keep it: a slot that was free before they end would let the limit be passed by.
+    """
+    slots = book.slots(key.account, key, now)
+    if slots.holds_one and slots.in_flight:
+        book.mark_released(key)
+    elif slots.holds_one:
+        book.drop_slot(key)
+    return slots.holds_one
 
 
 def keep(book: Book, receipt: Receipt, account: str, project: str | None) -> bytes:
@@ -189,8 +232,9 @@ def heartbeat(book: Book, tickets: Sequence[Ticket], lease: float, now: float) -
     """Extend running requests and their workflows."""
     for ticket in tickets:
         book.extend_ticket(ticket.request_id, now + lease)
-        if ticket.workflow is not None:
-            book.touch_slot(ticket.account, ticket.workflow, now, now + max(lease, ticket.terms.idle), None)
+        key = _slot_key(ticket)
+        if key is not None:
+            book.touch_slot(key, now, now + max(lease, ticket.terms.idle), None)
 
 
 def sweep(book: Book, now: float) -> int:

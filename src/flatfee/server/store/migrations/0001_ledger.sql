@@ -43,13 +43,16 @@ CREATE TABLE arrivals (
 ) WITHOUT ROWID;
 
 -- Workflows that hold a slot. A request without a workflow id holds one by its ticket alone.
+-- The sweep reads all of them: there are few, and an index on the time would be written with every request.
 CREATE TABLE slots (
     account TEXT NOT NULL,
+    project TEXT NOT NULL, -- '' for a team key's
     workflow TEXT NOT NULL,
     started_at REAL NOT NULL,
     expires_at REAL NOT NULL,
     route TEXT,
-    PRIMARY KEY (account, workflow)
+    released INTEGER NOT NULL, -- 1: it ends with the last of its running requests
+    PRIMARY KEY (account, project, workflow)
 ) WITHOUT ROWID;
 
 -- Requests that run now; a row ends when its request is settled or its lease runs out.
@@ -69,7 +72,7 @@ CREATE TABLE tickets (
     expires_at REAL NOT NULL,
     dispatched INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX tickets_by_workflow ON tickets (account, workflow, expires_at);
+CREATE INDEX tickets_by_workflow ON tickets (account, workflow, project, expires_at);
 
 -- Every request that ended. Ids are ordered by time, so new rows are always the last.
 CREATE TABLE receipts (
