@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from flatfee.server.store.ledger import next_arrival
+from flatfee.server.store.memory import MemoryStore
 from flatfee.wire import ErrorCode
 
 
@@ -283,6 +284,25 @@ async def test_a_rest_allows_a_full_burst_again_and_no_more(desk: Any, rest: flo
             await desk.settle(await desk.admitted(requests_per_minute=5))
         await desk.refused(requests_per_minute=5)
         desk.clock.advance(rest)
+
+
+async def test_the_sweep_forgets_the_rate_of_keys_at_rest_and_of_no_others(desk: Any) -> None:
+    await desk.admitted(requests_per_minute=1)
+    desk.clock.advance(30)
+    await desk.admitted(requests_per_minute=4, caller=desk.caller(key="at rest"))
+    desk.clock.advance(29.9)
+    await desk.store.sweep()
+    await desk.refused(requests_per_minute=1)
+    assert await arrivals(desk) == ["acme/ci/key"]
+    desk.clock.advance(1)
+    await desk.store.sweep()
+    assert await arrivals(desk) == []
+
+
+async def arrivals(desk: Any) -> list[str]:
+    if isinstance(desk.store, MemoryStore):
+        return list(desk.store._book.arrivals)
+    return [row[0] for row in await desk.store._read(lambda book: book._execute("SELECT * FROM arrivals").fetchall())]
 
 
 async def test_keys_have_rates_of_their_own(desk: Any) -> None:

@@ -59,6 +59,9 @@ class MemoryBook:
     def set_arrival(self, key_id: str, arrival: float) -> None:
         self.arrivals[key_id] = arrival
 
+    def drop_arrivals(self, now: float) -> None:
+        self.arrivals = {key_id: arrival for key_id, arrival in self.arrivals.items() if arrival > now}
+
     def slots(self, account: str, key: SlotKey | None, now: float) -> Slots:
         named = {key: slot for key, slot in self.held.items() if key.account == account and slot.expires_at > now}
         single = [

@@ -54,6 +54,9 @@ class SqliteBook:
     def set_arrival(self, key_id: str, arrival: float) -> None:
         self._execute("INSERT OR REPLACE INTO arrivals VALUES (?, ?)", (key_id, arrival))
 
+    def drop_arrivals(self, now: float) -> None:
+        self._execute("DELETE FROM arrivals WHERE arrival <= ?", (now,))
+
     def slots(self, account: str, key: SlotKey | None, now: float) -> Slots:
         named, named_end, holds, released = self._execute(
             "SELECT count(*), min(expires_at), max(project = ?3 AND workflow = ?4),"
@@ -113,7 +116,7 @@ class SqliteBook:
         rows = self._execute(
             "SELECT workflow, started_at, expires_at, (SELECT count(*) FROM tickets t"
             " WHERE t.account = s.account AND t.workflow = s.workflow AND t.project IS nullif(s.project, ''))"
-            " FROM slots s WHERE account = ?1 AND (?2 IS NULL OR project = ?2) AND expires_at > ?3"
+            " FROM slots s WHERE account = ?1 AND project = coalesce(?2, project) AND expires_at > ?3"
             " ORDER BY started_at",
             (caller.account, caller.project, now),
         )
@@ -186,11 +189,7 @@ class SqliteBook:
     def list_receipts(self, caller: Caller, query: ReceiptQuery) -> list[bytes]:
         """Return a page of receipts, newest first, and one more if more follow."""
         rows = self._execute(
-            "SELECT json FROM receipts WHERE account = :account"
-            " AND (:project IS NULL OR project = :project)"
-            " AND (:workflow IS NULL OR workflow = :workflow)"
-            " AND (:lane IS NULL OR lane = :lane)"
-            " AND (:after IS NULL OR request_id < :after)"
+            f"SELECT json FROM receipts WHERE {_receipts_where(caller, query)}"  # noqa: S608 - made of constants
             " ORDER BY request_id DESC LIMIT :limit",
             {
                 "account": caller.account,
@@ -223,6 +222,21 @@ class SqliteBook:
                 "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'file')",
                 (key.digest, account, project.name, key.name, key.kind, key.last4, models, key.expires_at),
             )
+
+
+def _receipts_where(caller: Caller, query: ReceiptQuery) -> str:
+    """Name only what is asked for: ``:x IS NULL OR x = :x`` would hide the column from the planner."""
+    where = ["account = :account"]
+    if query.workflow is not None:
+        where.append("workflow = :workflow")
+    if caller.project is not None:
+        # A workflow has fewer receipts than its project: "+" keeps the project's index from being chosen.
+        where.append("project = :project" if query.workflow is None else "+project = :project")
+    if query.lane is not None:
+        where.append("lane = :lane")
+    if query.after is not None:
+        where.append("request_id < :after")
+    return " AND ".join(where)
 
 
 def _row_key(key: SlotKey) -> tuple[str, str, str]:

@@ -65,6 +65,10 @@ class Book(Protocol):
     def set_balance(self, account: str, window_start: int, balance: Balance) -> None: ...
     def arrival(self, key_id: str) -> float | None: ...
     def set_arrival(self, key_id: str, arrival: float) -> None: ...
+    def drop_arrivals(self, now: float) -> None:
+        """Forget the keys that are at rest: an arrival in the past says no more than none."""
+        ...
+
     def slots(self, account: str, key: SlotKey | None, now: float) -> Slots: ...
     def hold_slot(self, key: SlotKey, now: float, expires_at: float) -> None:
         """Take a slot, or take it up again: whatever was released is held anew."""
@@ -238,7 +242,7 @@ def heartbeat(book: Book, tickets: Sequence[Ticket], lease: float, now: float) -
 
 
 def sweep(book: Book, now: float) -> int:
-    """End the requests whose holders were lost, and free idle workflows."""
+    """End the requests whose holders were lost, free idle workflows, forget keys at rest."""
     lost = book.expired_tickets(now)
     for ticket in lost:
         book.take_ticket(ticket.request_id)
@@ -252,6 +256,7 @@ def sweep(book: Book, now: float) -> int:
         )
         keep(book, receipt, ticket.account, ticket.project)
     book.drop_slots(now)
+    book.drop_arrivals(now)
     return len(lost)
 
 

@@ -36,7 +36,7 @@ CREATE TABLE balances (
     PRIMARY KEY (account, window_start)
 ) WITHOUT ROWID;
 
--- Theoretical arrival times of the rate limit.
+-- Theoretical arrival times of the rate limit, of the keys that are not at rest.
 CREATE TABLE arrivals (
     key_id TEXT PRIMARY KEY,
     arrival REAL NOT NULL
@@ -73,6 +73,7 @@ CREATE TABLE tickets (
     dispatched INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX tickets_by_workflow ON tickets (account, workflow, project, expires_at);
+CREATE INDEX tickets_by_expiry ON tickets (expires_at);
 
 -- Every request that ended. Ids are ordered by time, so new rows are always the last.
 CREATE TABLE receipts (
@@ -84,4 +85,5 @@ CREATE TABLE receipts (
     json BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX receipts_by_account ON receipts (account, request_id);
+CREATE INDEX receipts_by_project ON receipts (account, project, request_id);
 CREATE INDEX receipts_by_workflow ON receipts (account, workflow, request_id) WHERE workflow IS NOT NULL;
