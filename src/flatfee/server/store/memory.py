@@ -38,9 +38,10 @@ class _Slot:
 
 
 class MemoryBook:
-    """The rows, in dictionaries."""
+    """The rows, in dictionaries. Of the receipts, the newest are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_receipts: int) -> None:
+        self.max_receipts = max_receipts
         self.balances: dict[tuple[str, int], Balance] = {}
         self.arrivals: dict[str, float] = {}
         self.held: dict[SlotKey, _Slot] = {}
@@ -133,6 +134,8 @@ class MemoryBook:
 
     def add_receipt(self, receipt: KeptReceipt) -> None:
         self.receipts.setdefault(receipt.request_id, receipt)
+        if len(self.receipts) > self.max_receipts:
+            del self.receipts[next(iter(self.receipts))]
 
     def receipt_json(self, request_id: str) -> bytes | None:
         kept = self.receipts.get(request_id)
@@ -142,9 +145,9 @@ class MemoryBook:
 class MemoryStore:
     """The whole ``Store`` protocol over a ``MemoryBook``."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, *, max_receipts: int = 100_000) -> None:
         self._clock = clock
-        self._book = MemoryBook()
+        self._book = MemoryBook(max_receipts)
         self._accounts: dict[str, NewAccount] = {}
         self._keys: dict[bytes, tuple[str, str | None, NewKey]] = {}
 

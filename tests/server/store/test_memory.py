@@ -1,0 +1,26 @@
+"""What only the memory store can meet: that memory ends."""
+
+from collections.abc import Callable
+
+from flatfee.receipt import Receipt
+from flatfee.server.store.memory import MemoryStore
+from flatfee.server.store.records import ReceiptQuery, Reservation, Ticket
+
+
+async def test_the_newest_receipts_are_kept_and_no_more(want: Callable[..., Reservation]) -> None:
+    store, caller = MemoryStore(max_receipts=3), want(1).caller
+    for number in range(5):
+        await store.record(caller, Receipt(request_id=f"req_{number}"))
+    found, more = await store.receipts(caller, ReceiptQuery())
+    assert [Receipt.model_validate_json(json).request_id for json in found] == ["req_4", "req_3", "req_2"]
+    assert not more
+    assert await store.receipt(caller, "req_1") is None
+
+
+async def test_a_request_that_runs_is_not_forgotten_for_newer_ones(want: Callable[..., Reservation]) -> None:
+    store = MemoryStore(max_receipts=1)
+    wanted = want(1)
+    assert isinstance(await store.reserve(wanted), Ticket)
+    for number in range(3):
+        await store.record(wanted.caller, Receipt(request_id=f"req_{number}"))
+    assert await store.receipt(wanted.caller, wanted.request_id) is not None
