@@ -172,7 +172,7 @@ class Counting(MemoryStore):
     async def settle(self, ticket: Ticket, outcome: Outcome) -> Settlement:
         self.settled.append(outcome)
         await self.may_end.wait()
-        return Settlement(receipt=outcome.receipt, json=b"{}", first=True)
+        return Settlement(receipt=outcome.receipt, json=b"{}")
 
 
 def a_bill(store: Counting) -> Bill:
@@ -199,5 +199,5 @@ async def test_a_caller_that_is_cancelled_does_not_take_the_settlement_with_it()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     store.may_end.set()
-    assert (await bill.settle()).first
+    assert (await bill.settle()).receipt == store.settled[0].receipt
     assert len(store.settled) == 1

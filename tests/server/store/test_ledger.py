@@ -23,7 +23,6 @@ async def test_settling_posts_the_charge_and_frees_the_rest(desk: Any) -> None:
     await desk.store.dispatch(ticket)
     settlement = await desk.settle(ticket, charged=12)
     assert await desk.balance() == (12, 0)
-    assert settlement.first
     assert settlement.receipt.fair_use.charged == 12
     assert settlement.receipt.fair_use.remaining == 88
 
@@ -33,7 +32,6 @@ async def test_settling_twice_is_the_same_as_once(desk: Any) -> None:
     first = await desk.settle(ticket, charged=12)
     again = await desk.settle(ticket, charged=99)
     assert await desk.balance() == (12, 0)
-    assert not again.first
     assert again.json == first.json
     assert again.receipt == first.receipt
 
@@ -182,7 +180,6 @@ async def test_a_stranger_to_the_ledger_settles_nothing(desk: Any) -> None:
     ticket = await desk.admitted(desk.premium(30))
     forged = replace(ticket, request_id="req_forged")
     settlement = await desk.settle(forged, charged=12)
-    assert not settlement.first
     assert settlement.json == b"{}"
     assert await desk.balance() == (0, 30)
 

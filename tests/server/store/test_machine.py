@@ -15,7 +15,7 @@ from flatfee.receipt import Receipt
 from flatfee.server.keys import KeyKind
 from flatfee.server.store.base import Store, StoreDown
 from flatfee.server.store.memory import MemoryStore
-from flatfee.server.store.records import Caller, Offer, Outcome, Purse, Refusal, Reservation, Terms, Ticket
+from flatfee.server.store.records import Caller, Offer, Outcome, Purse, Refusal, Reservation, Settlement, Terms, Ticket
 from flatfee.server.store.sqlite import SqliteStore
 from flatfee.server.windows import Window
 from flatfee.wire import Billing, ErrorCode, Lane, Reason, ReceiptState
@@ -181,13 +181,16 @@ class Ledgers(RuleBasedStateMachine):
         for flow in self.live().keys() & {run.flow}:
             if not self.in_flight(flow):
                 self.slots[flow] = self.now + (0 if flow in self.released else IDLE)
-        assert self.both_settle(run, charged, route) is True
+        fair_use = self.both_settle(run, charged, route).receipt.fair_use
+        assert fair_use is not None
+        assert fair_use.charged == (charged if run.purse is Purse.FAIR_USE else 0)
 
     @precondition(lambda self: self.ended)
     @rule(data=st.data(), charged=st.integers(0, 80))
     def settle_again(self, data: st.DataObject, charged: int) -> None:
         run = data.draw(st.sampled_from(self.ended))
-        assert self.both_settle(run, charged, "late") is False
+        kept = self.run(self.stores[0].receipt(TEAM, run.tickets[0].request_id))
+        assert self.both_settle(run, charged, "late").json == kept
 
     @precondition(lambda self: self.ended)
     @rule(data=st.data())
@@ -200,14 +203,14 @@ class Ledgers(RuleBasedStateMachine):
                 continue
             raise AssertionError(ticket)
 
-    def both_settle(self, run: Running, charged: int, route: str | None) -> bool:
+    def both_settle(self, run: Running, charged: int, route: str | None) -> Settlement:
         receipt = Receipt(request_id=run.tickets[0].request_id, lane=Lane.PREMIUM, state=ReceiptState.SETTLED)
         outcome = Outcome(charged=0 if run.purse is Purse.NONE else charged, receipt=receipt, route=route)
         memory, sqlite = (
             self.run(store.settle(ticket, outcome)) for store, ticket in zip(self.stores, run.tickets, strict=True)
         )
         assert memory == sqlite
-        return memory.first
+        return memory
 
     def end(self, run: Running, charged: int) -> None:
         self.posted[run.window, run.purse] = self.posted.get((run.window, run.purse), 0) + charged

@@ -9,6 +9,7 @@ from typing import Any
 
 from flatfee.server.store.records import Refusal, Ticket
 from flatfee.server.store.sqlite import SqliteStore
+from flatfee.wire import ReceiptState
 
 
 def admitted(results: list[Ticket | Refusal]) -> list[Ticket]:
@@ -39,7 +40,6 @@ async def test_the_lanes_share_out_the_last_units(desk: Any) -> None:
 async def test_one_ticket_settled_by_many_at_once_is_charged_once(desk: Any) -> None:
     ticket = await desk.admitted(desk.premium(50))
     settlements = await asyncio.gather(*(desk.settle(ticket, charged=index + 1) for index in range(50)))
-    assert sum(settlement.first for settlement in settlements) == 1
     assert len({settlement.json for settlement in settlements}) == 1
     assert await desk.balance() == (1, 0)
 
@@ -50,7 +50,7 @@ async def test_sweep_and_settlement_at_once_end_a_request_once(desk: Any) -> Non
     desk.clock.advance(60)
     work = [desk.settle(ticket, charged=1) for ticket in tickets]
     swept, *settled = await asyncio.gather(desk.store.sweep(), *work)
-    firsts = sum(settlement.first for settlement in settled)
+    firsts = sum(settlement.receipt.state == ReceiptState.SETTLED for settlement in settled)
     assert swept + firsts == 10
     assert await desk.balance() == (swept * 5 + firsts, 0)
 
@@ -66,8 +66,8 @@ async def test_two_stores_on_one_file_never_oversell(open_sqlite: Callable[[], A
 async def test_what_one_store_reserved_another_on_the_same_file_can_settle(open_sqlite: Callable[[], Any]) -> None:
     first, second = open_sqlite(), open_sqlite()
     ticket = await first.admitted(first.premium(30), workflow="run")
-    await second.settle(ticket, charged=3, route="openai")
-    assert not (await first.settle(ticket, charged=30)).first
+    settlement = await second.settle(ticket, charged=3, route="openai")
+    assert (await first.settle(ticket, charged=30)).json == settlement.json
     assert await first.balance() == (3, 0)
     assert await first.store.last_route(first.caller(), "run") == "openai"
 

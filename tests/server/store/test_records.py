@@ -1,6 +1,7 @@
 """Receipts: kept, found by their owner only, listed in pages. And accounts, projects, keys."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -28,8 +29,21 @@ async def test_a_running_request_has_a_receipt_in_flight(desk: Any) -> None:
     assert receipt.state == ReceiptState.IN_FLIGHT
     assert (receipt.lane, receipt.reason, receipt.model_requested) == ("premium", "default", "auto")
     assert receipt.workflow.id == "run"
-    assert receipt.created_at.timestamp() == pytest.approx(desk.clock.now)
     assert (await desk.receipt(single.request_id)).workflow is None
+
+
+@pytest.mark.parametrize("dispatched", [False, True])
+async def test_a_request_was_made_at_the_same_millisecond_whatever_became_of_it(desk: Any, dispatched: bool) -> None:
+    start = int(desk.clock.now)
+    desk.clock.now = start + 0.1239
+    ticket = await desk.admitted()
+    if dispatched:
+        await desk.store.dispatch(ticket)
+    running = await desk.receipt(ticket.request_id)
+    desk.clock.advance(60)
+    await desk.store.sweep()
+    lost = await desk.receipt(ticket.request_id)
+    assert running.created_at == lost.created_at == datetime.fromtimestamp(start + 0.123, UTC)
 
 
 @pytest.mark.parametrize("ended", [False, True])

@@ -98,7 +98,7 @@ async def test_a_request_that_could_not_be_settled_can_be_settled_later(open_sql
     with pytest.raises(StoreDown):
         await desk.settle(ticket, charged=4)
     desk.store._writer._connection.execute("PRAGMA query_only = OFF")
-    assert (await desk.settle(ticket, charged=4)).first
+    await desk.settle(ticket, charged=4)
     assert await desk.balance() == (4, 0)
 
 
@@ -155,7 +155,7 @@ async def test_the_ledger_survives_a_restart(open_sqlite: Callable[[], Any]) -> 
     assert await again.balance() == (5, 20)
     assert await again.store.receipt(again.caller(), settled.receipt.request_id) == settled.json
     assert await again.store.last_route(again.caller(), "run") == "openai"
-    assert (await again.settle(running, charged=20)).first
+    assert (await again.settle(running, charged=20)).receipt.fair_use.charged == 20
 
 
 async def test_a_key_that_came_from_elsewhere_outlives_the_file(open_sqlite: Callable[[], Any], path: Path) -> None:

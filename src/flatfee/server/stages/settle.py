@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from flatfee.receipt import Receipt, TokenUsage
@@ -13,6 +12,7 @@ from flatfee.server.ask import Ask, estimate_tokens
 from flatfee.server.meter import Meter
 from flatfee.server.policy.plan import units
 from flatfee.server.settings import PlanSettings, RouteSettings
+from flatfee.server.store import ledger
 from flatfee.server.store.base import Ledger, StoreDown
 from flatfee.server.store.records import Outcome, Purse, Settlement, Ticket
 from flatfee.wire import Lane, Reason, ReceiptState, Tier
@@ -58,7 +58,7 @@ class Bill:
 def unkept(receipt: Receipt) -> Settlement:
     """Return the settlement of a request whose receipt could not be kept: its figures are estimates."""
     estimated = receipt.model_copy(update={"state": ReceiptState.ESTIMATED})
-    return Settlement(receipt=estimated, json=estimated.model_dump_json(exclude_unset=True).encode(), first=True)
+    return Settlement(receipt=estimated, json=estimated.model_dump_json(exclude_unset=True).encode())
 
 
 def outcome_of(ticket: Ticket, ask: Ask, plan: PlanSettings, meter: Meter) -> Outcome:
@@ -115,5 +115,5 @@ def receipt_of(ticket: Ticket, ask: Ask, meter: Meter, usage: TokenUsage | None,
     if usage is not None:
         facts["usage"] = usage
     facts["attempts"] = tuple(meter.attempts)
-    facts["created_at"] = datetime.fromtimestamp(int(ticket.created_at * 1000) / 1000, UTC)
+    facts["created_at"] = ledger.moment(ticket.created_at)
     return Receipt(**facts)

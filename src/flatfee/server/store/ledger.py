@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Final
 
 from flatfee.receipt import FairUse, WorkflowState
@@ -132,3 +133,8 @@ def workflow_state(workflow: str | None, now: Standing) -> WorkflowState:
     if workflow is None:
         return WorkflowState(active=now.workflows_active, limit=now.workflows_limit)
     return WorkflowState(id=workflow, active=now.workflows_active, limit=now.workflows_limit)
+
+
+def moment(at: float) -> datetime:
+    """Return a time as receipts tell it: to the millisecond, so that a request's is the same in each of its states."""
+    return datetime.fromtimestamp(int(at * 1000) / 1000, UTC)

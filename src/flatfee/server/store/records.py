@@ -153,14 +153,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """The final account of a request: its receipt, and the same as JSON.
-
-    ``first`` is false when it had been settled before; then the receipt is that of the first time.
-    """
+    """The final account of a request: its receipt, and the same as JSON. Settling again tells the first one."""
 
     receipt: Receipt
     json: bytes
-    first: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 from flatfee.receipt import FairUse, Receipt, WorkflowState
@@ -166,7 +165,7 @@ def settle(book: Book, ticket: Ticket, outcome: Outcome, now: float) -> Settleme
     """Post the charge, free the reservation, keep the receipt; if that was done before, tell what was kept."""
     if not book.take_ticket(ticket.request_id):
         kept = book.receipt_json(ticket.request_id) or b"{}"
-        return Settlement(receipt=Receipt.model_validate_json(kept), json=kept, first=False)
+        return Settlement(receipt=Receipt.model_validate_json(kept), json=kept)
     start = ticket.window.start
     balance = book.balance(ticket.account, start)
     if ticket.offer.purse is not Purse.NONE:
@@ -182,7 +181,7 @@ def settle(book: Book, ticket: Ticket, outcome: Outcome, now: float) -> Settleme
         }
     )
     json = keep(book, receipt, ticket.account, ticket.project)
-    return Settlement(receipt=receipt, json=json, first=True)
+    return Settlement(receipt=receipt, json=json)
 
 
 def _leave_slot(book: Book, ticket: Ticket, route: str | None, now: float) -> int:
@@ -276,7 +275,7 @@ def running_receipt(ticket: OpenTicket) -> Receipt:
         "reason": ticket.reason,
         "state": ReceiptState.IN_FLIGHT,
         "model_requested": ticket.model_requested,
-        "created_at": datetime.fromtimestamp(ticket.created_at, UTC),
+        "created_at": ledger.moment(ticket.created_at),
     }
     if ticket.workflow is not None:
         facts["workflow"] = WorkflowState(id=ticket.workflow)
