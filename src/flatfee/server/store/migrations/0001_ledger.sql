@@ -85,5 +85,5 @@ CREATE TABLE receipts (
     json BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX receipts_by_account ON receipts (account, request_id);
-CREATE INDEX receipts_by_project ON receipts (account, project, request_id);
 CREATE INDEX receipts_by_workflow ON receipts (account, workflow, request_id) WHERE workflow IS NOT NULL;
+CREATE INDEX receipts_by_project ON receipts (account, project, request_id);
