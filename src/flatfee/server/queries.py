@@ -167,7 +167,7 @@ def _continuation(limit: int | None, used: int, pending: int) -> dict[str, int]:
 
 
 async def list_workflows(call: Call, gateway: Gateway) -> None:
-    """``GET /v1/workflows``: the account's live leases."""
+    """``GET /v1/workflows``: live leases of the project; with a team key, of the account."""
     caller = await authenticate(call.headers, gateway.store)
     leases = await gateway.store.workflows(caller)
     await _respond(
@@ -188,7 +188,7 @@ async def list_workflows(call: Call, gateway: Gateway) -> None:
 
 
 async def release_workflow(call: Call, gateway: Gateway, workflow: str) -> None:
-    """``DELETE /v1/workflows/{id}``: free its slot at once."""
+    """``DELETE /v1/workflows/{id}``: free its slot, at once or with its last running request."""
     caller = await authenticate(call.headers, gateway.store)
     known = WORKFLOW_ID.fullmatch(workflow) is not None and await gateway.store.release(caller, workflow)
     if not known:
