@@ -65,7 +65,7 @@ async def test_an_idle_gateway_ends_at_the_first_signal() -> None:
 
 @pytest.mark.parametrize("how", ["the grace is over", "a second signal"])
 async def test_what_runs_for_too_long_is_ended_and_settled(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "_CANCEL_SECONDS", 0)
+    monkeypatch.setattr(run, "CANCEL_SECONDS", 0)
     store = FailingStore()
     grace = 0.05 if how == "the grace is over" else 600
     provider = ScriptedProvider(first=streamed(STREAM[0], Silence.FOR_EVER))

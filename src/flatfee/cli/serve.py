@@ -9,7 +9,7 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -19,13 +19,13 @@ import typer
 from flatfee.cli.invoked import command
 
 if TYPE_CHECKING:
-    from flatfee.server.app import App
     from flatfee.server.settings import ServerSettings, Settings
 
 log = logging.getLogger("flatfee.server")
 
 DEMO_KEY_ENV: Final = "FLATFEE_DEMO_KEY"
 DEFAULT_FILE: Final = Path("flatfee.toml")
+MAX_WORKERS: Final = 64
 
 _TRY_IT: Final = """\
 Demo configuration: simulated providers, nothing kept. Its one key is shown once. In another terminal:
@@ -39,6 +39,10 @@ and then
     -d '{{"model": "auto", "messages": [{{"role": "user", "content": "Hello"}}]}}'
   {command} chat "Hello"
 """
+
+_OWN_LEDGERS: Final = """\
+{where}: 'memory://' would be a ledger for each of {count} workers, and fair-use would be sold {count} times. \
+Name a file, such as FLATFEE_STORE=sqlite:///flatfee.db, or leave --workers out."""
 
 _OTHER_HOST: Final = "--host takes an address of this machine, such as 127.0.0.1."
 _OTHER_PORT: Final = "--port takes another port; 0 takes a free one."
@@ -68,58 +72,81 @@ def serve(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Listen on this port instead of the file's; 0: a free one.")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=MAX_WORKERS, help="Serve with so many processes, on one ledger's file.")
+    ] = 1,
 ) -> None:
     """Run the gateway. Without a file: a demo with simulated providers and one key, printed once."""
     from flatfee.server.keys import KeyKind, new_key
     from flatfee.server.logs import configure_logging
-    from flatfee.server.run import run
 
     configure_logging()
-    # What uvicorn says about its own start is named "error"; the events below say the same in our words.
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     path = config or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
     key = None if path else new_key(KeyKind.PROJECT)
-    app = _build(path, key or "", {"host": host, "port": port})
+    settings = _settings(path, key or "", {"host": host, "port": port})
+    if workers > 1 and settings.server.store == "memory://":
+        typer.echo(_OWN_LEDGERS.format(where=_store_key(path), count=workers), err=True)
+        raise typer.Exit(2)
 
     def ready(bound_host: str, bound_port: int) -> None:
         url = f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}/v1"
-        log.info("server.ready", extra={"url": url, "store": app.gateway.settings.server.store})
+        log.info("server.ready", extra={"url": url, "store": settings.server.store})
         typer.echo(f"flatfee is ready on {url}")
         if key is not None:
             typer.echo(_TRY_IT.format(url=url, key=key, command=command()))
 
-    try:
-        run(app, on_ready=ready)
-    except SystemExit as error:
-        typer.echo(_not_started(app.gateway.settings.server, error.__context__), err=True)
-        raise typer.Exit(1) from error
+    _run(settings, workers, _store_key(path), ready)
     log.info("server.stopped")
 
 
-def _build(path: Path | None, key: str, given: Mapping[str, object]) -> App:
-    """Return the app, or end the command with what is wrong. ``given`` is what the command line overrides."""
+def _run(settings: Settings, workers: int, store_key: str, ready: Callable[[str, int], None]) -> None:
+    """Serve until a signal, or end the command with why it cannot."""
     from flatfee.server.app import create_app
-    from flatfee.server.configuration import SettingsError, load_settings
+    from flatfee.server.run import run
     from flatfee.server.store.base import StoreDown
+    from flatfee.server.workers import NotStarted, run_workers
+
+    try:
+        if workers == 1:
+            run(create_app(settings), on_ready=ready)
+        else:
+            run_workers(settings, workers, on_ready=ready)
+    except StoreDown as error:
+        cure = "Make its folder if there is none, and check that this user may write there; or name another file."
+        typer.echo(f"{store_key}: {error}. {cure}", err=True)
+        raise typer.Exit(2) from error
+    except SystemExit as error:
+        typer.echo(_not_started(settings.server, error.__context__), err=True)
+        raise typer.Exit(1) from error
+    except NotStarted as error:
+        typer.echo(_not_started(settings.server, error.__cause__, str(error)), err=True)
+        raise typer.Exit(1) from error
+
+
+def _settings(path: Path | None, key: str, given: Mapping[str, object]) -> Settings:
+    """Return the settings, or end the command with what is wrong. ``given`` is what the command line overrides."""
+    from flatfee.server.configuration import SettingsError, load_settings
 
     try:
         settings = load_settings(path, os.environ) if path else demo_settings(key)
-        overrides = {name: value for name, value in given.items() if value is not None}
-        return create_app(settings.model_copy(update={"server": settings.server.model_copy(update=overrides)}))
     except SettingsError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
-    except StoreDown as error:
-        where = "FLATFEE_STORE" if "FLATFEE_STORE" in os.environ else f"{path}: [server] store"
-        cure = "Make its folder if there is none, and check that this user may write there; or name another file."
-        typer.echo(f"{where}: {error}. {cure}", err=True)
-        raise typer.Exit(2) from error
+    overrides = {name: value for name, value in given.items() if value is not None}
+    return settings.model_copy(update={"server": settings.server.model_copy(update=overrides)})
 
 
-def _not_started(server: ServerSettings, cause: BaseException | None) -> str:
+def _store_key(path: Path | None) -> str:
+    """Name where the store was chosen."""
+    if "FLATFEE_STORE" in os.environ:
+        return "FLATFEE_STORE"
+    return f"{path or 'the demo configuration'}: [server] store"
+
+
+def _not_started(server: ServerSettings, cause: BaseException | None, told: str = "") -> str:
     """Say why the gateway does not listen, as far as the system told, and what to do."""
     if isinstance(cause, socket.gaierror):
         cure = f"The host is not known: {_OTHER_HOST}"
     else:
-        cure = _CURES.get(getattr(cause, "errno", None), "The log says why.")
+        cure = _CURES.get(getattr(cause, "errno", None), told or "The log says why.")
     return f"The gateway did not start on {server.host}:{server.port}. {cure}"

@@ -23,6 +23,7 @@ from flatfee.server.store.base import Store, StoreDown
 from flatfee.server.store.memory import MemoryStore
 from flatfee.server.store.records import NewAccount, NewKey, NewProject
 from flatfee.server.store.sqlite import SqliteStore
+from flatfee.server.worker import ALONE, Worker
 from flatfee.wire import REQUEST_HEADERS, ErrorCode
 
 log = logging.getLogger("flatfee.server")
@@ -48,12 +49,17 @@ def create_app(
     *,
     store: Store | None = None,
     providers: Mapping[str, Provider] | None = None,
+    worker: Worker = ALONE,
 ) -> App:
-    """Build the gateway's ASGI app. ``store`` and ``providers`` stand in for the configured ones."""
+    """Build the gateway's ASGI app. ``store`` and ``providers`` stand in for the configured ones.
+
+    ``worker`` says which of several processes it is built in.
+    """
     gateway = Gateway(
         settings=settings,
         store=store or open_store(settings.server),
         providers=providers if providers is not None else make_providers(settings.providers),
+        worker=worker,
     )
     return App(gateway)
 
@@ -129,7 +135,7 @@ def _guard(call: Call, gateway: Gateway) -> None:
         return
     if gateway.draining:
         raise Fault(ErrorCode.GATEWAY_OVERLOADED, "The gateway is shutting down; try again shortly.", retry_after=5)
-    if gateway.active > server.max_requests:
+    if gateway.active > gateway.worker.share(server.max_requests):
         raise Fault(ErrorCode.GATEWAY_OVERLOADED, f"The gateway serves {server.max_requests} requests at once; wait.")
 
 

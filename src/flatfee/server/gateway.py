@@ -17,6 +17,7 @@ from flatfee.server.settings import PlanSettings, Settings
 from flatfee.server.store.base import Store
 from flatfee.server.store.records import Caller, Terms, Ticket
 from flatfee.server.windows import Window, window_at
+from flatfee.server.worker import ALONE, Worker
 from flatfee.wire import ErrorCode, Model
 
 LEASE_SECONDS: Final = 60.0
@@ -25,11 +26,15 @@ LEASE_SECONDS: Final = 60.0
 
 @dataclass(slots=True)
 class Gateway:
-    """One process's gateway. ``monotonic`` and ``chance`` are its clock for limits and its dice."""
+    """One process's gateway. ``monotonic`` and ``chance`` are its clock for limits and its dice.
+
+    ``worker`` tells which one it is, where several serve together.
+    """
 
     settings: Settings
     store: Store
     providers: Mapping[str, Provider]
+    worker: Worker = ALONE
     circuits: Circuits = field(default_factory=Circuits)
     monotonic: Callable[[], float] = time.monotonic
     chance: Callable[[], float] = random.random

@@ -24,11 +24,15 @@ class EventFormatter(logging.Formatter):
         return " ".join([super().formatMessage(record), *facts])
 
 
-def configure_logging(level: int = logging.INFO) -> None:
-    """Send the process's log to standard error in our form."""
+def configure_logging(level: int = logging.INFO, *, worker: int | None = None) -> None:
+    """Send the process's log to standard error in our form; in one of several, every line names the worker."""
     handler = logging.StreamHandler()
     handler.setFormatter(EventFormatter())
+    if worker is not None:
+        handler.addFilter(lambda record: bool(record.__dict__.setdefault("worker", worker) or True))
     logging.basicConfig(level=level, handlers=[handler])
+    # What uvicorn says about its own start is named "error"; our events say the same in our words.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
 
 def _shown(value: object) -> str:

@@ -19,7 +19,10 @@ from flatfee.server.app import App
 log = logging.getLogger("flatfee.server")
 
 _KEEP_ALIVE_SECONDS: Final = 75
-_CANCEL_SECONDS: Final = 2
+BACKLOG: Final = 2048
+"""Connections that may wait to be accepted."""
+
+CANCEL_SECONDS: Final = 2
 """After the grace, or at a second signal, what still runs gets this long before it is cancelled and settled."""
 
 
@@ -48,8 +51,8 @@ class GatewayServer(uvicorn.Server):
             date_header=False,
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=_CANCEL_SECONDS,
-            backlog=2048,
+            timeout_graceful_shutdown=CANCEL_SECONDS,
+            backlog=BACKLOG,
         )
         super().__init__(config)
         self._app = app
@@ -86,7 +89,7 @@ class GatewayServer(uvicorn.Server):
         self.should_exit = True
 
 
-def _collect_less() -> None:
+def collect_less() -> None:
     """Let the garbage collector pass over what was made at start, and come less often.
 
     What a request makes is freed by reference count; full collections only stopped requests
@@ -104,7 +107,7 @@ def run(app: App, *, on_ready: Callable[[str, int], None] | None = None) -> None
     """
 
     def ready(host: str, port: int) -> None:
-        _collect_less()
+        collect_less()
         if on_ready is not None:
             on_ready(host, port)
 

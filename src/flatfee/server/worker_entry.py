@@ -1,0 +1,106 @@
+"""What runs in a worker process: the gateway's app, served on sockets that its parent bound.
+
+Parent and worker talk over one socket pair. The worker tells that it is ``READY``, or why it is not;
+the parent tells it to ``DRAIN`` or to ``STOP``. The end of the pair is the end of the other side,
+however that came: a worker whose parent is gone drains and ends. Starting, counting and replacing
+workers is the parent's part, in ``workers``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from types import FrameType
+from typing import Final
+
+from uvicorn.server import HANDLED_SIGNALS
+
+from flatfee.server.app import App, create_app
+from flatfee.server.logs import configure_logging
+from flatfee.server.run import GatewayServer, collect_less
+from flatfee.server.settings import Settings
+from flatfee.server.store.base import StoreDown
+from flatfee.server.worker import Worker
+
+log = logging.getLogger("flatfee.server")
+
+READY: Final = b"ready"
+DRAIN: Final = b"d"
+STOP: Final = b"s"
+MAX_WORD: Final = 4096
+"""What either side says is shorter than this, and sent at once."""
+
+
+class WorkerServer(GatewayServer):
+    """A gateway's server that listens to its parent.
+
+    A signal of its own drains it, and only its parent can hurry it: a terminal and a service manager
+    signal every process of the gateway, so a second signal here may be the first one passed on.
+    """
+
+    def __init__(self, app: App, parent: socket.socket) -> None:
+        super().__init__(app, on_ready=self._tell_ready)
+        self._parent = parent
+        self._sockets: Sequence[socket.socket] = ()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and from here on obey: signals were held back since before this process began."""
+        await super().startup(sockets=sockets)
+        self._sockets = sockets or ()
+        self._parent.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._parent, self._hear)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain, however often it is asked for."""
+        if not self._app.gateway.draining:
+            super().handle_exit(sig, frame)
+
+    def _tell_ready(self, host: str, port: int) -> None:  # noqa: ARG002 - the parent bound the address
+        collect_less()
+        with suppress(ConnectionError):  # that the parent is gone is heard in a moment
+            self._parent.sendall(READY)
+
+    def _hear(self) -> None:
+        """Take what the parent said, or note that it is gone."""
+        try:
+            word = self._parent.recv(MAX_WORD)
+        except ConnectionError:
+            word = b""
+        if not word:
+            asyncio.get_running_loop().remove_reader(self._parent)
+            log.warning("worker.orphaned", extra={"running": self._app.gateway.active})
+            self._leave_address()
+        if not self._app.gateway.draining:
+            log.info("worker.draining", extra={"running": self._app.gateway.active})
+            self.drain()
+        if STOP in word:
+            self.should_exit = True
+
+    def _leave_address(self) -> None:
+        """Listen no more: whoever takes the parent's place binds the same address."""
+        for server in self.servers:
+            server.close()
+        for listening in self._sockets:
+            listening.close()
+
+
+def serve_worker(settings: Settings, worker: Worker, sockets: Sequence[socket.socket], parent: socket.socket) -> None:
+    """Serve as one of several workers, until the parent says otherwise or is gone."""
+    configure_logging(worker=worker.number)
+    try:
+        app = create_app(settings, worker=worker)
+    except StoreDown as error:
+        with suppress(ConnectionError):
+            parent.sendall(str(error).encode()[: MAX_WORD - 1])
+        sys.exit(1)
+    WorkerServer(app, parent).run(list(sockets))
+    if worker.meeting is not None:
+        # The parent does this, unless it was killed: then the last worker finds the directory empty.
+        with suppress(OSError):
+            worker.meeting.rmdir()

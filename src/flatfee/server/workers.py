@@ -1,0 +1,276 @@
+"""Several worker processes that serve one gateway: started, replaced when they die, ended together.
+
+The parent binds the address and serves nothing itself, so that nothing a request does can end it.
+What a worker does is in ``worker_entry``; what workers share is the ledger's file
+(docs/decisions/0014).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Final
+
+from flatfee.server.app import open_store
+from flatfee.server.run import BACKLOG, CANCEL_SECONDS
+from flatfee.server.settings import ServerSettings, Settings
+from flatfee.server.worker import Worker
+from flatfee.server.worker_entry import DRAIN, MAX_WORD, READY, STOP, serve_worker
+
+log = logging.getLogger("flatfee.server")
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_SETTLED_SECONDS: Final = 30.0
+"""A worker that lived this long did not die at once."""
+
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 30.0
+_END_SECONDS: Final = 10.0
+"""What a worker needs to end, beyond the time its requests are given; then it is killed."""
+
+_spawn = multiprocessing.get_context("spawn")
+
+
+class NotStarted(Exception):
+    """The workers do not serve. The message says why if a worker told, the cause if the system did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Life:
+    """How a worker lived: ``served`` if it was ever ready, else ``reason`` is what it said, if anything."""
+
+    pid: int | None
+    how: str
+    seconds: float
+    served: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Child:
+    """A worker's process, and the parent's end of the pair that they talk over."""
+
+    process: SpawnProcess
+    pair: socket.socket
+
+    def tell(self, word: bytes) -> None:
+        with suppress(OSError):  # it is gone, and its end is heard of where it is waited for
+            self.pair.send(word)
+
+    async def hear(self) -> bytes:
+        """Return what the worker says next; nothing once it has ended."""
+        try:
+            return await asyncio.get_running_loop().sock_recv(self.pair, MAX_WORD)
+        except ConnectionError:
+            return b""
+
+
+def pause_before(deaths: int) -> float:
+    """Return how many seconds to wait after so many early deaths in a row: none for the first, then ever more."""
+    return 0.0 if deaths <= 1 else min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(deaths - 2, 16))
+
+
+def run_workers(settings: Settings, count: int, *, on_ready: Callable[[str, int], None]) -> None:
+    """Serve with ``count`` workers until a signal ends it, and return once all of them have ended.
+
+    ``on_ready`` is called with the bound address once every worker accepts requests. The first
+    signal drains all workers, the second ends them at once, as with one process.
+
+    Raises:
+        StoreDown: the store cannot be opened.
+        NotStarted: the address cannot be listened on, or a worker cannot start.
+    """
+    hurried = asyncio.run(_run(settings, count, on_ready))
+    if hurried is not None:
+        signal.raise_signal(hurried)
+
+
+async def _run(settings: Settings, count: int, on_ready: Callable[[str, int], None]) -> signal.Signals | None:
+    await _open_once(settings.server)
+    with ExitStack() as ends:
+        sockets = await _listen(settings.server)
+        for listening in sockets:
+            ends.enter_context(listening)
+        meeting = Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="flatfee-", ignore_cleanup_errors=True)))
+        supervisor = Supervisor(settings, count, sockets=sockets, meeting=meeting, on_ready=on_ready)
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, supervisor.take, number)
+            ends.callback(loop.remove_signal_handler, number)
+        await supervisor.run()
+    return supervisor.hurried
+
+
+async def _open_once(server: ServerSettings) -> None:
+    """Bring the store up to date before several open it, and say once if it cannot be used."""
+    await open_store(server).close()
+
+
+async def _listen(server: ServerSettings) -> Sequence[socket.socket]:
+    """Bind the address as one process would, with every address that the host's name has."""
+    try:
+        bound = await asyncio.get_running_loop().create_server(
+            asyncio.Protocol, server.host, server.port, start_serving=False
+        )
+        sockets = [each.dup() for each in bound.sockets]
+        bound.close()
+        for each in sockets:
+            each.listen(BACKLOG)
+    except OSError as error:
+        raise NotStarted("") from error
+    return sockets
+
+
+class Supervisor:
+    """Keeps ``count`` workers alive until it is told to end them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        count: int,
+        *,
+        sockets: Sequence[socket.socket],
+        meeting: Path,
+        on_ready: Callable[[str, int], None],
+    ) -> None:
+        self._settings = settings
+        self._sockets = sockets
+        self._address = sockets[0].getsockname()[:2]
+        self._workers = [Worker(number, count, meeting) for number in range(count)]
+        self._on_ready: Callable[[str, int], None] | None = on_ready
+        self._children: dict[int, _Child] = {}
+        self._serving: set[int] = set()
+        self._ending = asyncio.Event()
+        self._failure: NotStarted | None = None
+        self.hurried: signal.Signals | None = None
+        """The second signal, if there was one."""
+
+    async def run(self) -> None:
+        """Return once every worker has ended for good.
+
+        Raises:
+            NotStarted: a worker could not start, and so the others were ended.
+        """
+        await asyncio.gather(*(self._keep(worker) for worker in self._workers))
+        if self._failure is not None:
+            raise self._failure
+
+    def take(self, number: signal.Signals) -> None:
+        """Obey a signal: the first drains every worker, the second ends them at once."""
+        if not self._ending.is_set():
+            log.info("server.draining", extra={"signal": number.name, "workers": len(self._children)})
+            self._end(DRAIN, self._settings.server.shutdown_grace)
+        elif self.hurried is None:
+            self.hurried = number
+            self._end(STOP, 0.0)
+
+    def _end(self, word: bytes, grace: float) -> None:
+        """Tell all workers, and kill those that have not ended when all they may take is over."""
+        self._ending.set()
+        for listening in self._sockets:
+            listening.close()
+        for child in self._children.values():
+            child.tell(word)
+        asyncio.get_running_loop().call_later(grace + CANCEL_SECONDS + _END_SECONDS, self._kill)
+
+    def _kill(self) -> None:
+        for number, child in self._children.items():
+            log.error("worker.killed", extra={"worker": number, "pid": child.process.pid})
+            child.process.kill()
+
+    async def _keep(self, worker: Worker) -> None:
+        """Run a worker, and another in its place whenever it dies."""
+        deaths = 0
+        while not self._ending.is_set():
+            life = await self._live(worker)
+            facts = {"worker": worker.number, "pid": life.pid, "how": life.how}
+            if self._ending.is_set():
+                log.info("worker.ended", extra=facts)
+                return
+            if not life.served and (self._on_ready is not None or not self._serving):
+                log.error("worker.not_started", extra=facts)
+                self._failure = NotStarted(f"Worker {worker.number}: {life.reason}." if life.reason else "")
+                self._end(DRAIN, self._settings.server.shutdown_grace)
+                return
+            deaths = 1 if life.seconds >= _SETTLED_SECONDS else deaths + 1
+            pause = pause_before(deaths)
+            log.error("worker.died", extra={**facts, "restart_in": pause})
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), pause)
+
+    async def _live(self, worker: Worker) -> _Life:
+        """Start a worker and return once it has ended."""
+        began = time.monotonic()
+        try:
+            child = self._start(worker)
+        except OSError as error:  # such as no memory for another process
+            return _Life(pid=None, how=f"{error.strerror}", seconds=0.0, reason=str(error))
+        word = await child.hear()
+        served = word == READY
+        if served:
+            self._note_ready(worker, child)
+            while await child.hear():
+                pass
+            self._serving.discard(worker.number)
+        await asyncio.to_thread(child.process.join)
+        del self._children[worker.number]
+        child.pair.close()
+        return _Life(
+            pid=child.process.pid,
+            how=_how(child.process.exitcode),
+            seconds=time.monotonic() - began,
+            served=served,
+            reason="" if served else word.decode(errors="replace"),
+        )
+
+    def _start(self, worker: Worker) -> _Child:
+        """Start a worker's process. Its settings, secrets among them, go through a pipe: no file, no command line."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        try:
+            with theirs, _signals_held_back():
+                process = _spawn.Process(
+                    target=serve_worker,
+                    args=(self._settings, worker, self._sockets, theirs),
+                    name=f"flatfee-worker-{worker.number}",
+                    daemon=True,
+                )
+                process.start()
+        except OSError:
+            ours.close()
+            raise
+        self._children[worker.number] = child = _Child(process=process, pair=ours)
+        return child
+
+    def _note_ready(self, worker: Worker, child: _Child) -> None:
+        log.info("worker.ready", extra={"worker": worker.number, "pid": child.process.pid})
+        self._serving.add(worker.number)
+        if self._on_ready is not None and len(self._serving) == len(self._workers) and not self._ending.is_set():
+            self._on_ready, tell = None, self._on_ready
+            tell(*self._address)
+
+
+@contextmanager
+def _signals_held_back() -> Generator[None, None, None]:
+    """Start a process that a signal cannot end before it knows how to end well: it inherits what is held back."""
+    resource_tracker.ensure_running()  # which every process of ours shares, and whose start lets signals go again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _how(code: int | None) -> str:
+    return signal.Signals(-code).name if code is not None and code < 0 else f"exit {code}"
