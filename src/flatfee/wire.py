@@ -70,6 +70,13 @@ class ReceiptState(StrEnum):
     REFUSED = "refused"
 
 
+class ReceiptDetail(StrEnum):
+    """How much a kept receipt tells: everything, or no more than what was charged and why."""
+
+    FULL = "full"
+    REDUCED = "reduced"
+
+
 class AttemptOutcome(StrEnum):
     """How one try of one route ended."""
 

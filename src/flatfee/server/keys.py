@@ -16,6 +16,7 @@ from typing import Final
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_CHARS: Final = 43
 _CHECK_CHARS: Final = 6
+_ID_CHARS: Final = 16
 MIN_OWN_SECRET: Final = 32
 MAX_SECRET: Final = 512
 
@@ -37,6 +38,11 @@ def new_key(kind: KeyKind) -> str:
     """Make a key from 256 bits of the system's randomness. Shown once, never stored."""
     body = kind.prefix + _base62(secrets.randbits(256), _RANDOM_CHARS)
     return body + checksum(body)
+
+
+def new_key_id() -> str:
+    """Make the public name of a key: it tells nothing about the secret."""
+    return "key_" + "".join(secrets.choice(_ALPHABET) for _ in range(_ID_CHARS))
 
 
 def checksum(body: str) -> str:

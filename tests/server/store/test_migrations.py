@@ -35,7 +35,7 @@ def test_an_empty_file_gets_the_whole_schema(connection: sqlite3.Connection) -> 
     assert migrate(connection) == steps()[-1][0]
     assert version(connection) == steps()[-1][0]
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert tables == {"accounts", "projects", "keys", "balances", "arrivals", "slots", "tickets", "receipts"}
+    assert tables == {"accounts", "projects", "keys", "audit", "balances", "arrivals", "slots", "tickets", "receipts"}
 
 
 def test_running_again_changes_nothing(connection: sqlite3.Connection) -> None:

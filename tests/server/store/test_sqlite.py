@@ -11,9 +11,8 @@ import pytest
 
 from flatfee.server.store import sqlite
 from flatfee.server.store.base import StoreDown
-from flatfee.server.store.records import NewAccount, ReceiptQuery
+from flatfee.server.store.records import ReceiptQuery
 from flatfee.server.store.sqlite import SqliteStore
-from flatfee.wire import Billing
 
 STATEMENTS = {
     "ready": lambda desk: desk.store.ready(),
@@ -156,17 +155,6 @@ async def test_the_ledger_survives_a_restart(open_sqlite: Callable[[], Any]) -> 
     assert await again.store.receipt(again.caller(), settled.receipt.request_id) == settled.json
     assert await again.store.last_route(again.caller(), "run") == "openai"
     assert (await again.settle(running, charged=20)).receipt.fair_use.charged == 20
-
-
-async def test_a_key_that_came_from_elsewhere_outlives_the_file(open_sqlite: Callable[[], Any], path: Path) -> None:
-    desk = open_sqlite()
-    named = NewAccount(name="acme", plan="pro", billing=Billing.ACTIVE, billing_day=1)
-    await desk.store.provision([named])
-    with sqlite3.connect(path) as other:
-        other.execute("INSERT INTO keys VALUES (x'01', 'acme', 'ci', 'made', 'proj', 'abcd', NULL, NULL, 'api')")
-    other.close()
-    await desk.store.provision([named])
-    assert await desk.store.find_key(b"\x01") is not None
 
 
 async def test_the_sweep_leaves_no_row_of_a_workflow_that_is_over(open_sqlite: Callable[[], Any]) -> None:

@@ -7,9 +7,10 @@ cannot be reached it raises ``StoreDown``, and then nothing is admitted: premium
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from flatfee.receipt import Receipt
+from flatfee.server.store.accounts import Account, AuditEntry, Key, Page, Project
 from flatfee.server.store.records import (
     Caller,
     NewAccount,
@@ -23,6 +24,12 @@ from flatfee.server.store.records import (
     WorkflowLease,
 )
 from flatfee.server.windows import Window
+
+if TYPE_CHECKING:
+    # It stands on the ledger's transactions, which know ``StoreDown``.
+    from flatfee.server.store.administration import Command
+
+_T = TypeVar("_T")
 
 
 class StoreDown(Exception):
@@ -64,19 +71,59 @@ class Ledger(Protocol):
 
 
 class Directory(Protocol):
-    """Accounts, projects and keys."""
+    """Accounts, projects and keys. Pages tell whether more follows."""
 
     async def provision(self, accounts: Sequence[NewAccount]) -> None:
-        """Make what is absent. What the file names follows the file.
+        """Bring the directory to what the configuration file says; safe when several processes do it at once.
 
-        An account that is named takes its plan, billing state and billing day from the file, and
-        of its keys that came from a file only those still named go on working. What the file does
-        not name is left alone: other accounts, and keys that were made in another way.
+        What the file says otherwise than when it was last read is written, so an edit takes effect and
+        a change by an administrator stays. Keys that came from the file and are named no more end.
+        What the file never named is left alone.
         """
         ...
 
     async def find_key(self, digest: bytes) -> Caller | None:
         """Return what a key stands for, or ``None`` if it is unknown, revoked or expired."""
+        ...
+
+    async def used(self, key_id: str) -> None:
+        """Note that a key was used now, to the minute."""
+        ...
+
+    async def administer(self, actor: str, command: Command[_T]) -> _T:
+        """Do what a command says and write it into the audit log, in one atomic step.
+
+        Raises:
+            Denied: it cannot be done, and nothing has changed.
+        """
+        ...
+
+    async def account(self, name: str) -> Account | None:
+        """Return an account."""
+        ...
+
+    async def accounts(self, page: Page) -> tuple[list[Account], bool]:
+        """Return accounts by name."""
+        ...
+
+    async def project(self, account: str, name: str) -> Project | None:
+        """Return a project of an account."""
+        ...
+
+    async def projects(self, account: str, page: Page) -> tuple[list[Project], bool]:
+        """Return an account's projects by name."""
+        ...
+
+    async def key(self, key_id: str) -> Key | None:
+        """Return a key by its public id, also one that has ended."""
+        ...
+
+    async def keys(self, account: str | None, project: str | None, page: Page) -> tuple[list[Key], bool]:
+        """Return keys, oldest first, also those that have ended."""
+        ...
+
+    async def audit(self, page: Page) -> tuple[list[AuditEntry], bool]:
+        """Return entries of the audit log, newest first; ``after`` is an entry's number."""
         ...
 
 

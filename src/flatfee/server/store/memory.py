@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from flatfee.receipt import Receipt
 from flatfee.server.store import transactions
 from flatfee.server.store.ledger import Balance, Slots
+from flatfee.server.store.memory_directory import MemoryDirectory
 from flatfee.server.store.records import (
     Caller,
-    NewAccount,
-    NewKey,
     Outcome,
     ReceiptQuery,
     Refusal,
@@ -25,8 +25,11 @@ from flatfee.server.store.records import (
     Usage,
     WorkflowLease,
 )
+from flatfee.server.store.shared_directory import SharedDirectory
 from flatfee.server.store.transactions import KeptReceipt, OpenTicket, SlotKey, may_see
 from flatfee.server.windows import Window
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,11 @@ class _Slot:
     released: bool = False
 
 
-class MemoryBook:
+class MemoryBook(MemoryDirectory):
     """The rows, in dictionaries. Of the receipts, the newest are kept."""
 
     def __init__(self, max_receipts: int) -> None:
+        super().__init__()
         self.max_receipts = max_receipts
         self.balances: dict[tuple[str, int], Balance] = {}
         self.arrivals: dict[str, float] = {}
@@ -142,14 +146,12 @@ class MemoryBook:
         return kept.json if kept else None
 
 
-class MemoryStore:
+class MemoryStore(SharedDirectory):
     """The whole ``Store`` protocol over a ``MemoryBook``."""
 
     def __init__(self, clock: Callable[[], float] = time.time, *, max_receipts: int = 100_000) -> None:
         self._clock = clock
         self._book = MemoryBook(max_receipts)
-        self._accounts: dict[str, NewAccount] = {}
-        self._keys: dict[bytes, tuple[str, str | None, NewKey]] = {}
 
     def now(self) -> float:
         return self._clock()
@@ -160,33 +162,8 @@ class MemoryStore:
     async def close(self) -> None:
         return
 
-    async def provision(self, accounts: Sequence[NewAccount]) -> None:
-        for account in accounts:
-            self._accounts[account.name] = account
-            kept = {digest: row for digest, row in self._keys.items() if row[0] != account.name}
-            named = {
-                key.digest: (account.name, project.name, key) for project in account.projects for key in project.keys
-            }
-            self._keys = {**kept, **named}
-
     async def find_key(self, digest: bytes) -> Caller | None:
-        found = self._keys.get(digest)
-        if found is None:
-            return None
-        account_name, project, key = found
-        if key.expires_at is not None and key.expires_at <= self.now():
-            return None
-        account = self._accounts[account_name]
-        return Caller(
-            key_id=digest.hex(),
-            kind=key.kind,
-            account=account_name,
-            project=project,
-            plan=account.plan,
-            billing=account.billing,
-            billing_day=account.billing_day,
-            models=key.models,
-        )
+        return self._book.caller_of(digest, self.now())
 
     async def reserve(self, want: Reservation) -> Ticket | Refusal:
         return transactions.reserve(self._book, want, self.now())
@@ -256,3 +233,9 @@ class MemoryStore:
     async def last_route(self, caller: Caller, workflow: str) -> str | None:
         slot = self._book.held.get(SlotKey(caller.account, caller.project, workflow))
         return slot.route if slot and slot.expires_at > self.now() else None
+
+    async def _write(self, work: Callable[[MemoryBook], _T]) -> _T:
+        return work(self._book)
+
+    async def _read(self, work: Callable[[MemoryBook], _T]) -> _T:
+        return work(self._book)

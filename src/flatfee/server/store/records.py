@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from flatfee.receipt import Receipt
-from flatfee.server.keys import KeyKind
+from flatfee.server.keys import KeyKind, new_key_id
 from flatfee.server.windows import Window
-from flatfee.wire import Billing, ErrorCode, Lane, Reason
+from flatfee.wire import Billing, ErrorCode, Lane, Reason, ReceiptDetail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,7 @@ class NewKey:
     last4: str
     models: frozenset[str] | None = None
     expires_at: float | None = None
+    id: str = field(default_factory=new_key_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,11 @@ class NewAccount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks: what a valid key stands for. ``project`` is ``None`` for a team key."""
+    """Who asks: what a valid key stands for. ``project`` is ``None`` for a team key.
+
+    ``receipts`` is what the project says of its receipts; ``None``: as the configuration says.
+    An admin key stands for no account: ``account`` and ``plan`` are empty.
+    """
 
     key_id: str
     kind: KeyKind
@@ -54,6 +59,7 @@ class Caller:
     billing: Billing
     billing_day: int
     models: frozenset[str] | None = None
+    receipts: ReceiptDetail | None = None
 
 
 class Purse(StrEnum):

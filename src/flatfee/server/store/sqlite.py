@@ -12,7 +12,6 @@ loss of power (SQLite's ``synchronous`` = NORMAL and FULL).
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -21,13 +20,11 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from flatfee.receipt import Receipt
-from flatfee.server.keys import KeyKind
 from flatfee.server.store import transactions
 from flatfee.server.store.base import StoreDown
 from flatfee.server.store.migrations import SchemaTooNew, migrate
 from flatfee.server.store.records import (
     Caller,
-    NewAccount,
     Outcome,
     ReceiptQuery,
     Refusal,
@@ -37,11 +34,11 @@ from flatfee.server.store.records import (
     Usage,
     WorkflowLease,
 )
+from flatfee.server.store.shared_directory import SharedDirectory
 from flatfee.server.store.sqlite_book import SqliteBook
 from flatfee.server.store.transactions import SlotKey, may_see
 from flatfee.server.store.writer import Writer
 from flatfee.server.windows import Window
-from flatfee.wire import Billing
 
 _T = TypeVar("_T")
 _BUSY_SECONDS = 5.0
@@ -67,7 +64,7 @@ def connect(path: Path, durability: Literal["process", "power"]) -> sqlite3.Conn
     return connection
 
 
-class SqliteStore:
+class SqliteStore(SharedDirectory):
     """The whole ``Store`` protocol over one SQLite file."""
 
     def __init__(
@@ -111,27 +108,11 @@ class SqliteStore:
         self._slow_reads.shutdown()
         self._reader.close()
 
-    async def provision(self, accounts: Sequence[NewAccount]) -> None:
-        await self._write(lambda book: book.provision(accounts))
-
     async def find_key(self, digest: bytes) -> Caller | None:
         try:
-            row = self._reader.execute(_FIND_KEY, (digest, self.now())).fetchone()
+            return SqliteBook(self._reader).caller_of(digest, self.now())
         except sqlite3.Error as error:
             raise StoreDown(str(error)) from error
-        if row is None:
-            return None
-        kind, account, project, models, plan, billing, billing_day = row
-        return Caller(
-            key_id=digest.hex(),
-            kind=KeyKind(kind),
-            account=account,
-            project=project,
-            plan=plan,
-            billing=Billing(billing),
-            billing_day=billing_day,
-            models=frozenset(json.loads(models)) if models is not None else None,
-        )
 
     async def reserve(self, want: Reservation) -> Ticket | Refusal:
         return await self._write(lambda book: transactions.reserve(book, want, self.now()))
@@ -205,10 +186,3 @@ def _find_receipt(book: SqliteBook, caller: Caller, request_id: str) -> bytes | 
         return transactions.running_receipt(running).model_dump_json(exclude_unset=True).encode() if seen else None
     kept = book.find_receipt(request_id)
     return kept.json if kept is not None and may_see(caller, kept.account, kept.project) else None
-
-
-_FIND_KEY = """
-SELECT k.kind, k.account, k.project, k.models, a.plan, a.billing, a.billing_day
-FROM keys k JOIN accounts a ON a.name = k.account
-WHERE k.digest = ?1 AND (k.expires_at IS NULL OR k.expires_at > ?2)
-"""

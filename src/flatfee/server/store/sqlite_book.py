@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Sequence
-from typing import Final
 
 from flatfee.server.store.ledger import Balance, Slots
-from flatfee.server.store.records import Caller, NewAccount, NewProject, Purse, ReceiptQuery, WorkflowLease
+from flatfee.server.store.records import Caller, Purse, ReceiptQuery, WorkflowLease
+from flatfee.server.store.sqlite_directory import SqliteDirectory
 from flatfee.server.store.transactions import KeptReceipt, OpenTicket, SlotKey
 from flatfee.wire import Lane, Reason
 
-FORGET_FILE_KEYS: Final = "DELETE FROM keys WHERE account = ? AND source = 'file'"
 
-
-class SqliteBook:
-    """A ``Book`` over one connection, within whatever transaction is open on it."""
+class SqliteBook(SqliteDirectory):
+    """A ``Book`` and a ``DirectoryBook`` over one connection, within whatever transaction is open on it."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
@@ -201,27 +197,6 @@ class SqliteBook:
             },
         )
         return [receipt for (receipt,) in rows]
-
-    def provision(self, accounts: Sequence[NewAccount]) -> None:
-        """Make what is absent; what is named follows the file."""
-        for account in accounts:
-            self._execute(
-                "INSERT INTO accounts VALUES (?1, ?2, ?3, ?4)"
-                " ON CONFLICT DO UPDATE SET plan = ?2, billing = ?3, billing_day = ?4",
-                (account.name, account.plan, account.billing, account.billing_day),
-            )
-            self._execute(FORGET_FILE_KEYS, (account.name,))
-            for project in account.projects:
-                self._add_project(account.name, project)
-
-    def _add_project(self, account: str, project: NewProject) -> None:
-        self._execute("INSERT OR IGNORE INTO projects VALUES (?, ?)", (account, project.name))
-        for key in project.keys:
-            models = json.dumps(sorted(key.models)) if key.models is not None else None
-            self._execute(
-                "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'file')",
-                (key.digest, account, project.name, key.name, key.kind, key.last4, models, key.expires_at),
-            )
 
 
 def _receipts_where(caller: Caller, query: ReceiptQuery) -> str:
