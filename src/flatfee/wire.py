@@ -141,6 +141,7 @@ class Header:
     WORKFLOWS_LIMIT: Final = "x-flatfee-workflows-limit"
     SHOULD_RETRY: Final = "x-should-retry"
     RETRY_AFTER: Final = "retry-after"
+    REPLAYED: Final = "idempotent-replayed"
 
 
 REQUEST_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
@@ -170,6 +171,7 @@ RESPONSE_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
         Header.WORKFLOWS_ACTIVE: "Workflows that hold a slot now.",
         Header.WORKFLOWS_LIMIT: "Workflows that may run at once.",
         Header.SHOULD_RETRY: "`true` or `false` on every error.",
+        Header.REPLAYED: "`true` where the answer to a repeated `Idempotency-Key` is the one given before.",
         "Retry-After": "Whole seconds, at least 1, on every 429, retryable 409 and retryable 503.",
     }
 )

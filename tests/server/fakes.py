@@ -28,7 +28,8 @@ from flatfee.server.settings import (
 )
 from flatfee.server.store.base import StoreDown
 from flatfee.server.store.memory import MemoryStore
-from flatfee.server.store.records import Caller, NewAccount, Outcome, Refusal, Reservation, Settlement, Ticket
+from flatfee.server.store.records import Caller, NewAccount, Outcome, Reservation, Settlement, Ticket
+from flatfee.server.store.transactions import Admission
 from flatfee.wire import AttemptOutcome
 
 KEY = "canary-key-of-the-project-ci-0123456789"
@@ -269,7 +270,7 @@ class FailingStore(MemoryStore):
         self._check("find_key")
         return await super().find_key(digest)
 
-    async def reserve(self, want: Reservation) -> Ticket | Refusal:
+    async def reserve(self, want: Reservation) -> Admission:
         self._check("reserve")
         return await super().reserve(want)
 
@@ -287,9 +288,9 @@ class FailingStore(MemoryStore):
         self._check("heartbeat")
         await super().heartbeat(tickets, lease)
 
-    async def record(self, caller: Caller, receipt: Receipt) -> None:
+    async def record(self, caller: Caller, receipt: Receipt, *, reduced: bool = False) -> None:
         self._check("record")
-        await super().record(caller, receipt)
+        await super().record(caller, receipt, reduced=reduced)
 
 
 async def until(condition: Callable[[], object]) -> None:

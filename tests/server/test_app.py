@@ -26,8 +26,8 @@ from tests.server.fakes import (
 )
 from tests.server.fakes_gateway import running
 
-from flatfee.server import app as module
-from flatfee.server.app import create_app, open_store
+from flatfee.server import housekeeping
+from flatfee.server.app import App, create_app, open_store
 from flatfee.server.gateway import LEASE_SECONDS
 from flatfee.server.providers.simulated import SimulatedProvider
 from flatfee.server.settings import ServerSettings
@@ -86,7 +86,7 @@ def beaten_since(store: FailingStore, beats: int) -> bool:
 async def test_a_running_requests_lease_is_extended_and_a_lost_one_is_swept(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "SWEEP_SECONDS", 0.001)
+    monkeypatch.setattr(housekeeping, "SWEEP_SECONDS", 0.001)
     now = 1_800_000_000.0
     store = FailingStore(clock=lambda: now)
     gate = asyncio.Event()
@@ -112,9 +112,9 @@ async def test_a_running_requests_lease_is_extended_and_a_lost_one_is_swept(
         after = await rig.usage()
     assert usage["fair_use"]["pending"] == 0
     assert usage["fair_use"]["used"] == ticket.offer.units
-    # It was settled as lost: its own late end changes nothing.
-    assert after["fair_use"]["used"] == ticket.offer.units
-    assert '"state":"estimated"' in response.text
+    # It was settled as lost, at its estimate; its own late end lowers that to what it used.
+    assert after["fair_use"]["used"] == 10 + 4 * 5 < ticket.offer.units
+    assert '"state":"settled"' in response.text
     assert "store.down" in caplog.messages
 
 
@@ -167,7 +167,7 @@ async def test_only_http_is_spoken() -> None:
         await app({"type": "websocket"}, nothing, nothing)
 
 
-async def live(app: module.App) -> list[dict[str, Any]]:
+async def live(app: App) -> list[dict[str, Any]]:
     """Run an app's lifespan, and return what it said."""
     messages = iter(["lifespan.startup", "lifespan.shutdown"])
     sent: list[Any] = []

@@ -1,5 +1,6 @@
 """Reading a request: what is refused with which words, what is estimated, and what passes through untouched."""
 
+import hashlib
 import json
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flatfee.server.ask import Ask, check_idempotency_key, estimate_tokens, read_ask
+from flatfee.server.ask import Ask, body_digest, estimate_tokens, read_ask, read_idempotency_key
 from flatfee.server.faults import Fault
 from flatfee.wire import ErrorCode, OnExhausted, Task
 
@@ -143,15 +144,22 @@ def test_headers_say_what_the_body_does_not() -> None:
 
 @pytest.mark.parametrize("length", [1, 255])
 def test_an_idempotency_key_has_up_to_255_characters(length: int) -> None:
-    check_idempotency_key({})
-    check_idempotency_key({b"idempotency-key": b"k" * length})
+    assert read_idempotency_key({}) is None
+    assert read_idempotency_key({b"idempotency-key": b"k" * length}) == hashlib.sha256(b"k" * length).digest()
 
 
 @pytest.mark.parametrize("length", [0, 256])
 def test_another_length_of_idempotency_key_is_refused(length: int) -> None:
     with pytest.raises(Fault, match=f"Idempotency-Key has {length} characters; send 1 to 255") as raised:
-        check_idempotency_key({b"idempotency-key": b"k" * length})
+        read_idempotency_key({b"idempotency-key": b"k" * length})
     assert raised.value.param == "idempotency-key"
+
+
+def test_a_body_is_told_from_another_only_under_its_own_key() -> None:
+    """Equal prompts under different keys must not be seen to be equal."""
+    digests = {body_digest(key, body) for key in (b"k", b"l") for body in (b"{}", b"[]")}
+    assert len(digests) == 4
+    assert body_digest(b"k", b"{}") in digests
 
 
 def test_absent_and_null_mean_the_same() -> None:

@@ -8,11 +8,12 @@ import pytest
 from tests.server.fakes import LIMIT, make_settings
 
 from flatfee.server.faults import Fault
-from flatfee.server.gateway import Gateway, terms_of
+from flatfee.server.gateway import Gateway, calendar_of, terms_of
 from flatfee.server.keys import KeyKind
 from flatfee.server.settings import PlanSettings
 from flatfee.server.store.memory import MemoryStore
 from flatfee.server.store.records import Caller
+from flatfee.server.windows import Calendar
 from flatfee.wire import Billing, ErrorCode, Model
 
 CALLER = Caller(
@@ -20,9 +21,9 @@ CALLER = Caller(
 )
 
 
-def a_gateway(now: float = 0.0) -> Gateway:
+def a_gateway() -> Gateway:
     settings = make_settings(aliases={"gpt-5": "premium"})
-    return Gateway(settings=settings, store=MemoryStore(lambda: now), providers={})
+    return Gateway(settings=settings, store=MemoryStore(), providers={})
 
 
 async def test_a_gateway_is_idle_once_the_last_request_has_ended() -> None:
@@ -57,10 +58,9 @@ def test_names_are_resolved_to_models() -> None:
     assert len(caught.value.message) < 200
 
 
-def test_the_window_is_the_accounts_by_the_stores_clock() -> None:
-    gateway = a_gateway(now=86_400.0 * 45)
-    window = gateway.window_of(CALLER, gateway.plan_of(CALLER))
-    assert (window.start, window.end) == (86_400 * 31, 86_400 * 59)
+def test_the_calendar_is_the_plans_with_the_accounts_billing_day() -> None:
+    gateway = a_gateway()
+    assert calendar_of(CALLER, gateway.plan_of(CALLER)) == Calendar("month", 1)
 
 
 @pytest.mark.parametrize(("meter", "unit"), [("tokens", "token"), ("requests", "request")])

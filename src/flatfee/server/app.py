@@ -11,10 +11,12 @@ from typing import Final
 
 from flatfee.server.call import Call, Receive, Scope, Send
 from flatfee.server.faults import CallerGone, Fault
-from flatfee.server.gateway import LEASE_SECONDS, Gateway
+from flatfee.server.gateway import Gateway
+from flatfee.server.housekeeping import keep_house
 from flatfee.server.ids import request_id
 from flatfee.server.keys import KeyKind, digest
 from flatfee.server.origins import answer_preflight, check_origin, is_preflight
+from flatfee.server.peers import answering_peers
 from flatfee.server.providers.base import Provider
 from flatfee.server.providers.registry import make_providers
 from flatfee.server.routes import find
@@ -29,7 +31,6 @@ from flatfee.wire import REQUEST_HEADERS, ErrorCode
 log = logging.getLogger("flatfee.server")
 
 _ONCE: Final = frozenset(name.lower().encode() for name in REQUEST_HEADERS)
-SWEEP_SECONDS: Final = LEASE_SECONDS / 3
 
 
 def open_store(settings: ServerSettings) -> Store:
@@ -89,7 +90,8 @@ class App:
             for provider in gateway.providers.values():
                 ends.push_async_callback(provider.close)
             await gateway.store.provision([_account(entry) for entry in gateway.settings.accounts])
-            keeper = asyncio.create_task(_keep_house(gateway))
+            await ends.enter_async_context(answering_peers(gateway.worker, gateway.known))
+            keeper = asyncio.create_task(keep_house(gateway))
             ends.push_async_callback(_cancelled, keeper)
             yield self
 
@@ -143,21 +145,6 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-
-
-async def _keep_house(gateway: Gateway) -> None:
-    """Extend the leases of running requests, and end those whose holders were lost."""
-    while True:
-        try:
-            await gateway.store.heartbeat(list(gateway.running.values()), LEASE_SECONDS)
-            lost = await gateway.store.sweep()
-            if lost:
-                log.warning("ledger.swept", extra={"requests": lost})
-        except StoreDown as error:
-            log.warning("store.down", extra={"error": str(error)})
-        except Exception as error:  # noqa: BLE001 - whatever failed once, leases must be extended and swept again
-            log.error("housekeeping.failed", extra={"error": type(error).__name__})  # noqa: TRY400 - its text may quote
-        await asyncio.sleep(SWEEP_SECONDS)
 
 
 def _account(entry: AccountSettings) -> NewAccount:

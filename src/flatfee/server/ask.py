@@ -6,6 +6,7 @@ upstream body is put together from the same values. So what policy saw is what t
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -234,17 +235,25 @@ def _deadline(headers: Mapping[bytes, bytes]) -> int | None:
     return int(text)
 
 
-def check_idempotency_key(headers: Mapping[bytes, bytes]) -> None:
-    """Refuse an ``Idempotency-Key`` that is empty or too long.
+def read_idempotency_key(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """Return the digest of the ``Idempotency-Key``, if one was sent: what a caller wrote is not kept.
 
     Raises:
-        Fault: ``invalid_request``.
+        Fault: ``invalid_request``: it is empty or too long.
     """
     text = headers.get(Header.IDEMPOTENCY_KEY.encode())
-    if text is not None and not 1 <= len(text) <= MAX_IDEMPOTENCY_KEY:
+    if text is None:
+        return None
+    if not 1 <= len(text) <= MAX_IDEMPOTENCY_KEY:
         raise _invalid(
             f"Idempotency-Key has {len(text)} characters; send 1 to {MAX_IDEMPOTENCY_KEY}", Header.IDEMPOTENCY_KEY
         )
+    return hashlib.sha256(text).digest()
+
+
+def body_digest(key: bytes, body: bytes) -> bytes:
+    """Return what tells one body from another under an idempotency key's digest, and nothing else of it."""
+    return hashlib.sha256(key + body).digest()
 
 
 def _shown(text: bytes) -> str:

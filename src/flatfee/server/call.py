@@ -13,6 +13,7 @@ import msgspec
 
 from flatfee.receipt import Receipt
 from flatfee.server.faults import CallerGone, Fault, answer
+from flatfee.server.kept import KeptAnswer
 from flatfee.wire import WORKFLOW_ID, ErrorCode, Header, ReceiptState
 
 Scope = MutableMapping[str, Any]
@@ -50,6 +51,7 @@ class Call:
         self._receive = receive
         self._send = send
         self._told: dict[bytes, bytes] = {}
+        self._copy: _Copy | None = None
         self.tell({Header.REQUEST_ID: request_id, Header.X_REQUEST_ID: request_id})
 
     @property
@@ -133,6 +135,24 @@ class Call:
         for name, value in headers.items():
             self._told[name.encode()] = value.encode("latin-1", errors="replace")
 
+    def copy_what_is_sent(self, most_streamed: int) -> None:
+        """Keep a copy of the response that follows; of a stream, only if it is no longer than that."""
+        self._copy = _Copy(most_streamed)
+
+    def sent(self) -> KeptAnswer | None:
+        """Return the copy of a whole response with status 200; ``None`` if there is none."""
+        return self._copy.answer() if self._copy is not None else None
+
+    async def repeat(self, answer: KeptAnswer) -> None:
+        """Send a response that was sent before."""
+        self._told.update(answer.headers)
+        self.tell({Header.REPLAYED: "true"})
+        if answer.streamed:
+            await self._start(200)
+            await self.finish(answer.body)
+        else:
+            await self.respond(200, answer.body)
+
     async def respond(self, status: int, body: bytes, content_type: bytes = b"application/json") -> None:
         """Send a whole response."""
         self._told[b"content-type"] = content_type
@@ -170,6 +190,8 @@ class Call:
         await self._put({"type": "http.response.start", "status": status, "headers": list(self._told.items())})
 
     async def _put(self, message: Message) -> None:
+        if self._copy is not None:
+            self._copy.take(message)  # first: an answer that is not taken is an answer all the same
         try:
             await self._send(message)
         except OSError as error:  # what ASGI lets a server raise once the caller has left
@@ -195,6 +217,37 @@ class Call:
         finally:
             timer.cancel()
             watch.stop()
+
+
+class _Copy:
+    """A copy of a response as it is sent."""
+
+    def __init__(self, most_streamed: int) -> None:
+        self._most = most_streamed
+        self._status = 0
+        self._headers: tuple[tuple[bytes, bytes], ...] = ()
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._streamed = False
+        self._whole = False
+
+    def take(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status, self._headers = message["status"], tuple(message["headers"])
+            return
+        more = message.get("more_body", False)
+        self._streamed = self._streamed or more
+        self._size += len(message["body"])
+        if not self._streamed or self._size <= self._most:
+            self._parts.append(message["body"])
+        else:
+            self._parts.clear()
+        self._whole = not more
+
+    def answer(self) -> KeptAnswer | None:
+        if self._status != 200 or not self._whole or (self._streamed and self._size > self._most):
+            return None
+        return KeptAnswer(self._headers, b"".join(self._parts), self._streamed)
 
 
 class _Watch:

@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 from flatfee.server import settings as tables
 from flatfee.server.keys import well_formed
 from flatfee.server.settings import Settings
+from flatfee.server.windows import longest
 from flatfee.wire import Model
 
 log = logging.getLogger("flatfee.server")
@@ -37,6 +38,7 @@ _TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "routes": tables.RouteSettings,
     "meter": tables.MeterSettings,
     "plans": tables.PlanSettings,
+    "receipts": tables.ReceiptsSettings,
     "accounts": tables.AccountSettings,
     "projects": tables.ProjectSettings,
     "keys": tables.KeySettings,
@@ -167,9 +169,22 @@ def _name_problems(settings: Settings) -> Iterator[str]:
     for index, route in enumerate(settings.routes):
         if settings.provider(route.provider) is None:
             yield _unknown(f"routes[{index}].provider", route.provider, [entry.name for entry in settings.providers])
+    yield from _retention_problems(settings)
     for alias in settings.aliases:
         if alias in tuple(Model):
             yield f"aliases.{alias}: is a model of every gateway and cannot be an alias; choose another name"
+
+
+def _retention_problems(settings: Settings) -> Iterator[str]:
+    """Receipts are what balances follow from: those of a window that still runs must be there."""
+    days = settings.receipts.retention_days
+    for plan in settings.plans:
+        needed = -(-longest(plan.window) // 86_400) + 1
+        if days is not None and days < needed:
+            yield (
+                f"receipts.retention_days: {days} is less than a window of plan {plan.name!r} and a day: "
+                f"use {needed} or more"
+            )
 
 
 def _repeated(label: str, names: Sequence[str]) -> Iterator[str]:

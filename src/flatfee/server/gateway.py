@@ -12,13 +12,15 @@ from typing import Final
 
 from flatfee.server.faults import Fault
 from flatfee.server.health import Circuits
+from flatfee.server.kept import KEEP_BYTES, KeptAnswers
+from flatfee.server.peers import Held
 from flatfee.server.providers.base import Provider
 from flatfee.server.settings import PlanSettings, Settings
 from flatfee.server.store.base import Store
 from flatfee.server.store.records import Caller, Terms, Ticket
-from flatfee.server.windows import Window, window_at
+from flatfee.server.windows import Calendar
 from flatfee.server.worker import ALONE, Worker
-from flatfee.wire import ErrorCode, Model
+from flatfee.wire import ErrorCode, Model, ReceiptDetail
 
 LEASE_SECONDS: Final = 60.0
 """A running request's hold on its units and slot; the heartbeat extends it three times as often."""
@@ -39,9 +41,14 @@ class Gateway:
     monotonic: Callable[[], float] = time.monotonic
     chance: Callable[[], float] = random.random
     running: dict[str, Ticket] = field(default_factory=dict)
+    answers: KeptAnswers = field(init=False)
     active: int = 0
     draining: bool = False
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        """Share the memory for kept answers with the other workers."""
+        self.answers = KeptAnswers(self.monotonic, self.worker.share(KEEP_BYTES))
 
     @contextmanager
     def serving(self) -> Generator[None, None, None]:
@@ -74,9 +81,18 @@ class Gateway:
             )
         return plan
 
-    def window_of(self, caller: Caller, plan: PlanSettings) -> Window:
-        """Return the account's billing window by the store's clock."""
-        return window_at(plan.window, caller.billing_day, self.store.now())
+    @property
+    def holder(self) -> str:
+        """How the ledger names the process that keeps an answer."""
+        return str(self.worker.number)
+
+    def known(self, request_id: str) -> Held:
+        """Return what this process knows of a request whose answer may be asked for again."""
+        return Held.of(self.answers.get(request_id), running=request_id in self.running)
+
+    def keeps_figures_only(self, caller: Caller) -> bool:
+        """Tell whether the kept receipts of a caller's project are reduced."""
+        return (caller.receipts or self.settings.receipts.detail) is ReceiptDetail.REDUCED
 
     def resolve(self, model: str) -> Model:
         """Return the model that a name means.
@@ -107,3 +123,8 @@ def terms_of(plan: PlanSettings) -> Terms:
         idle=plan.workflow_idle,
         requests_per_minute=plan.requests_per_minute,
     )
+
+
+def calendar_of(caller: Caller, plan: PlanSettings) -> Calendar:
+    """Return how the account's time is cut into billing windows."""
+    return Calendar(plan.window, caller.billing_day)

@@ -11,6 +11,11 @@ _PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 PREFIX: Final = "req_"
 
 
+def earliest_id(now: float) -> str:
+    """Return the least id of the moment ``now``: what is less was made before it."""
+    return request_id(max(0.0, now), lambda bits: 0)  # noqa: ARG005 - the shape of ``random_bits``
+
+
 def request_id(now: float, random_bits: Callable[[int], int] = secrets.randbits) -> str:
     """Make an id for the moment ``now`` (seconds since the epoch): 48 bits of time, 80 of chance."""
     number = (int(now * 1000) << 80) | random_bits(80)

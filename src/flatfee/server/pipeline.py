@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
 
-from flatfee.server.ask import Ask, check_idempotency_key, read_ask
+from flatfee.server.ask import Ask, body_digest, read_ask, read_idempotency_key
 from flatfee.server.call import Call
 from flatfee.server.faults import CallerGone, Fault
-from flatfee.server.gateway import LEASE_SECONDS, Gateway, terms_of
+from flatfee.server.gateway import LEASE_SECONDS, Gateway, calendar_of, terms_of
+from flatfee.server.kept import MOST_STREAMED
 from flatfee.server.meter import Meter
 from flatfee.server.policy.facts import Facts
 from flatfee.server.policy.plan import RoutePlan, plan_routes
-from flatfee.server.settings import PlanSettings
+from flatfee.server.settings import PlanSettings, RouteSettings
 from flatfee.server.stages.admit import admit
-from flatfee.server.stages.authenticate import authenticate, check_scope
+from flatfee.server.stages.authenticate import authenticate, check_scope, still_valid
 from flatfee.server.stages.relay import Job, relay
+from flatfee.server.stages.replay import replay
 from flatfee.server.stages.settle import Bill
 from flatfee.server.store.base import StoreDown
-from flatfee.server.store.records import Caller, Reservation
+from flatfee.server.store.records import Caller, Idempotency, Repeat, Reservation, Ticket
 from flatfee.server.tell import receipt_headers, ticket_headers
 from flatfee.wire import ErrorCode
+
+_MOST_CHANGES: Final = 5
+"""A caller may change so often between its look-up and its admission; more is no accident."""
 
 
 async def serve(call: Call, gateway: Gateway) -> None:
@@ -28,17 +35,49 @@ async def serve(call: Call, gateway: Gateway) -> None:
     arrived = gateway.monotonic()
     caller = await authenticate(call.headers, gateway.store)
     async with _refusals_leave_a_receipt(call, caller, gateway):
-        check_idempotency_key(call.headers)
-        ask = read_ask(call.headers, await call.body(gateway.settings.server.max_body_bytes))
-        plan = gateway.plan_of(caller)
-        routes = await plan_request(ask, caller, plan, gateway)
-        ticket = await admit(reserve_for(call.request_id, ask, caller, plan, routes, gateway), gateway.store)
+        key = read_idempotency_key(call.headers)
+        body = await call.body(gateway.settings.server.max_body_bytes)
+        ask = read_ask(call.headers, body)
+        once = Idempotency(key=key, body=body_digest(key, body), holder=gateway.holder) if key else None
+        admitted = await _admitted(call.request_id, ask, caller, once, gateway)
+        if isinstance(admitted, Repeat):
+            await replay(admitted, call, gateway)
+            return
+    ticket = admitted.ticket
     call.tell(ticket_headers(ticket))
-    bill = Bill(ticket=ticket, ask=ask, plan=plan, meter=Meter(), store=gateway.store)
+    if once is not None:
+        call.copy_what_is_sent(MOST_STREAMED)
+    bill = Bill(ticket=ticket, ask=ask, plan=admitted.plan, meter=Meter(), store=gateway.store)
     deadline = arrived + ask.deadline_ms / 1000 if ask.deadline_ms is not None else None
-    job = Job(ask=ask, routes=routes.choices[ticket.choice].routes, deadline=deadline)
+    job = Job(ask=ask, routes=admitted.routes, deadline=deadline)
     async with _settled_on_every_way_out(call, bill, gateway), call.until_gone():
         await relay(job, call, bill, gateway)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Admitted:
+    """A request that holds a ticket, with the plan it was admitted by and the routes it may take."""
+
+    ticket: Ticket
+    plan: PlanSettings
+    routes: Sequence[RouteSettings]
+
+
+async def _admitted(
+    request_id: str, ask: Ask, caller: Caller, once: Idempotency | None, gateway: Gateway
+) -> _Admitted | Repeat:
+    """Plan and reserve; plan anew if meanwhile the key or its account has become another."""
+    for _ in range(_MOST_CHANGES):
+        plan = gateway.plan_of(caller)
+        routes = await plan_request(ask, caller, plan, gateway)
+        want = reserve_for(request_id, ask, caller, plan, routes, gateway, once)
+        answer = await admit(want, gateway.store)
+        if isinstance(answer, Repeat):
+            return answer
+        if isinstance(answer, Ticket):
+            return _Admitted(ticket=answer, plan=plan, routes=routes.choices[answer.choice].routes)
+        caller = still_valid(answer.caller)
+    raise Fault(ErrorCode.GATEWAY_OVERLOADED, "The account is being changed all the time; try again shortly.")
 
 
 async def plan_request(ask: Ask, caller: Caller, plan: PlanSettings, gateway: Gateway) -> RoutePlan:
@@ -54,18 +93,26 @@ async def plan_request(ask: Ask, caller: Caller, plan: PlanSettings, gateway: Ga
 
 
 def reserve_for(
-    request_id: str, ask: Ask, caller: Caller, plan: PlanSettings, routes: RoutePlan, gateway: Gateway
+    request_id: str,
+    ask: Ask,
+    caller: Caller,
+    plan: PlanSettings,
+    routes: RoutePlan,
+    gateway: Gateway,
+    idempotency: Idempotency | None = None,
 ) -> Reservation:
     """Return the reservation that a planned request needs."""
     return Reservation(
         request_id=request_id,
         caller=caller,
         terms=terms_of(plan),
-        window=gateway.window_of(caller, plan),
+        calendar=calendar_of(caller, plan),
         workflow=ask.workflow,
         offers=tuple(choice.offer for choice in routes.choices),
         model_requested=ask.model,
         lease=LEASE_SECONDS,
+        idempotency=idempotency,
+        reduced=gateway.keeps_figures_only(caller),
     )
 
 
@@ -78,7 +125,8 @@ async def _refusals_leave_a_receipt(call: Call, caller: Caller, gateway: Gateway
         # A caller that is told to slow down must not make us write for each of its tries.
         if fault.code is not ErrorCode.RATE_LIMITED:
             with suppress(StoreDown):  # the refusal stands, whether or not it can be kept
-                await gateway.store.record(caller, fault.receipt or call.refusal())
+                reduced = gateway.keeps_figures_only(caller)
+                await gateway.store.record(caller, fault.receipt or call.refusal(), reduced=reduced)
         raise
 
 
@@ -95,5 +143,8 @@ async def _settled_on_every_way_out(call: Call, bill: Bill, gateway: Gateway) ->
         try:
             call.receipt = (await bill.settle()).receipt
             call.tell(receipt_headers(call.receipt))
+            answer = call.sent()
+            if answer is not None:
+                gateway.answers.put(call.request_id, answer)
         finally:
             del gateway.running[bill.ticket.request_id]

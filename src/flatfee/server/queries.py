@@ -11,7 +11,7 @@ import msgspec
 from flatfee.server.ask import read_ask
 from flatfee.server.call import Call
 from flatfee.server.faults import Fault
-from flatfee.server.gateway import Gateway, terms_of
+from flatfee.server.gateway import Gateway, calendar_of, terms_of
 from flatfee.server.pipeline import plan_request, reserve_for
 from flatfee.server.policy.plan import Choice, RoutePlan
 from flatfee.server.policy.rules import explain
@@ -57,11 +57,11 @@ async def dry_run(call: Call, gateway: Gateway) -> None:
     plan = gateway.plan_of(caller)
     routes = await plan_request(ask, caller, plan, gateway)
     want = reserve_for(call.request_id, ask, caller, plan, routes, gateway)
-    usage = await gateway.store.usage(caller, want.window)
+    usage = await gateway.store.usage(caller.account, want.terms.unit, want.calendar)
     balance = ledger.Balance(
         usage.fair_use_used, usage.fair_use_pending, usage.continuation_used, usage.continuation_pending
     )
-    standing = ledger.standing(balance, want.terms, want.window, usage.workflows_active)
+    standing = ledger.standing(balance, want.terms, usage.window, usage.workflows_active)
     index = ledger.first_fit(want.offers, balance, want.terms)
     if index is None:
         raise refuse(Refusal(code=ErrorCode.FAIR_USE_EXHAUSTED, standing=standing), want)
@@ -133,8 +133,8 @@ async def get_usage(call: Call, gateway: Gateway) -> None:
     """``GET /v1/usage``."""
     caller = await authenticate(call.headers, gateway.store)
     plan = gateway.plan_of(caller)
-    terms, window = terms_of(plan), gateway.window_of(caller, plan)
-    usage = await gateway.store.usage(caller, window)
+    terms = terms_of(plan)
+    usage = await gateway.store.usage(caller.account, terms.unit, calendar_of(caller, plan))
     used, pending = usage.fair_use_used, usage.fair_use_pending
     answer: dict[str, Any] = {
         "object": "usage",
@@ -142,7 +142,7 @@ async def get_usage(call: Call, gateway: Gateway) -> None:
         **({"project": caller.project} if caller.project is not None else {}),
         "plan": plan.name,
         "billing": caller.billing,
-        "window": {"start": rfc3339(window.start), "end": rfc3339(window.end)},
+        "window": {"start": rfc3339(usage.window.start), "end": rfc3339(usage.window.end)},
         "fair_use": {
             "unit": terms.unit,
             "limit": terms.fair_use,

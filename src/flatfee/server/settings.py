@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
 from flatfee.server.windows import check_window
-from flatfee.wire import Billing, Model, Reason, Task, Tier
+from flatfee.wire import Billing, Model, Reason, ReceiptDetail, Task, Tier
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -86,6 +86,13 @@ class ServerSettings(_Table):
     max_requests: int = Field(default=1000, ge=1, le=100_000)
     allowed_origins: tuple[str, ...] = ()
     shutdown_grace: Seconds = 600.0
+
+
+class ReceiptsSettings(_Table):
+    """``[receipts]``: how much of a receipt is kept, and for how long."""
+
+    detail: ReceiptDetail = ReceiptDetail.FULL
+    retention_days: int | None = Field(default=None, ge=1, le=36_500)
 
 
 class ProviderSettings(_Table):
@@ -240,6 +247,7 @@ class Settings(_Table):
     routes: tuple[RouteSettings, ...] = Field(min_length=1)
     plans: tuple[PlanSettings, ...] = Field(min_length=1)
     accounts: tuple[AccountSettings, ...] = ()
+    receipts: ReceiptsSettings = ReceiptsSettings()
     policy: PolicySettings = PolicySettings()
     aliases: dict[str, Model] = Field(default_factory=dict)
 

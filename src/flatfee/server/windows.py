@@ -25,6 +25,18 @@ class Window:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """How an account's time is cut into windows: the plan's kind, and the account's billing day."""
+
+    kind: str
+    billing_day: int
+
+    def at(self, now: float) -> Window:
+        """Return the window that holds the moment ``now`` (seconds since the epoch, UTC)."""
+        return window_at(self.kind, self.billing_day, now)
+
+
 def check_window(text: str) -> str:
     """Return ``text`` if it names a kind of window.
 
@@ -35,6 +47,12 @@ def check_window(text: str) -> str:
         message = f"unknown window {text!r}; use 'month' or a length such as '5h' or '7d'"
         raise ValueError(message)
     return text
+
+
+def longest(kind: str) -> int:
+    """Return the seconds that a window of a kind may last."""
+    length = _LENGTH.fullmatch(kind)
+    return int(length[1]) * _SECONDS[length[2]] if length else 31 * _SECONDS["d"]
 
 
 def window_at(kind: str, billing_day: int, now: float) -> Window:

@@ -1,11 +1,13 @@
 """One desk for every store: it fills in what a test does not care about, and sets the time."""
 
+import hashlib
 import itertools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.server.store.rows import make_known
 
 from flatfee.receipt import Receipt
 from flatfee.server.keys import KeyKind
@@ -13,6 +15,7 @@ from flatfee.server.store.base import Store
 from flatfee.server.store.memory import MemoryStore
 from flatfee.server.store.records import (
     Caller,
+    Idempotency,
     Offer,
     Outcome,
     Purse,
@@ -24,11 +27,13 @@ from flatfee.server.store.records import (
     Usage,
 )
 from flatfee.server.store.sqlite import SqliteStore
-from flatfee.server.windows import Window
+from flatfee.server.store.transactions import Admission
+from flatfee.server.windows import Calendar
 from flatfee.wire import Billing, Lane, Reason, ReceiptState
 
 START = 1_793_534_400  # 2026-11-01T12:00:00Z
-WINDOW = Window(START - 43_200, START - 43_200 + 30 * 86_400)
+CALENDAR = Calendar("month", 1)
+WINDOW = CALENDAR.at(START)
 
 
 class Clock:
@@ -86,9 +91,11 @@ class Desk:
         *offers: Offer,
         workflow: str | None = None,
         caller: Caller | None = None,
-        window: Window = WINDOW,
+        calendar: Calendar = CALENDAR,
         lease: float = 60.0,
         request_id: str | None = None,
+        idempotency: Idempotency | None = None,
+        reduced: bool = False,
         **terms: Any,
     ) -> Reservation:
         plan: dict[str, Any] = {
@@ -104,19 +111,34 @@ class Desk:
             request_id=request_id or self.request_id(),
             caller=caller or self.caller(),
             terms=Terms(**plan | terms),
-            window=window,
+            calendar=calendar,
             workflow=workflow,
             offers=offers or (self.premium(10),),
             model_requested="auto",
             lease=lease,
+            idempotency=idempotency,
+            reduced=reduced,
         )
 
-    async def reserve(self, *offers: Offer, **wanted: Any) -> Ticket | Refusal:
-        return await self.store.reserve(self.want(*offers, **wanted))
+    async def know(self, caller: Caller) -> None:
+        """Keep a caller's account, project and key, if the store does not know them yet."""
+        digest = hashlib.sha256(caller.key_id.encode()).digest()
+
+        def write(book: Any) -> None:
+            if book.key(caller.key_id) is None:
+                make_known(book, caller, digest)
+
+        store: Any = self.store
+        await store._write(write)
+
+    async def reserve(self, *offers: Offer, **wanted: Any) -> Admission:
+        want = self.want(*offers, **wanted)
+        await self.know(want.caller)
+        return await self.store.reserve(want)
 
     async def admitted(self, *offers: Offer, **wanted: Any) -> Ticket:
         ticket = await self.reserve(*offers, **wanted)
-        assert isinstance(ticket, Ticket)
+        assert isinstance(ticket, Ticket), ticket
         return ticket
 
     async def refused(self, *offers: Offer, **wanted: Any) -> Refusal:
@@ -124,7 +146,9 @@ class Desk:
         assert isinstance(refusal, Refusal)
         return refusal
 
-    async def settle(self, ticket: Ticket, charged: int = 0, route: str | None = None) -> Settlement:
+    async def settle(
+        self, ticket: Ticket, charged: int = 0, route: str | None = None, *, answered: bool = True
+    ) -> Settlement:
         receipt = Receipt(
             request_id=ticket.request_id,
             lane=ticket.offer.lane,
@@ -132,15 +156,25 @@ class Desk:
             state=ReceiptState.SETTLED,
             route=route,
         )
-        return await self.store.settle(ticket, Outcome(charged=charged, receipt=receipt, route=route))
+        return await self.store.settle(
+            ticket, Outcome(charged=charged, receipt=receipt, route=route, answered=answered)
+        )
 
-    async def usage(self, window: Window = WINDOW, account: str = "acme") -> Usage:
-        return await self.store.usage(self.caller(account), window)
+    async def usage(self, calendar: Calendar = CALENDAR, account: str = "acme") -> Usage:
+        return await self.store.usage(account, "token", calendar)
 
-    async def balance(self, window: Window = WINDOW) -> tuple[int, int]:
-        """Return what is posted and what is pending."""
-        usage = await self.usage(window)
+    async def balance(self, calendar: Calendar = CALENDAR) -> tuple[int, int]:
+        """Return what is posted and what is pending in the window of now."""
+        usage = await self.usage(calendar)
         return usage.fair_use_used, usage.fair_use_pending
+
+    async def balance_at(self, moment: float, calendar: Calendar = CALENDAR) -> tuple[int, int]:
+        """Return the same of the window that holds another moment."""
+        now, self.clock.now = self.clock.now, moment
+        try:
+            return await self.balance(calendar)
+        finally:
+            self.clock.now = now
 
     async def receipt(self, request_id: str, caller: Caller | None = None) -> Receipt | None:
         found = await self.store.receipt(caller or self.caller(), request_id)

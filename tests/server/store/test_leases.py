@@ -33,7 +33,8 @@ async def test_a_lost_request_is_charged_to_the_window_of_its_reservation(desk: 
     await desk.store.dispatch(ticket)
     desk.clock.now = desk.window.end + 5.0
     await desk.store.sweep()
-    assert await desk.balance() == (30, 0)
+    assert await desk.balance() == (0, 0)
+    assert await desk.balance_at(desk.window.end - 1) == (30, 0)
 
 
 async def test_lost_continuation_is_charged_to_continuation(desk: Any) -> None:
@@ -89,14 +90,65 @@ async def test_a_heartbeat_does_not_bring_back_what_has_ended(desk: Any) -> None
     assert await desk.balance() == (3, 0)
 
 
-async def test_settling_after_the_sweep_tells_what_the_sweep_decided(desk: Any) -> None:
-    ticket = await desk.admitted(desk.premium(30))
+async def test_settling_after_the_sweep_lowers_the_estimate_to_what_was_used(desk: Any) -> None:
+    ticket = await lapsed(desk)
+    settlement = await desk.settle(ticket, charged=2, route="openai")
+    assert (settlement.receipt.state, settlement.receipt.fair_use.charged) == (ReceiptState.SETTLED, 2)
+    assert await desk.receipt(ticket.request_id) == settlement.receipt
+    assert await desk.balance() == (2, 0)
+
+
+async def test_settling_after_the_sweep_never_raises_what_was_charged(desk: Any) -> None:
+    settlement = await desk.settle(await lapsed(desk), charged=400)
+    assert settlement.receipt.fair_use.charged == 30
+    assert await desk.balance() == (30, 0)
+
+
+async def test_settling_late_twice_is_the_same_as_once(desk: Any) -> None:
+    ticket = await lapsed(desk)
+    first = await desk.settle(ticket, charged=20)
+    assert (await desk.settle(ticket, charged=2)).json == first.json
+    assert await desk.balance() == (20, 0)
+
+
+async def test_a_late_settlement_belongs_to_the_window_of_its_reservation(desk: Any) -> None:
+    ticket = await lapsed(desk)
+    desk.clock.now = desk.window.end + 5.0
+    await desk.settle(ticket, charged=7)
+    assert await desk.balance_at(desk.window.start) == (7, 0)
+    assert await desk.balance() == (0, 0)
+
+
+async def test_late_settlement_of_continuation_lowers_continuation(desk: Any) -> None:
+    ticket = await lapsed(desk, desk.continuation(30))
+    settlement = await desk.settle(ticket, charged=4)
+    assert (await desk.usage()).continuation_used == 4
+    assert settlement.receipt.fair_use.charged == 0
+
+
+async def lapsed(desk: Any, *offers: Any) -> Any:
+    """Return the ticket of a request that was dispatched and whose lease ran out."""
+    ticket = await desk.admitted(*(offers or [desk.premium(30)]))
     await desk.store.dispatch(ticket)
     desk.clock.advance(60)
     await desk.store.sweep()
-    settlement = await desk.settle(ticket, charged=2)
-    assert settlement.receipt.state == ReceiptState.ESTIMATED
-    assert await desk.balance() == (30, 0)
+    return ticket
+
+
+async def test_a_heartbeat_that_comes_too_late_holds_nothing(desk: Any) -> None:
+    """Another may have taken the slot by then: to take it back would be one too many."""
+    ticket = await desk.admitted(workflow="run", workflows=1)
+    desk.clock.advance(121)
+    other = await desk.admitted(workflow="other", workflows=1)
+    await desk.store.heartbeat([ticket, other], 60.0)
+    assert (await desk.usage()).workflows_active == 1
+    assert [lease.id for lease in await desk.store.workflows(desk.caller())] == ["other"]
+
+
+async def test_what_a_lost_request_held_is_free_with_the_next_request_even_before_a_sweep(desk: Any) -> None:
+    await desk.admitted(desk.premium(100), workflows=1)
+    desk.clock.advance(60)
+    await desk.admitted(desk.premium(100), workflows=1)
 
 
 async def test_settling_after_the_lease_but_before_the_sweep_counts(desk: Any) -> None:

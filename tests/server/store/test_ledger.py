@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from flatfee.server.store.base import StoreDown
-from flatfee.server.windows import Window
+from flatfee.server.store.base import ForeignTicket, StoreDown
 from flatfee.wire import ErrorCode
 
 
@@ -130,12 +129,12 @@ async def test_the_budget_lane_is_open_only_while_fair_use_remains(desk: Any) ->
 
 
 async def test_windows_have_balances_of_their_own(desk: Any) -> None:
-    later = Window(desk.window.end, desk.window.end + 86_400)
-    late = await desk.admitted(desk.premium(100))
-    await desk.admitted(desk.premium(60), window=later)
+    late = await desk.admitted(desk.premium(100), lease=90 * 86_400.0)
+    desk.clock.now = float(desk.window.end)
+    await desk.admitted(desk.premium(60))
     await desk.settle(late, charged=90)
-    assert await desk.balance() == (90, 0)
-    assert await desk.balance(later) == (0, 60)
+    assert await desk.balance() == (0, 60)
+    assert await desk.balance_at(desk.window.end - 1) == (90, 0)
 
 
 async def test_accounts_have_balances_of_their_own(desk: Any) -> None:
@@ -179,9 +178,31 @@ async def test_dispatching_twice_is_the_same_as_once(desk: Any) -> None:
 async def test_a_stranger_to_the_ledger_settles_nothing(desk: Any) -> None:
     ticket = await desk.admitted(desk.premium(30))
     forged = replace(ticket, request_id="req_forged")
-    settlement = await desk.settle(forged, charged=12)
-    assert settlement.json == b"{}"
+    with pytest.raises(ForeignTicket):
+        await desk.settle(forged, charged=12)
     assert await desk.balance() == (0, 30)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_ticket_in_anothers_name_settles_nothing(desk: Any, lost: bool) -> None:
+    ticket = await desk.admitted(desk.premium(30))
+    await desk.store.dispatch(ticket)
+    if lost:
+        desk.clock.advance(60)
+        await desk.store.sweep()
+    with pytest.raises(ForeignTicket):
+        await desk.settle(replace(ticket, account="other"), charged=12)
+    assert sum(await desk.balance()) == 30
+
+
+async def test_what_a_ticket_holds_is_what_the_ledger_says(desk: Any) -> None:
+    """A holder that is mistaken about its units or its purse cannot free what it does not hold."""
+    ticket = await desk.admitted(desk.premium(30))
+    await desk.admitted(desk.premium(50))
+    mistaken = replace(ticket, offer=desk.continuation(70))
+    await desk.settle(mistaken, charged=5)
+    assert await desk.balance() == (5, 50)
+    assert (await desk.usage()).continuation_used == 0
 
 
 async def test_usage_counts_the_workflows_that_run(desk: Any) -> None:

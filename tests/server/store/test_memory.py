@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from tests.server.store.rows import make_known
+
 from flatfee.receipt import Receipt
 from flatfee.server.store.memory import MemoryStore
 from flatfee.server.store.records import ReceiptQuery, Reservation, Ticket
@@ -20,6 +22,7 @@ async def test_the_newest_receipts_are_kept_and_no_more(want: Callable[..., Rese
 async def test_a_request_that_runs_is_not_forgotten_for_newer_ones(want: Callable[..., Reservation]) -> None:
     store = MemoryStore(max_receipts=1)
     wanted = want(1)
+    make_known(store._book, wanted.caller, b"digest")
     assert isinstance(await store.reserve(wanted), Ticket)
     for number in range(3):
         await store.record(wanted.caller, Receipt(request_id=f"req_{number}"))

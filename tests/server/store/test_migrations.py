@@ -10,6 +10,9 @@ import pytest
 from flatfee.server.store import migrations
 from flatfee.server.store.migrations import SchemaTooNew, migrate, steps
 
+DIRECTORY = {"accounts", "projects", "keys", "audit"}
+LEDGER = {"balances", "arrivals", "slots", "tickets", "receipts", "adjustments", "claims", "boot"}
+
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
@@ -35,7 +38,7 @@ def test_an_empty_file_gets_the_whole_schema(connection: sqlite3.Connection) -> 
     assert migrate(connection) == steps()[-1][0]
     assert version(connection) == steps()[-1][0]
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert tables == {"accounts", "projects", "keys", "audit", "balances", "arrivals", "slots", "tickets", "receipts"}
+    assert tables == DIRECTORY | LEDGER
 
 
 def test_running_again_changes_nothing(connection: sqlite3.Connection) -> None:

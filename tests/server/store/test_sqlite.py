@@ -45,7 +45,10 @@ async def test_closing_twice_is_the_same_as_once(open_sqlite: Callable[[], Any])
 
 async def test_closing_finishes_what_was_begun(open_sqlite: Callable[[], Any]) -> None:
     desk = open_sqlite()
-    reservations = [asyncio.ensure_future(desk.reserve(desk.premium(1), workflows=50)) for _ in range(20)]
+    await desk.know(desk.caller())
+    reservations = [
+        asyncio.ensure_future(desk.store.reserve(desk.want(desk.premium(1), workflows=50))) for _ in range(20)
+    ]
     await asyncio.sleep(0)
     await desk.store.close()
     await asyncio.gather(*reservations)
@@ -185,7 +188,7 @@ async def test_a_read_whose_caller_left_is_over_before_the_store_closes(open_sql
     def read(book: Any) -> None:
         began.set()
         may_end.wait(30)
-        book.balance("acme", 0)
+        book.balance("acme", "token", desk.window)
         ended.set()
 
     reading = asyncio.ensure_future(desk.store._read(read))
@@ -209,8 +212,11 @@ class Settling:
     def find_ticket(self, request_id: str) -> Any:
         return next(self._states)[0]
 
-    def find_receipt(self, request_id: str) -> Any:
+    def kept_receipt(self, request_id: str) -> Any:
         return next(self._states)[1]
+
+    def shown_receipt(self, kept: Any) -> bytes:
+        return bytes(kept.json)
 
 
 async def test_a_request_that_is_settled_while_its_receipt_is_looked_up_is_found(
@@ -220,7 +226,7 @@ async def test_a_request_that_is_settled_while_its_receipt_is_looked_up_is_found
     ticket = await desk.admitted()
     running = await desk.store._read(lambda book: book.find_ticket(ticket.request_id))
     await desk.settle(ticket)
-    kept = await desk.store._read(lambda book: book.find_receipt(ticket.request_id))
+    kept = await desk.store._read(lambda book: book.kept_receipt(ticket.request_id))
     book: Any = Settling(running, kept)
     assert sqlite._find_receipt(book, desk.caller(), ticket.request_id) is not None
 

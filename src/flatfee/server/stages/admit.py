@@ -6,7 +6,7 @@ from flatfee.receipt import Receipt
 from flatfee.server.faults import Fault
 from flatfee.server.store.base import Ledger
 from flatfee.server.store.ledger import fair_use, workflow_state
-from flatfee.server.store.records import Purse, Refusal, Reservation, Standing, Ticket
+from flatfee.server.store.records import Changed, Purse, Refusal, Repeat, Reservation, Standing, Ticket
 from flatfee.server.tell import rfc3339, standing_headers
 from flatfee.wire import ErrorCode, ReceiptState
 
@@ -26,17 +26,18 @@ class Refused(Fault):
         )
 
 
-async def admit(want: Reservation, store: Ledger) -> Ticket:
-    """Reserve the best lane that fits.
+async def admit(want: Reservation, store: Ledger) -> Ticket | Repeat | Changed:
+    """Reserve the best lane that fits; or tell that the key was used before, or that the caller changed.
 
     Raises:
-        Refused: ``rate_limited``, ``workflow_limit`` or ``fair_use_exhausted``.
+        Refused: ``rate_limited``, ``workflow_limit``, ``fair_use_exhausted``, ``idempotency_mismatch``
+            or ``idempotency_in_flight``.
         StoreDown: the ledger cannot be written; nothing is served unmetered.
     """
-    granted = await store.reserve(want)
-    if isinstance(granted, Ticket):
-        return granted
-    raise refuse(granted, want)
+    answer = await store.reserve(want)
+    if isinstance(answer, Refusal):
+        raise refuse(answer, want)
+    return answer
 
 
 def refuse(refusal: Refusal, want: Reservation) -> Refused:
@@ -51,6 +52,10 @@ def refuse(refusal: Refusal, want: Reservation) -> Refused:
             f"{refusal.standing.workflows_active} of {refusal.standing.workflows_limit} workflows run at once, with at "
             f"most {want.terms.fanout} parallel requests each. Wait {refusal.retry_after} s, or release a workflow."
         )
+    elif refusal.code is ErrorCode.IDEMPOTENCY_MISMATCH:
+        message = "This Idempotency-Key came with another body before. Send another key with another request."
+    elif refusal.code is ErrorCode.IDEMPOTENCY_IN_FLIGHT:
+        message = "The first request with this Idempotency-Key still runs. Wait, then send it again for its answer."
     else:
         message = _spent(refusal.standing, want)
     return Refused(refusal, want, message)

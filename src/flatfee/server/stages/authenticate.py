@@ -39,6 +39,17 @@ async def authenticate(headers: Mapping[bytes, bytes], store: Directory) -> Call
     return caller
 
 
+def still_valid(caller: Caller | None) -> Caller:
+    """Return a caller that was looked up again.
+
+    Raises:
+        Fault: ``invalid_api_key``: the key ended while its request arrived.
+    """
+    if caller is None:
+        raise Fault(ErrorCode.INVALID_API_KEY, _INVALID)
+    return caller
+
+
 def check_scope(caller: Caller, model: str) -> None:
     """Refuse a model that the key's scope does not name.
 

@@ -70,6 +70,7 @@ def outcome_of(ticket: Ticket, ask: Ask, plan: PlanSettings, meter: Meter) -> Ou
     return Outcome(
         charged=charged,
         route=meter.route.name if meter.route else None,
+        answered=meter.whole,
         receipt=receipt_of(ticket, ask, meter, usage, state),
     )
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
-from flatfee.server.store import transactions
+from flatfee.server.clocks import Moment
+from flatfee.server.store import entries, transactions
 from flatfee.server.store.accounts import Account, Exists, Key, NoSuch, NotAllowed, Project, Scalar
+from flatfee.server.store.book import Book, SlotKey
 from flatfee.server.store.directory import DirectoryBook, difference, note
-from flatfee.server.store.transactions import Book, SlotKey
 from flatfee.wire import Billing, ReceiptDetail
 
 _T = TypeVar("_T")
@@ -41,7 +42,7 @@ class Command(Protocol[_T_co]):
 
     action: ClassVar[str]
 
-    def apply(self, book: AdminBook, now: float) -> Done[_T_co]:
+    def apply(self, book: AdminBook, now: Moment) -> Done[_T_co]:
         """Do it.
 
         Raises:
@@ -59,14 +60,14 @@ class Unchanged(Enum):
 UNCHANGED: Final = Unchanged.UNCHANGED
 
 
-def administer(book: AdminBook, actor: str, command: Command[_T], now: float) -> _T:
+def administer(book: AdminBook, actor: str, command: Command[_T], now: Moment) -> _T:
     """Do what a command says, and note who did it.
 
     Raises:
         Denied: it cannot be done; nothing was written.
     """
     done = command.apply(book, now)
-    note(book, actor, command.action, done.subject, done.details, now)
+    note(book, actor, command.action, done.subject, done.details, now.wall)
     return done.result
 
 
@@ -80,12 +81,12 @@ class AddAccount:
     billing: Billing = Billing.ACTIVE
     billing_day: int = 1
 
-    def apply(self, book: AdminBook, now: float) -> Done[Account]:
+    def apply(self, book: AdminBook, now: Moment) -> Done[Account]:
         """Make it, unless the name is taken."""
         if book.account(self.name) is not None:
             raise Exists(f"There is an account {self.name!r} already; choose another name.")
         account = Account(
-            name=self.name, plan=self.plan, billing=self.billing, billing_day=self.billing_day, created_at=now
+            name=self.name, plan=self.plan, billing=self.billing, billing_day=self.billing_day, created_at=now.wall
         )
         book.put_account(account)
         details: dict[str, Scalar] = {"plan": self.plan, "billing": self.billing, "billing_day": self.billing_day}
@@ -102,7 +103,7 @@ class ChangeAccount:
     billing: Billing | Unchanged = UNCHANGED
     billing_day: int | Unchanged = UNCHANGED
 
-    def apply(self, book: AdminBook, now: float) -> Done[Account]:
+    def apply(self, book: AdminBook, now: Moment) -> Done[Account]:
         """Change it; what was used of its window stays used."""
         del now
         before = known_account(book, self.name)
@@ -119,7 +120,7 @@ class RemoveAccount:
     action: ClassVar[str] = "account.delete"
     name: str
 
-    def apply(self, book: AdminBook, now: float) -> Done[Account]:
+    def apply(self, book: AdminBook, now: Moment) -> Done[Account]:
         """Remove it, unless the configuration file names it."""
         account = known_account(book, self.name)
         if account.from_file:
@@ -127,7 +128,7 @@ class RemoveAccount:
                 f"The account {self.name!r} is named by the configuration file; take it out there, restart, "
                 "and then delete it."
             )
-        ended = _revoke_all(book, book.live_keys(self.name, None), now)
+        ended = _revoke_all(book, book.live_keys(self.name, None), now.wall)
         book.drop_account(self.name)
         return Done(result=account, subject=self.name, details={"keys_revoked": ended})
 
@@ -141,12 +142,12 @@ class AddProject:
     name: str
     receipts: ReceiptDetail | None = None
 
-    def apply(self, book: AdminBook, now: float) -> Done[Project]:
+    def apply(self, book: AdminBook, now: Moment) -> Done[Project]:
         """Make it, unless the name is taken."""
         known_account(book, self.account)
         if book.project(self.account, self.name) is not None:
             raise Exists(f"The account {self.account!r} has a project {self.name!r} already; choose another name.")
-        project = Project(account=self.account, name=self.name, receipts=self.receipts, created_at=now)
+        project = Project(account=self.account, name=self.name, receipts=self.receipts, created_at=now.wall)
         book.put_project(project)
         return Done(result=project, subject=f"{self.account}/{self.name}", details={"receipts": self.receipts})
 
@@ -160,7 +161,7 @@ class ChangeProject:
     name: str
     receipts: ReceiptDetail | Unchanged | None = UNCHANGED
 
-    def apply(self, book: AdminBook, now: float) -> Done[Project]:
+    def apply(self, book: AdminBook, now: Moment) -> Done[Project]:
         """Change it for the receipts to come."""
         del now
         before = known_project(book, self.account, self.name)
@@ -178,7 +179,7 @@ class RemoveProject:
     account: str
     name: str
 
-    def apply(self, book: AdminBook, now: float) -> Done[Project]:
+    def apply(self, book: AdminBook, now: Moment) -> Done[Project]:
         """Remove it, unless a key of it came from the configuration file."""
         project = known_project(book, self.account, self.name)
         keys = book.live_keys(self.account, self.name)
@@ -188,7 +189,7 @@ class RemoveProject:
                 f"The key {filed[0]!r} of the project {self.name!r} is named by the configuration file; "
                 "take it out there, restart, and then delete the project."
             )
-        ended = _revoke_all(book, keys, now)
+        ended = _revoke_all(book, keys, now.wall)
         book.drop_project(self.account, self.name)
         return Done(result=project, subject=f"{self.account}/{self.name}", details={"keys_revoked": ended})
 
@@ -202,12 +203,34 @@ class ReleaseWorkflow:
     project: str | None
     workflow: str
 
-    def apply(self, book: AdminBook, now: float) -> Done[None]:
+    def apply(self, book: AdminBook, now: Moment) -> Done[None]:
         """Release it, if it holds a slot."""
         owner = f"{self.account}/{self.project}" if self.project is not None else self.account
         if not transactions.release(book, SlotKey(self.account, self.project, self.workflow), now):
             raise NoSuch(f"There is no live workflow {self.workflow[:128]!r} of {owner!r}.")
         return Done(result=None, subject=f"{owner}/{self.workflow}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refund:
+    """Give back units that a request was charged; ``None``: all of them. Returns its receipt as JSON."""
+
+    action: ClassVar[str] = "receipt.refund"
+    request_id: str
+    units: int | None = None
+    comment: str = ""
+
+    def apply(self, book: AdminBook, now: Moment) -> Done[bytes]:
+        """Refund, into the window that the request was charged in."""
+        try:
+            kept = entries.refund(book, self.request_id, self.units, self.comment, now)
+        except entries.NoSuchReceipt as error:
+            raise NoSuch(f"There is no receipt {self.request_id[:40]!r}.") from error
+        except entries.NothingToRefund as error:
+            raise NotAllowed(f"Nothing was refunded: {error}.") from error
+        made = book.adjustments(self.request_id)
+        details: dict[str, Scalar] = {"account": kept.account, "units": -made[-1].units, "comment": self.comment}
+        return Done(result=entries.shown(kept, made), subject=self.request_id, details=details)
 
 
 def known_account(book: DirectoryBook, name: str) -> Account:

@@ -13,17 +13,19 @@ from flatfee.receipt import Receipt
 from flatfee.server.store.accounts import Account, AuditEntry, Key, Page, Project
 from flatfee.server.store.records import (
     Caller,
+    Changed,
     NewAccount,
     Outcome,
     ReceiptQuery,
     Refusal,
+    Repeat,
     Reservation,
     Settlement,
     Ticket,
     Usage,
     WorkflowLease,
 )
-from flatfee.server.windows import Window
+from flatfee.server.windows import Calendar
 
 if TYPE_CHECKING:
     # It stands on the ledger's transactions, which know ``StoreDown``.
@@ -36,13 +38,19 @@ class StoreDown(Exception):
     """The ledger cannot be reached or written. Admission fails closed."""
 
 
+class ForeignTicket(StoreDown):
+    """This ledger never granted the ticket, or has forgotten it: nothing was posted."""
+
+
 class Ledger(Protocol):
     """Reserve, dispatch, settle: the life of one request's money."""
 
-    async def reserve(self, want: Reservation) -> Ticket | Refusal:
+    async def reserve(self, want: Reservation) -> Ticket | Refusal | Repeat | Changed:
         """Take a workflow slot and hold back units, in one atomic step, or say why not.
 
         The first offer that fits is granted; a refusal changes nothing but the request rate.
+        ``Repeat``: the idempotency key was used before. ``Changed``: the key or its account is
+        another by now; nothing was counted.
         """
         ...
 
@@ -55,11 +63,20 @@ class Ledger(Protocol):
         ...
 
     async def settle(self, ticket: Ticket, outcome: Outcome) -> Settlement:
-        """Post what was spent, free what was held back, keep the receipt. Twice is the same as once."""
+        """Post what was spent, free what was held back, keep the receipt. Twice is the same as once.
+
+        After the lease has run out it corrects the estimate that was charged then, downwards only.
+
+        Raises:
+            StoreDown: the ledger cannot be written; ``ForeignTicket``: it never granted the ticket.
+        """
         ...
 
     async def heartbeat(self, tickets: Sequence[Ticket], lease: float) -> None:
-        """Extend the leases of running requests, and of their workflows, to ``lease`` seconds from now."""
+        """Extend the leases of running requests, and of their workflows, to ``lease`` seconds from now.
+
+        What has run out stays so: others may hold by now what it held.
+        """
         ...
 
     async def sweep(self) -> int:
@@ -130,7 +147,7 @@ class Directory(Protocol):
 class Records(Protocol):
     """What can be asked about the past and the present. A caller sees only its own."""
 
-    async def record(self, caller: Caller, receipt: Receipt) -> None:
+    async def record(self, caller: Caller, receipt: Receipt, *, reduced: bool = False) -> None:
         """Keep the receipt of a request that was refused before it held a ticket."""
         ...
 
@@ -142,8 +159,8 @@ class Records(Protocol):
         """Return a page of receipts as JSON, newest first, and whether more follow."""
         ...
 
-    async def usage(self, caller: Caller, window: Window) -> Usage:
-        """Return the account's use of a window."""
+    async def usage(self, account: str, unit: str, calendar: Calendar) -> Usage:
+        """Return an account's use of its window of this moment, in units of a meter."""
         ...
 
     async def workflows(self, caller: Caller) -> list[WorkflowLease]:
@@ -156,6 +173,14 @@ class Records(Protocol):
         Idle, it is free at once. Its running requests go on and keep the slot until the last ends.
         The id is the caller's own: another project's workflow of the same name is another workflow.
         """
+        ...
+
+    async def prune(self, before: float, most: int) -> int:
+        """Forget receipts of requests from before a moment (wall time), ``most`` at once; return how many."""
+        ...
+
+    async def audit_books(self) -> list[str]:
+        """Rebuild every balance from receipts, adjustments and open tickets; say what does not agree."""
         ...
 
     async def last_route(self, caller: Caller, workflow: str) -> str | None:

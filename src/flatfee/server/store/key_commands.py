@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from flatfee.server.clocks import Moment
 from flatfee.server.store.accounts import Exists, Key, NoSuch, NotAllowed, Scalar
 from flatfee.server.store.administration import (
     UNCHANGED,
@@ -28,7 +29,7 @@ class AddKey:
     account: str | None = None
     project: str | None = None
 
-    def apply(self, book: AdminBook, now: float) -> Done[Key]:
+    def apply(self, book: AdminBook, now: Moment) -> Done[Key]:
         """Keep it, if its owner exists."""
         if self.account is not None and self.project is not None:
             known_project(book, self.account, self.project)
@@ -46,7 +47,7 @@ class AddKey:
             name=new.name,
             last4=new.last4,
             models=new.models,
-            created_at=now,
+            created_at=now.wall,
             expires_at=new.expires_at,
             source="api",
         )
@@ -64,7 +65,7 @@ class ChangeKey:
     models: frozenset[str] | Unchanged | None = UNCHANGED
     expires_at: float | Unchanged | None = UNCHANGED
 
-    def apply(self, book: AdminBook, now: float) -> Done[Key]:
+    def apply(self, book: AdminBook, now: Moment) -> Done[Key]:
         """Change it, unless it was revoked or belongs to the configuration file."""
         del now
         before = _key_of_ours(book, self.id)
@@ -88,15 +89,15 @@ class RotateKey:
     last4: str
     overlap: float
 
-    def apply(self, book: AdminBook, now: float) -> Done[Key]:
+    def apply(self, book: AdminBook, now: Moment) -> Done[Key]:
         """Keep the new key, and let the old one end with the overlap or with its own expiry."""
         old = _key_of_ours(book, self.id)
         _refuse_revoked(old)
-        if old.state(now) == "expired":
+        if old.state(now.wall) == "expired":
             raise NotAllowed(f"The key {self.id} has expired; make a new one.")
-        ends = now + self.overlap
+        ends = now.wall + self.overlap
         book.put_key(replace(old, expires_at=ends if old.expires_at is None else min(ends, old.expires_at)))
-        new = replace(old, id=self.new_id, digest=self.digest, last4=self.last4, created_at=now, last_used_at=None)
+        new = replace(old, id=self.new_id, digest=self.digest, last4=self.last4, created_at=now.wall, last_used_at=None)
         book.put_key(new)
         return Done(result=new, subject=self.id, details={"new": new.id, "overlap_seconds": self.overlap})
 
@@ -108,11 +109,11 @@ class RevokeKey:
     action: ClassVar[str] = "key.revoke"
     id: str
 
-    def apply(self, book: AdminBook, now: float) -> Done[Key]:
+    def apply(self, book: AdminBook, now: Moment) -> Done[Key]:
         """End it, unless it belongs to the configuration file."""
         key = _key_of_ours(book, self.id)
         if key.revoked_at is None:
-            key = replace(key, revoked_at=now)
+            key = replace(key, revoked_at=now.wall)
             book.put_key(key)
         return Done(result=key, subject=self.id, details=_about(key))
 

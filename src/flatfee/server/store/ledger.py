@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -22,33 +22,32 @@ _CLOCK_ERROR: Final = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """An account's use of one window, in units of its plan's meter; never negative."""
+    """An account's use of one window, in units of its plan's meter; never negative, unless it is a change."""
 
     posted: int = 0
     pending: int = 0
     continuation_posted: int = 0
     continuation_pending: int = 0
 
-    def held(self, offer: Offer) -> Balance:
-        """Return the balance with an offer's units held back."""
-        return self._shifted(offer.purse, pending=offer.units)
+    def __add__(self, change: Balance) -> Balance:
+        """Return the balance after a change."""
+        return Balance(
+            self.posted + change.posted,
+            self.pending + change.pending,
+            self.continuation_posted + change.continuation_posted,
+            self.continuation_pending + change.continuation_pending,
+        )
 
-    def settled(self, offer: Offer, charged: int) -> Balance:
-        """Return the balance with an offer's units freed and ``charged`` posted."""
-        return self._shifted(offer.purse, pending=-offer.units, posted=charged)
 
-    def _shifted(self, purse: Purse, *, pending: int, posted: int = 0) -> Balance:
-        match purse:
-            case Purse.FAIR_USE:
-                return replace(self, posted=self.posted + posted, pending=self.pending + pending)
-            case Purse.CONTINUATION:
-                return replace(
-                    self,
-                    continuation_posted=self.continuation_posted + posted,
-                    continuation_pending=self.continuation_pending + pending,
-                )
-            case Purse.NONE:
-                return self
+def change(purse: Purse, *, pending: int = 0, posted: int = 0) -> Balance:
+    """Return what units held back and units posted change of a balance; either may be below zero."""
+    match purse:
+        case Purse.FAIR_USE:
+            return Balance(posted=posted, pending=pending)
+        case Purse.CONTINUATION:
+            return Balance(continuation_posted=posted, continuation_pending=pending)
+        case Purse.NONE:
+            return Balance()
 
 
 @dataclass(frozen=True, slots=True)

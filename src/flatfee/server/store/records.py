@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from flatfee.receipt import Receipt
 from flatfee.server.keys import KeyKind, new_key_id
-from flatfee.server.windows import Window
+from flatfee.server.windows import Calendar, Window
 from flatfee.wire import Billing, ErrorCode, Lane, Reason, ReceiptDetail
 
 
@@ -94,17 +94,35 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Idempotency:
+    """An idempotency key that came with a request: digests of the key and of the body.
+
+    ``holder`` names the process that will keep the answer.
+    """
+
+    key: bytes
+    body: bytes
+    holder: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """A wish to be admitted: the first of ``offers`` that fits is granted. ``lease`` is in seconds."""
+    """A wish to be admitted: the first of ``offers`` that fits is granted. ``lease`` is in seconds.
+
+    The window is the one of ``calendar`` that holds the moment of the reservation, by the store's
+    clock. With ``reduced`` the kept receipt tells figures only.
+    """
 
     request_id: str
     caller: Caller
     terms: Terms
-    window: Window
+    calendar: Calendar
     workflow: str | None
     offers: tuple[Offer, ...]
     model_requested: str
     lease: float
+    idempotency: Idempotency | None = None
+    reduced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +139,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """A granted reservation. ``choice`` is the index of the offer that was granted."""
+    """A granted reservation. ``choice`` is the index of the offer that was granted; ``created_at`` is wall time."""
 
     request_id: str
     account: str
@@ -133,6 +151,7 @@ class Ticket:
     window: Window
     created_at: float
     standing: Standing
+    reduced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,22 +163,46 @@ class Refusal:
     retry_after: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The key or its account is another than when the caller was looked up: plan anew with this one.
+
+    ``None``: the key is no longer valid. Nothing was reserved or counted.
+    """
+
+    caller: Caller | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """The idempotency key belongs to a request that has ended: ``receipt`` tells of it as JSON.
+
+    ``holder`` names the process that may still keep its answer.
+    """
+
+    request_id: str
+    holder: str
+    receipt: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How a request ended: what to charge, and its receipt but for the figures only the store knows.
 
     ``charged`` goes to the balance that the ticket's offer drew on. ``route`` is remembered for
-    the workflow's tool loop.
+    the workflow's tool loop. ``answered`` says that the answer was whole: then its idempotency key
+    stays used even if nothing was charged.
     """
 
     charged: int
     receipt: Receipt
     route: str | None = None
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """The final account of a request: its receipt, and the same as JSON. Settling again tells the first one."""
+    """The final account of a request: its receipt, and the same as JSON. Settling again tells what was kept."""
 
     receipt: Receipt
     json: bytes
@@ -169,6 +212,7 @@ class Settlement:
 class Usage:
     """An account's use of its window."""
 
+    window: Window
     fair_use_used: int
     fair_use_pending: int
     continuation_used: int

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from flatfee.server.clocks import Clocks
 from flatfee.server.store import directory
 from flatfee.server.store.accounts import Account, AuditEntry, Key, Page, Project
 from flatfee.server.store.administration import AdminBook, Command, administer
@@ -17,8 +18,10 @@ _T = TypeVar("_T")
 class SharedDirectory(ABC):
     """Everything of ``Directory`` but the hot look-up of a key."""
 
-    @abstractmethod
-    def now(self) -> float: ...
+    _clocks: Clocks
+
+    def now(self) -> float:
+        return self._clocks.wall()
 
     @abstractmethod
     def _write(self, work: Callable[[AdminBook], _T]) -> Awaitable[_T]:
@@ -32,7 +35,7 @@ class SharedDirectory(ABC):
         await self._write(lambda book: directory.provision(book, accounts, self.now()))
 
     async def administer(self, actor: str, command: Command[_T]) -> _T:
-        return await self._write(lambda book: administer(book, actor, command, self.now()))
+        return await self._write(lambda book: administer(book, actor, command, self._clocks.now()))
 
     async def used(self, key_id: str) -> None:
         await self._write(lambda book: book.used(key_id, self.now()))

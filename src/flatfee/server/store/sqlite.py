@@ -13,21 +13,22 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from flatfee.receipt import Receipt
-from flatfee.server.store import transactions
+from flatfee.server.clocks import clocks_of
+from flatfee.server.store import entries, transactions
 from flatfee.server.store.base import StoreDown
+from flatfee.server.store.book import SlotKey
+from flatfee.server.store.entries import Owner, may_see
 from flatfee.server.store.migrations import SchemaTooNew, migrate
 from flatfee.server.store.records import (
     Caller,
     Outcome,
     ReceiptQuery,
-    Refusal,
     Reservation,
     Settlement,
     Ticket,
@@ -36,9 +37,10 @@ from flatfee.server.store.records import (
 )
 from flatfee.server.store.shared_directory import SharedDirectory
 from flatfee.server.store.sqlite_book import SqliteBook
-from flatfee.server.store.transactions import SlotKey, may_see
+from flatfee.server.store.transactions import Admission
+from flatfee.server.store.turn import Turn
 from flatfee.server.store.writer import Writer
-from flatfee.server.windows import Window
+from flatfee.server.windows import Calendar
 
 _T = TypeVar("_T")
 _BUSY_SECONDS = 5.0
@@ -72,13 +74,17 @@ class SqliteStore(SharedDirectory):
         path: Path,
         *,
         durability: Literal["process", "power"] = "process",
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
+        steady: Callable[[], float] | None = None,
     ) -> None:
-        self._clock = clock
+        self._clocks = clocks_of(clock, steady)
         connection = connect(path, durability)
         try:
-            migrate(connection)
-        except (sqlite3.Error, SchemaTooNew) as error:
+            self._turn = Turn(path, _BUSY_SECONDS)
+            with self._turn.taken():
+                migrate(connection)
+                _begin_boot(connection, self._clocks.boot)
+        except (OSError, sqlite3.Error, SchemaTooNew) as error:
             connection.close()
             message = f"the store {path} cannot be used: {error}"
             raise StoreDown(message) from error
@@ -91,10 +97,7 @@ class SqliteStore(SharedDirectory):
         # One thread, so that a read whose caller left is over before the next one or the end.
         self._slow_reads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flatfee-reads")
         self._closed = False
-        self._writer: Writer[SqliteBook] = Writer(connection, SqliteBook(connection))
-
-    def now(self) -> float:
-        return self._clock()
+        self._writer: Writer[SqliteBook] = Writer(connection, SqliteBook(connection), self._turn.taken)
 
     async def ready(self) -> None:
         await self._write(lambda book: book.touch())
@@ -107,6 +110,7 @@ class SqliteStore(SharedDirectory):
         await asyncio.get_running_loop().run_in_executor(self._slow_reads, self._slow_reader.close)
         self._slow_reads.shutdown()
         self._reader.close()
+        self._turn.close()
 
     async def find_key(self, digest: bytes) -> Caller | None:
         try:
@@ -114,23 +118,24 @@ class SqliteStore(SharedDirectory):
         except sqlite3.Error as error:
             raise StoreDown(str(error)) from error
 
-    async def reserve(self, want: Reservation) -> Ticket | Refusal:
-        return await self._write(lambda book: transactions.reserve(book, want, self.now()))
+    async def reserve(self, want: Reservation) -> Admission:
+        return await self._write(lambda book: transactions.reserve(book, want, self._clocks.now()))
 
     async def dispatch(self, ticket: Ticket) -> None:
         await self._write(lambda book: transactions.dispatch(book, ticket))
 
     async def settle(self, ticket: Ticket, outcome: Outcome) -> Settlement:
-        return await self._write(lambda book: transactions.settle(book, ticket, outcome, self.now()))
+        return await self._write(lambda book: transactions.settle(book, ticket, outcome, self._clocks.now()))
 
     async def heartbeat(self, tickets: Sequence[Ticket], lease: float) -> None:
-        await self._write(lambda book: transactions.heartbeat(book, tickets, lease, self.now()))
+        await self._write(lambda book: transactions.heartbeat(book, tickets, lease, self._clocks.now()))
 
     async def sweep(self) -> int:
-        return await self._write(lambda book: transactions.sweep(book, self.now()))
+        return await self._write(lambda book: transactions.sweep(book, self._clocks.now()))
 
-    async def record(self, caller: Caller, receipt: Receipt) -> None:
-        await self._write(lambda book: transactions.keep(book, receipt, caller.account, caller.project))
+    async def record(self, caller: Caller, receipt: Receipt, *, reduced: bool = False) -> None:
+        owner = Owner(caller.account, caller.project)
+        await self._write(lambda book: entries.enter_refusal(book, owner, receipt, self.now(), reduced=reduced))
 
     async def receipt(self, caller: Caller, request_id: str) -> bytes | None:
         return await self._read(lambda book: _find_receipt(book, caller, request_id))
@@ -139,29 +144,26 @@ class SqliteStore(SharedDirectory):
         found = await self._read(lambda book: book.list_receipts(caller, query))
         return found[: query.limit], len(found) > query.limit
 
-    async def usage(self, caller: Caller, window: Window) -> Usage:
-        def read(book: SqliteBook) -> Usage:
-            balance = book.balance(caller.account, window.start)
-            return Usage(
-                fair_use_used=balance.posted,
-                fair_use_pending=balance.pending,
-                continuation_used=balance.continuation_posted,
-                continuation_pending=balance.continuation_pending,
-                workflows_active=book.slots(caller.account, None, self.now()).active,
-            )
-
-        return await self._read(read)
+    async def usage(self, account: str, unit: str, calendar: Calendar) -> Usage:
+        return await self._read(lambda book: transactions.usage(book, account, unit, calendar, self._clocks.now()))
 
     async def workflows(self, caller: Caller) -> list[WorkflowLease]:
-        return await self._read(lambda book: book.list_slots(caller, self.now()))
+        return await self._read(lambda book: book.list_slots(caller, self._clocks.now()))
 
     async def release(self, caller: Caller, workflow: str) -> bool:
         key = SlotKey(caller.account, caller.project, workflow)
-        return await self._write(lambda book: transactions.release(book, key, self.now()))
+        return await self._write(lambda book: transactions.release(book, key, self._clocks.now()))
+
+    async def prune(self, before: float, most: int) -> int:
+        return await self._write(lambda book: book.prune(before, most))
+
+    async def audit_books(self) -> list[str]:
+        return await self._read(_audit)
 
     async def last_route(self, caller: Caller, workflow: str) -> str | None:
+        key = SlotKey(caller.account, caller.project, workflow)
         try:
-            return SqliteBook(self._reader).last_route(SlotKey(caller.account, caller.project, workflow), self.now())
+            return SqliteBook(self._reader).last_route(key, self._clocks.steady())
         except sqlite3.Error as error:
             raise StoreDown(str(error)) from error
 
@@ -183,6 +185,18 @@ def _find_receipt(book: SqliteBook, caller: Caller, request_id: str) -> bytes | 
     running = book.find_ticket(request_id)
     if running is not None:
         seen = may_see(caller, running.account, running.project)
-        return transactions.running_receipt(running).model_dump_json(exclude_unset=True).encode() if seen else None
-    kept = book.find_receipt(request_id)
-    return kept.json if kept is not None and may_see(caller, kept.account, kept.project) else None
+        return entries.as_json(entries.running_receipt(running)) if seen else None
+    kept = book.kept_receipt(request_id)
+    return book.shown_receipt(kept) if kept is not None and may_see(caller, kept.account, kept.project) else None
+
+
+def _audit(book: SqliteBook) -> list[str]:
+    """Check the books as they were at one moment: balances and entries belong together."""
+    with book.snapshot():
+        return book.disagreements()
+
+
+def _begin_boot(connection: sqlite3.Connection, boot: str) -> None:
+    with connection:  # commits, or rolls back
+        connection.execute("BEGIN IMMEDIATE")
+        SqliteBook(connection).begin_boot(boot)

@@ -1,47 +1,33 @@
-"""The rows of the SQLite store. Statements only: what may happen is decided in ``transactions``."""
+"""The ledger's rows in SQLite, but for its entries. Statements only: what may happen is decided in ``transactions``."""
 
 from __future__ import annotations
 
-import sqlite3
-
-from flatfee.server.store.ledger import Balance, Slots
-from flatfee.server.store.records import Caller, Purse, ReceiptQuery, WorkflowLease
+from flatfee.server.clocks import Moment
+from flatfee.server.store.book import Claim, ClaimKey, OpenTicket, SlotKey
+from flatfee.server.store.ledger import Slots
+from flatfee.server.store.records import Caller, Purse, WorkflowLease
 from flatfee.server.store.sqlite_directory import SqliteDirectory
-from flatfee.server.store.transactions import KeptReceipt, OpenTicket, SlotKey
+from flatfee.server.store.sqlite_entries import SqliteEntries
 from flatfee.wire import Lane, Reason
 
 
-class SqliteBook(SqliteDirectory):
+class SqliteBook(SqliteEntries, SqliteDirectory):
     """A ``Book`` and a ``DirectoryBook`` over one connection, within whatever transaction is open on it."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._execute = connection.execute
+    def begin_boot(self, boot: str) -> None:
+        """Note the run of the machine; after another one, every lease has lost its holder."""
+        row = self._execute("SELECT id FROM boot").fetchone()
+        if row is not None and row[0] == boot:
+            return
+        self._execute("DELETE FROM boot")
+        self._execute("INSERT INTO boot VALUES (?)", (boot,))
+        self._execute("DELETE FROM slots")
+        self._execute("DELETE FROM arrivals")
+        self._execute("UPDATE tickets SET expires_at = 0")
 
     def touch(self) -> None:
         """Write without changing anything, to see that writing works."""
         self._execute("DELETE FROM slots WHERE 0")
-
-    def balance(self, account: str, window_start: int) -> Balance:
-        row = self._execute(
-            "SELECT posted, pending, continuation_posted, continuation_pending FROM balances"
-            " WHERE account = ? AND window_start = ?",
-            (account, window_start),
-        ).fetchone()
-        return Balance(*row) if row else Balance()
-
-    def set_balance(self, account: str, window_start: int, balance: Balance) -> None:
-        self._execute(
-            "INSERT INTO balances VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET"
-            " posted = ?3, pending = ?4, continuation_posted = ?5, continuation_pending = ?6",
-            (
-                account,
-                window_start,
-                balance.posted,
-                balance.pending,
-                balance.continuation_posted,
-                balance.continuation_pending,
-            ),
-        )
 
     def arrival(self, key_id: str) -> float | None:
         row = self._execute("SELECT arrival FROM arrivals WHERE key_id = ?", (key_id,)).fetchone()
@@ -77,13 +63,13 @@ class SqliteBook(SqliteDirectory):
             released=bool(released),
         )
 
-    def hold_slot(self, key: SlotKey, now: float, expires_at: float) -> None:
+    def hold_slot(self, key: SlotKey, now: Moment, expires_at: float) -> None:
         self._execute(
-            "INSERT INTO slots VALUES (?1, ?2, ?3, ?4, ?5, NULL, 0) ON CONFLICT DO UPDATE SET"
-            " started_at = iif(expires_at > ?4, started_at, ?4),"
+            "INSERT INTO slots VALUES (?1, ?2, ?3, ?6, ?5, NULL, 0) ON CONFLICT DO UPDATE SET"
+            " started_at = iif(expires_at > ?4, started_at, ?6),"
             " route = iif(expires_at > ?4, route, NULL),"
             " expires_at = ?5, released = 0",
-            (*_row_key(key), now, expires_at),
+            (*_row_key(key), now.steady, expires_at, now.wall),
         )
 
     def touch_slot(self, key: SlotKey, now: float, until: float | None, route: str | None) -> None:
@@ -107,17 +93,17 @@ class SqliteBook(SqliteDirectory):
             (now,),
         )
 
-    def list_slots(self, caller: Caller, now: float) -> list[WorkflowLease]:
+    def list_slots(self, caller: Caller, now: Moment) -> list[WorkflowLease]:
         """Return the live slots that a caller sees, oldest first."""
         rows = self._execute(
             "SELECT workflow, started_at, expires_at, (SELECT count(*) FROM tickets t"
             " WHERE t.account = s.account AND t.workflow = s.workflow AND t.project IS nullif(s.project, ''))"
             " FROM slots s WHERE account = ?1 AND project = coalesce(?2, project) AND expires_at > ?3"
             " ORDER BY started_at",
-            (caller.account, caller.project, now),
+            (caller.account, caller.project, now.steady),
         )
         return [
-            WorkflowLease(id=name, started_at=started, expires_at=expires, in_flight=count)
+            WorkflowLease(id=name, started_at=started, expires_at=now.wall + expires - now.steady, in_flight=count)
             for name, started, expires, count in rows
         ]
 
@@ -131,87 +117,58 @@ class SqliteBook(SqliteDirectory):
 
     def add_ticket(self, ticket: OpenTicket) -> None:
         self._execute(
-            "INSERT INTO tickets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO tickets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                ticket.request_id,
-                ticket.account,
-                ticket.project,
-                ticket.workflow,
-                ticket.lane,
-                ticket.reason,
-                ticket.purse,
-                ticket.units,
-                ticket.unit,
-                ticket.window_start,
-                ticket.model_requested,
-                ticket.created_at,
-                ticket.expires_at,
-                ticket.dispatched,
+                *(ticket.request_id, ticket.account, ticket.project, ticket.workflow, ticket.lane, ticket.reason),
+                *(ticket.purse, ticket.units, ticket.unit, ticket.model_requested, ticket.at, ticket.expires_at),
+                *(ticket.claim, ticket.reduced, ticket.dispatched),
             ),
         )
 
     def mark_dispatched(self, request_id: str) -> bool:
         return self._execute("UPDATE tickets SET dispatched = 1 WHERE request_id = ?", (request_id,)).rowcount > 0
 
-    def extend_ticket(self, request_id: str, expires_at: float) -> None:
-        self._execute("UPDATE tickets SET expires_at = ? WHERE request_id = ?", (expires_at, request_id))
-
-    def take_ticket(self, request_id: str) -> bool:
-        return self._execute("DELETE FROM tickets WHERE request_id = ?", (request_id,)).rowcount > 0
-
-    def expired_tickets(self, now: float) -> list[OpenTicket]:
-        return [_ticket(row) for row in self._execute("SELECT * FROM tickets WHERE expires_at <= ?", (now,))]
+    def extend_ticket(self, request_id: str, now: float, expires_at: float) -> None:
+        self._execute(
+            "UPDATE tickets SET expires_at = ?3 WHERE request_id = ?1 AND expires_at > ?2",
+            (request_id, now, expires_at),
+        )
 
     def find_ticket(self, request_id: str) -> OpenTicket | None:
-        """Return a running request."""
         row = self._execute("SELECT * FROM tickets WHERE request_id = ?", (request_id,)).fetchone()
         return _ticket(row) if row else None
 
-    def add_receipt(self, receipt: KeptReceipt) -> None:
+    def take_ticket(self, request_id: str, account: str) -> OpenTicket | None:
+        row = self._execute(
+            "DELETE FROM tickets WHERE request_id = ? AND account = ? RETURNING *", (request_id, account)
+        ).fetchone()
+        return _ticket(row) if row else None
+
+    def expired_tickets(self, now: float, most: int = -1) -> list[OpenTicket]:
+        rows = self._execute("SELECT * FROM tickets WHERE expires_at <= ? LIMIT ?", (now, most)).fetchall()
+        return [_ticket(row) for row in rows]
+
+    def claim(self, key: ClaimKey) -> Claim | None:
+        row = self._execute(
+            "SELECT request_id, body, at, holder FROM claims WHERE account = ? AND project = ? AND key = ?",
+            _claim_key(key),
+        ).fetchone()
+        return Claim(request_id=row[0], body=row[1], at=row[2], holder=row[3]) if row else None
+
+    def set_claim(self, key: ClaimKey, claim: Claim) -> None:
         self._execute(
-            "INSERT OR IGNORE INTO receipts VALUES (?, ?, ?, ?, ?, ?)",
-            (receipt.request_id, receipt.account, receipt.project, receipt.workflow, receipt.lane, receipt.json),
+            "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (*_claim_key(key), claim.body, claim.request_id, claim.at, claim.holder),
         )
 
-    def receipt_json(self, request_id: str) -> bytes | None:
-        kept = self.find_receipt(request_id)
-        return kept.json if kept else None
-
-    def find_receipt(self, request_id: str) -> KeptReceipt | None:
-        """Return a receipt with its owner."""
-        row = self._execute("SELECT * FROM receipts WHERE request_id = ?", (request_id,)).fetchone()
-        return _kept(row) if row else None
-
-    def list_receipts(self, caller: Caller, query: ReceiptQuery) -> list[bytes]:
-        """Return a page of receipts, newest first, and one more if more follow."""
-        rows = self._execute(
-            f"SELECT json FROM receipts WHERE {_receipts_where(caller, query)}"  # noqa: S608 - made of constants
-            " ORDER BY request_id DESC LIMIT :limit",
-            {
-                "account": caller.account,
-                "project": caller.project,
-                "workflow": query.workflow,
-                "lane": query.lane,
-                "after": query.after,
-                "limit": query.limit + 1,
-            },
+    def drop_claim(self, key: ClaimKey, request_id: str) -> None:
+        self._execute(
+            "DELETE FROM claims WHERE account = ? AND project = ? AND key = ? AND request_id = ?",
+            (*_claim_key(key), request_id),
         )
-        return [receipt for (receipt,) in rows]
 
-
-def _receipts_where(caller: Caller, query: ReceiptQuery) -> str:
-    """Name only what is asked for: ``:x IS NULL OR x = :x`` would hide the column from the planner."""
-    where = ["account = :account"]
-    if query.workflow is not None:
-        where.append("workflow = :workflow")
-    if caller.project is not None:
-        # A workflow has fewer receipts than its project: "+" keeps the project's index from being chosen.
-        where.append("project = :project" if query.workflow is None else "+project = :project")
-    if query.lane is not None:
-        where.append("lane = :lane")
-    if query.after is not None:
-        where.append("request_id < :after")
-    return " AND ".join(where)
+    def drop_claims(self, before: float) -> None:
+        self._execute("DELETE FROM claims WHERE at <= ?", (before,))
 
 
 def _row_key(key: SlotKey) -> tuple[str, str, str]:
@@ -219,9 +176,13 @@ def _row_key(key: SlotKey) -> tuple[str, str, str]:
     return key.account, key.project or "", key.workflow
 
 
+def _claim_key(key: ClaimKey) -> tuple[str, str, bytes]:
+    return key.account, key.project or "", key.key
+
+
 def _ticket(row: tuple[object, ...]) -> OpenTicket:
     (request_id, account, project, workflow, lane, reason, purse, *rest) = row
-    units, unit, window_start, model, created_at, expires_at, dispatched = rest
+    units, unit, model, at, expires_at, claim, reduced, dispatched = rest
     return OpenTicket(
         request_id=str(request_id),
         account=str(account),
@@ -232,16 +193,10 @@ def _ticket(row: tuple[object, ...]) -> OpenTicket:
         purse=Purse(str(purse)),
         units=int(str(units)),
         unit=str(unit),
-        window_start=int(str(window_start)),
         model_requested=str(model),
-        created_at=float(str(created_at)),
+        at=float(str(at)),
         expires_at=float(str(expires_at)),
+        claim=claim if isinstance(claim, bytes) else None,
+        reduced=bool(reduced),
         dispatched=bool(dispatched),
-    )
-
-
-def _kept(row: tuple[str, str, str | None, str | None, str | None, bytes]) -> KeptReceipt:
-    request_id, account, project, workflow, lane, receipt = row
-    return KeptReceipt(
-        request_id=request_id, account=account, project=project, workflow=workflow, lane=lane, json=receipt
     )

@@ -1,153 +1,150 @@
 """The ledger's transactions, over any ``Book`` of rows. No I/O of its own; time comes in.
 
 Each function is one transaction: the store runs it alone, and keeps all of its writes or none.
+Whatever may fail is checked before the first write.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final
 
-from flatfee.receipt import FairUse, Receipt, WorkflowState
-from flatfee.server.store import ledger
-from flatfee.server.store.base import StoreDown
-from flatfee.server.store.ledger import Balance, Slots
-from flatfee.server.store.records import Caller, Offer, Outcome, Purse, Refusal, Reservation, Settlement, Ticket
-from flatfee.wire import ErrorCode, Lane, Reason, ReceiptState
+from flatfee.receipt import Receipt
+from flatfee.server.clocks import Moment
+from flatfee.server.store import entries, ledger
+from flatfee.server.store.base import ForeignTicket, StoreDown
+from flatfee.server.store.book import Book, Claim, ClaimKey, OpenTicket, SlotKey
+from flatfee.server.store.records import (
+    Changed,
+    Idempotency,
+    Offer,
+    Outcome,
+    Purse,
+    Refusal,
+    Repeat,
+    Reservation,
+    Settlement,
+    Standing,
+    Ticket,
+    Usage,
+)
+from flatfee.server.windows import Calendar
+from flatfee.wire import ErrorCode
 
+REMEMBER_SECONDS: Final = 25 * 3600
+"""How long an idempotency key is remembered: a day, and an hour more for a clock that is put forward."""
 
-class SlotKey(NamedTuple):
-    """Whose workflow it is: projects choose their ids without knowing of each other's. ``None``: a team key's."""
+_LAPSE_WITH_A_REQUEST: Final = 20
+"""So many lost requests are ended before one is admitted: what they held is free once their lease is over."""
 
-    account: str
-    project: str | None
-    workflow: str
+_KEEP_BALANCES: Final = 86_400
+"""Balances of windows that ended longer ago are read from their entries."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenTicket:
-    """A reservation as a book keeps it until it is settled."""
-
-    request_id: str
-    account: str
-    project: str | None
-    workflow: str | None
-    lane: Lane
-    reason: Reason
-    purse: Purse
-    units: int
-    unit: str
-    window_start: int
-    model_requested: str
-    created_at: float
-    expires_at: float
-    dispatched: bool = False
+Admission = Ticket | Refusal | Repeat | Changed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptReceipt:
-    """A receipt as a book keeps it: its JSON, and the columns it is found by."""
-
-    request_id: str
-    account: str
-    project: str | None
-    workflow: str | None
-    lane: str | None
-    json: bytes
-
-
-class Book(Protocol):
-    """Rows of the ledger, read and written within one transaction. Times are epoch seconds."""
-
-    def balance(self, account: str, window_start: int) -> Balance: ...
-    def set_balance(self, account: str, window_start: int, balance: Balance) -> None: ...
-    def arrival(self, key_id: str) -> float | None: ...
-    def set_arrival(self, key_id: str, arrival: float) -> None: ...
-    def drop_arrivals(self, now: float) -> None:
-        """Forget the keys that are at rest: an arrival in the past says no more than none."""
-        ...
-
-    def slots(self, account: str, key: SlotKey | None, now: float) -> Slots: ...
-    def hold_slot(self, key: SlotKey, now: float, expires_at: float) -> None:
-        """Take a slot, or take it up again: whatever was released is held anew."""
-        ...
-
-    def touch_slot(self, key: SlotKey, now: float, until: float | None, route: str | None) -> None:
-        """Set until when a live slot is held, and its last route; ``None`` leaves either as it is."""
-        ...
-
-    def mark_released(self, key: SlotKey) -> None: ...
-    def drop_slot(self, key: SlotKey) -> None: ...
-    def drop_slots(self, now: float) -> None:
-        """Free the slots that ran out, and those that were released and whose requests have all ended."""
-        ...
-
-    def add_ticket(self, ticket: OpenTicket) -> None: ...
-    def mark_dispatched(self, request_id: str) -> bool: ...
-    def extend_ticket(self, request_id: str, expires_at: float) -> None: ...
-    def take_ticket(self, request_id: str) -> bool: ...
-    def expired_tickets(self, now: float) -> list[OpenTicket]: ...
-    def add_receipt(self, receipt: KeptReceipt) -> None: ...
-    def receipt_json(self, request_id: str) -> bytes | None: ...
-
-
-def reserve(book: Book, want: Reservation, now: float) -> Ticket | Refusal:
+def reserve(book: Book, want: Reservation, now: Moment) -> Admission:
     """Grant the first offer that fits, with a slot, or say why none can be granted."""
-    account, terms, start = want.caller.account, want.terms, want.window.start
-    balance = book.balance(account, start)
-    key = SlotKey(account, want.caller.project, want.workflow) if want.workflow is not None else None
-    slots = book.slots(account, key, now)
-    standing = ledger.standing(balance, terms, want.window, slots.active)
-    if terms.requests_per_minute is not None:
-        arrival, wait = ledger.next_arrival(book.arrival(want.caller.key_id), terms.requests_per_minute, now)
-        if wait is not None:
-            return Refusal(code=ErrorCode.RATE_LIMITED, standing=standing, retry_after=wait)
-        book.set_arrival(want.caller.key_id, arrival)
-    refusal = ledger.refuse_slot(want, slots, now, standing)
+    caller = book.caller(want.caller.key_id, now.wall)
+    if caller is None or caller != want.caller:
+        return Changed(caller)
+    book.used(caller.key_id, now.wall)
+    _lapse_expired(book, now, _LAPSE_WITH_A_REQUEST)
+    account, terms, window = caller.account, want.terms, want.calendar.at(now.wall)
+    balance = book.open_balance(account, terms.unit, window)
+    key = SlotKey(account, caller.project, want.workflow) if want.workflow is not None else None
+    slots = book.slots(account, key, now.steady)
+    standing = ledger.standing(balance, terms, window, slots.active)
+    refusal = _refuse_rate(book, want, now, standing)
+    if refusal is not None:
+        return refusal
+    if want.idempotency is not None:
+        used = _used_before(book, want, want.idempotency, now, standing)
+        if used is not None:
+            return used
+    refusal = ledger.refuse_slot(want, slots, now.steady, standing)
     if refusal is not None:
         return refusal
     choice = ledger.first_fit(want.offers, balance, terms)
     if choice is None:
         return Refusal(code=ErrorCode.FAIR_USE_EXHAUSTED, standing=standing)
     offer = want.offers[choice]
-    balance = balance.held(offer)
-    if offer.purse is not Purse.NONE:
-        book.set_balance(account, start, balance)
-    if key is not None:
-        book.hold_slot(key, now, now + max(want.lease, terms.idle))
-    book.add_ticket(_open_ticket(want, choice, now))
+    held = ledger.change(offer.purse, pending=offer.units)
+    book.shift_balance(account, terms.unit, now.wall, held)
+    _grant(book, want, offer, key, now)
     active = slots.active + (0 if slots.holds_one else 1)
     return Ticket(
         request_id=want.request_id,
         account=account,
-        project=want.caller.project,
+        project=caller.project,
         workflow=want.workflow,
         choice=choice,
         offer=offer,
         terms=terms,
-        window=want.window,
-        created_at=now,
-        standing=ledger.standing(balance, terms, want.window, active),
+        window=window,
+        created_at=now.wall,
+        standing=ledger.standing(balance + held, terms, window, active),
+        reduced=want.reduced,
     )
 
 
-def _open_ticket(want: Reservation, choice: int, now: float) -> OpenTicket:
-    offer = want.offers[choice]
-    return OpenTicket(
-        request_id=want.request_id,
-        account=want.caller.account,
-        project=want.caller.project,
-        workflow=want.workflow,
-        lane=offer.lane,
-        reason=offer.reason,
-        purse=offer.purse,
-        units=offer.units,
-        unit=want.terms.unit,
-        window_start=want.window.start,
-        model_requested=want.model_requested,
-        created_at=now,
-        expires_at=now + want.lease,
+def _refuse_rate(book: Book, want: Reservation, now: Moment, standing: Standing) -> Refusal | None:
+    """Count a request against its key's rate."""
+    per_minute, key_id = want.terms.requests_per_minute, want.caller.key_id
+    if per_minute is None:
+        return None
+    arrival, wait = ledger.next_arrival(book.arrival(key_id), per_minute, now.steady)
+    if wait is not None:
+        return Refusal(code=ErrorCode.RATE_LIMITED, standing=standing, retry_after=wait)
+    book.set_arrival(key_id, arrival)
+    return None
+
+
+def _used_before(
+    book: Book, want: Reservation, idempotency: Idempotency, now: Moment, standing: Standing
+) -> Refusal | Repeat | None:
+    """Say what an idempotency key was used for; ``None`` if it may be used now."""
+    key = ClaimKey(want.caller.account, want.caller.project, idempotency.key)
+    claim = book.claim(key)
+    if claim is None or claim.at <= now.wall - REMEMBER_SECONDS:
+        return None
+    if claim.body != idempotency.body:
+        return Refusal(code=ErrorCode.IDEMPOTENCY_MISMATCH, standing=standing)
+    running = book.find_ticket(claim.request_id)
+    if running is not None:
+        # How long it still runs nobody knows; as long as it has run already is a guess that ends soon.
+        wait = math.ceil(min(now.wall - running.at, running.expires_at - now.steady))
+        return Refusal(code=ErrorCode.IDEMPOTENCY_IN_FLIGHT, standing=standing, retry_after=max(1, wait))
+    kept = book.kept_receipt(claim.request_id)
+    json = entries.shown(kept, book.adjustments(claim.request_id)) if kept is not None else b"{}"
+    return Repeat(request_id=claim.request_id, holder=claim.holder, receipt=json)
+
+
+def _grant(book: Book, want: Reservation, offer: Offer, key: SlotKey | None, now: Moment) -> None:
+    caller, idempotency = want.caller, want.idempotency
+    if key is not None:
+        book.hold_slot(key, now, now.steady + max(want.lease, want.terms.idle))
+    if idempotency is not None:
+        claim = Claim(request_id=want.request_id, body=idempotency.body, at=now.wall, holder=idempotency.holder)
+        book.set_claim(ClaimKey(caller.account, caller.project, idempotency.key), claim)
+    book.add_ticket(
+        OpenTicket(
+            request_id=want.request_id,
+            account=caller.account,
+            project=caller.project,
+            workflow=want.workflow,
+            lane=offer.lane,
+            reason=offer.reason,
+            purse=offer.purse,
+            units=offer.units,
+            unit=want.terms.unit,
+            model_requested=want.model_requested,
+            at=now.wall,
+            expires_at=now.steady + want.lease,
+            claim=idempotency.key if idempotency is not None else None,
+            reduced=want.reduced,
+        )
     )
 
 
@@ -161,53 +158,73 @@ def dispatch(book: Book, ticket: Ticket) -> None:
         raise StoreDown("the request's lease ran out before it was dispatched")
 
 
-def settle(book: Book, ticket: Ticket, outcome: Outcome, now: float) -> Settlement:
-    """Post the charge, free the reservation, keep the receipt; if that was done before, tell what was kept."""
-    if not book.take_ticket(ticket.request_id):
-        kept = book.receipt_json(ticket.request_id) or b"{}"
-        return Settlement(receipt=Receipt.model_validate_json(kept), json=kept)
-    start = ticket.window.start
-    balance = book.balance(ticket.account, start)
-    if ticket.offer.purse is not Purse.NONE:
-        balance = balance.settled(ticket.offer, outcome.charged)
-        book.set_balance(ticket.account, start, balance)
-    active = _leave_slot(book, ticket, outcome.route, now)
-    standing = ledger.standing(balance, ticket.terms, ticket.window, active)
-    charged = outcome.charged if ticket.offer.purse is Purse.FAIR_USE else 0
-    receipt = outcome.receipt.model_copy(
+def settle(book: Book, ticket: Ticket, outcome: Outcome, now: Moment) -> Settlement:
+    """Post the charge, free the reservation, keep the receipt; if that was done before, tell what was kept.
+
+    What is freed, and from which balance, is what the book says of the ticket, not what its holder says.
+
+    Raises:
+        ForeignTicket: this ledger never granted the ticket.
+    """
+    held = book.take_ticket(ticket.request_id, ticket.account)
+    if held is None:
+        return _settle_late(book, ticket, outcome, now)
+    charged = outcome.charged if held.purse is not Purse.NONE else 0
+    book.shift_balance(held.account, held.unit, held.at, ledger.change(held.purse, pending=-held.units, posted=charged))
+    if held.claim is not None and not (charged or outcome.answered):
+        book.drop_claim(ClaimKey(held.account, held.project, held.claim), held.request_id)
+    _leave_slot(book, held, ticket, outcome.route, now.steady)
+    receipt = _final_receipt(book, ticket, outcome, charged if held.purse is Purse.FAIR_USE else 0)
+    entries.enter(book, held, receipt, charged)
+    return Settlement(receipt=receipt, json=entries.as_json(receipt))
+
+
+def _final_receipt(book: Book, ticket: Ticket, outcome: Outcome, charged: int) -> Receipt:
+    balance = book.balance(ticket.account, ticket.terms.unit, ticket.window)
+    standing = ledger.standing(balance, ticket.terms, ticket.window, ticket.standing.workflows_active)
+    return outcome.receipt.model_copy(
         update={
             "fair_use": ledger.fair_use(standing, charged),
             "workflow": ledger.workflow_state(ticket.workflow, standing),
         }
     )
-    json = keep(book, receipt, ticket.account, ticket.project)
-    return Settlement(receipt=receipt, json=json)
 
 
-def _leave_slot(book: Book, ticket: Ticket, route: str | None, now: float) -> int:
-    """Note that a request of a workflow has ended; return how many slots its account holds then."""
-    key = _slot_key(ticket)
-    slots = book.slots(ticket.account, key, now)
-    if key is None or not slots.holds_one:
-        return slots.active
+def _settle_late(book: Book, ticket: Ticket, outcome: Outcome, now: Moment) -> Settlement:
+    """Settle a ticket that is no longer open: its lease ran out, or it was settled before."""
+    kept = book.kept_receipt(ticket.request_id)
+    if kept is None or not entries.belongs_to(kept, ticket):
+        raise ForeignTicket(ticket.request_id)
+    before = book.adjustments(ticket.request_id)
+    if kept.lapsed and not any(entry.kind == entries.LATE for entry in before):
+        fair_use = min(outcome.charged, kept.charged) if kept.purse is Purse.FAIR_USE else 0
+        receipt = _final_receipt(book, ticket, outcome, fair_use)
+        entries.correct(book, kept, receipt, outcome.charged, now, reduced=ticket.reduced)
+        before = book.adjustments(ticket.request_id)
+    return entries.settlement_of(kept, before)
+
+
+def _leave_slot(book: Book, held: OpenTicket, ticket: Ticket, route: str | None, now: float) -> None:
+    """Note that a request of a workflow has ended."""
+    if held.workflow is None:
+        return
+    key = SlotKey(held.account, held.project, held.workflow)
+    slots = book.slots(held.account, key, now)
+    if not slots.holds_one:
+        return
     if slots.released and not slots.in_flight:
         book.drop_slot(key)
-        return slots.active - 1
+        return
     # A workflow is idle from its last answer on; while others run, the slot stays as they hold it.
     book.touch_slot(key, now, None if slots.in_flight else now + ticket.terms.idle, route)
-    return slots.active
 
 
-def _slot_key(ticket: Ticket) -> SlotKey | None:
-    return SlotKey(ticket.account, ticket.project, ticket.workflow) if ticket.workflow is not None else None
-
-
-def release(book: Book, key: SlotKey, now: float) -> bool:
+def release(book: Book, key: SlotKey, now: Moment) -> bool:
     """End a slot's idle hold; false if it is not held.
 
     Requests that run keep it: a slot that was free before they end would let the limit be passed by.
     """
-    slots = book.slots(key.account, key, now)
+    slots = book.slots(key.account, key, now.steady)
     if slots.holds_one and slots.in_flight:
         book.mark_released(key)
     elif slots.holds_one:
@@ -215,73 +232,54 @@ def release(book: Book, key: SlotKey, now: float) -> bool:
     return slots.holds_one
 
 
-def keep(book: Book, receipt: Receipt, account: str, project: str | None) -> bytes:
-    """Write a receipt to the book and return its JSON. What was not set is left out."""
-    json = receipt.model_dump_json(exclude_unset=True).encode()
-    book.add_receipt(
-        KeptReceipt(
-            request_id=receipt.request_id or "",
-            account=account,
-            project=project,
-            workflow=receipt.workflow.id if receipt.workflow else None,
-            lane=receipt.lane,
-            json=json,
-        )
-    )
-    return json
-
-
-def heartbeat(book: Book, tickets: Sequence[Ticket], lease: float, now: float) -> None:
-    """Extend running requests and their workflows."""
+def heartbeat(book: Book, tickets: Sequence[Ticket], lease: float, now: Moment) -> None:
+    """Extend running requests and their workflows. What has run out stays so: others may hold it already."""
     for ticket in tickets:
-        book.extend_ticket(ticket.request_id, now + lease)
-        key = _slot_key(ticket)
-        if key is not None:
-            book.touch_slot(key, now, now + max(lease, ticket.terms.idle), None)
+        book.extend_ticket(ticket.request_id, now.steady, now.steady + lease)
+        if ticket.workflow is not None:
+            key = SlotKey(ticket.account, ticket.project, ticket.workflow)
+            book.touch_slot(key, now.steady, now.steady + max(lease, ticket.terms.idle), None)
 
 
-def sweep(book: Book, now: float) -> int:
-    """End the requests whose holders were lost, free idle workflows, forget keys at rest."""
-    lost = book.expired_tickets(now)
+def sweep(book: Book, now: Moment) -> int:
+    """End the requests whose holders were lost, free idle workflows, forget what no longer matters."""
+    lost = _lapse_expired(book, now)
+    book.drop_slots(now.steady)
+    book.drop_arrivals(now.steady)
+    book.drop_claims(now.wall - REMEMBER_SECONDS)
+    book.drop_balances(now.wall - _KEEP_BALANCES)
+    return lost
+
+
+def _lapse_expired(book: Book, now: Moment, most: int = -1) -> int:
+    """End the requests whose holders were lost; return how many. ``most`` bounds it."""
+    lost = book.expired_tickets(now.steady, most)
     for ticket in lost:
-        book.take_ticket(ticket.request_id)
-        charged = ticket.units if ticket.dispatched else 0
-        _post(book, ticket, charged)
-        receipt = running_receipt(ticket).model_copy(
-            update={
-                "state": ReceiptState.ESTIMATED if ticket.dispatched else ReceiptState.REFUSED,
-                "fair_use": FairUse(unit=ticket.unit, charged=charged if ticket.purse is Purse.FAIR_USE else 0),
-            }
-        )
-        keep(book, receipt, ticket.account, ticket.project)
-    book.drop_slots(now)
-    book.drop_arrivals(now)
+        _lapse(book, ticket)
     return len(lost)
 
 
-def _post(book: Book, ticket: OpenTicket, charged: int) -> None:
-    if ticket.purse is Purse.NONE:
-        return
-    balance = book.balance(ticket.account, ticket.window_start)
-    offer = Offer(lane=ticket.lane, reason=ticket.reason, purse=ticket.purse, units=ticket.units)
-    book.set_balance(ticket.account, ticket.window_start, balance.settled(offer, charged))
+def usage(book: Book, account: str, unit: str, calendar: Calendar, now: Moment) -> Usage:
+    """Tell an account's use of its window of this moment. Reads only."""
+    window = calendar.at(now.wall)
+    balance = book.balance(account, unit, window)
+    return Usage(
+        window=window,
+        fair_use_used=balance.posted,
+        fair_use_pending=balance.pending,
+        continuation_used=balance.continuation_posted,
+        continuation_pending=balance.continuation_pending,
+        workflows_active=book.slots(account, None, now.steady).active,
+    )
 
 
-def running_receipt(ticket: OpenTicket) -> Receipt:
-    """Return the receipt of a request that has not ended."""
-    facts: dict[str, object] = {
-        "request_id": ticket.request_id,
-        "lane": ticket.lane,
-        "reason": ticket.reason,
-        "state": ReceiptState.IN_FLIGHT,
-        "model_requested": ticket.model_requested,
-        "created_at": ledger.moment(ticket.created_at),
-    }
-    if ticket.workflow is not None:
-        facts["workflow"] = WorkflowState(id=ticket.workflow)
-    return Receipt.model_validate(facts)
-
-
-def may_see(caller: Caller, account: str, project: str | None) -> bool:
-    """Tell whether a caller may see what belongs to a project: its own; with a team key, the account's."""
-    return caller.account == account and (caller.project is None or caller.project == project)
+def _lapse(book: Book, ticket: OpenTicket) -> None:
+    """End a request whose lease ran out: void if it was never dispatched, else its estimate stays charged."""
+    book.take_ticket(ticket.request_id, ticket.account)
+    charged = ticket.units if ticket.dispatched else 0
+    book.shift_balance(
+        ticket.account, ticket.unit, ticket.at, ledger.change(ticket.purse, pending=-ticket.units, posted=charged)
+    )
+    if ticket.claim is not None and not charged:
+        book.drop_claim(ClaimKey(ticket.account, ticket.project, ticket.claim), ticket.request_id)
+    entries.enter(book, ticket, entries.lapsed_receipt(ticket, charged), charged, lapsed=True)

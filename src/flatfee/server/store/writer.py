@@ -6,10 +6,12 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from flatfee.server.store.base import StoreDown
+from flatfee.server.store.turn import TurnLost
 
 _B = TypeVar("_B")
 _T = TypeVar("_T")
@@ -22,12 +24,19 @@ class Writer(Generic[_B]):
     """Runs work against ``book`` on its own thread, each piece all or nothing.
 
     A piece of work must depend on nothing but the book and its own arguments: after another
-    piece of its group has failed, it is run again.
+    piece of its group has failed, it is run again. Each transaction takes its ``turn`` among the
+    processes that write to the same file, and raises ``TurnLost`` if it gets none.
     """
 
-    def __init__(self, connection: sqlite3.Connection, book: _B) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        book: _B,
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._connection = connection
         self._book = book
+        self._turn = turn
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="flatfee-ledger", daemon=True)
@@ -52,7 +61,8 @@ class Writer(Generic[_B]):
             self._closed = True
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join)
-            self._connection.close()
+            with self._turn():  # the last connection to a file writes its log back
+                self._connection.close()
 
     def _run(self) -> None:
         while True:
@@ -79,6 +89,13 @@ class Writer(Generic[_B]):
 
     def _commit(self, group: list[_Work]) -> None:
         try:
+            with self._turn():
+                self._commit_in_turn(group)
+        except TurnLost as error:
+            _tell(group, [_as_store_down(error) for _ in group])
+
+    def _commit_in_turn(self, group: list[_Work]) -> None:
+        try:
             self._connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             # Locked or lost: that holds for all who wait, and trying for each would take as long each time.
@@ -89,7 +106,7 @@ class Writer(Generic[_B]):
         except Exception as error:  # noqa: BLE001 - whatever failed is told to the one who asked
             if len(group) > 1:
                 for work in group:
-                    self._commit([work])
+                    self._commit_in_turn([work])
                 return
             _tell(group, [_as_store_down(error)])
         else:
@@ -107,7 +124,7 @@ class Writer(Generic[_B]):
 
 
 def _as_store_down(error: Exception) -> Exception:
-    if not isinstance(error, sqlite3.Error):
+    if not isinstance(error, (sqlite3.Error, TurnLost)):
         return error
     down = StoreDown(f"the ledger cannot be written: {error}")
     down.__cause__ = error

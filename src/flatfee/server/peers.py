@@ -1,0 +1,108 @@
+"""How the workers of one gateway hand each other kept answers: a socket each, in a directory of their own.
+
+A worker asks the one that the ledger names. Whoever can enter the directory may ask, so it is
+open to nobody but the gateway's own processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from flatfee.server.kept import KEEP_BYTES, KeptAnswer
+from flatfee.server.worker import Worker
+
+log = logging.getLogger("flatfee.server")
+
+_SECONDS: Final = 5.0
+_MOST: Final = KEEP_BYTES + (1 << 20)
+_LONGEST_ID: Final = 64
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What a worker knows of a request: its answer, or that it still runs."""
+
+    running: bool = False
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    body: bytes | None = None
+    streamed: bool = False
+
+    @classmethod
+    def of(cls, answer: KeptAnswer | None, *, running: bool) -> Held:
+        """Return what is known; nothing at all without an answer."""
+        if answer is None:
+            return cls(running=running)
+        return cls(running=running, headers=answer.headers, body=answer.body, streamed=answer.streamed)
+
+    @property
+    def answer(self) -> KeptAnswer | None:
+        """The kept answer, if there is one."""
+        return KeptAnswer(self.headers, self.body, self.streamed) if self.body is not None else None
+
+
+NOTHING: Final = Held()
+_held: Final = msgspec.msgpack.Decoder(Held)
+Look = Callable[[str], Held]
+
+
+@asynccontextmanager
+async def answering_peers(worker: Worker, look: Look) -> AsyncGenerator[None]:
+    """Answer the other workers while the block lasts; alone, there is nobody to answer."""
+    if worker.meeting is None:
+        yield
+        return
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_SECONDS):
+                asked = await reader.readuntil(b"\n")
+                writer.write(msgspec.msgpack.encode(look(asked.strip().decode("ascii"))))
+                await writer.drain()
+        except (TimeoutError, OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
+            log.warning("peer.unanswered", extra={"error": type(error).__name__})
+        finally:
+            writer.close()
+
+    path = _path(worker.meeting, str(worker.number))
+    path.unlink(missing_ok=True)  # left behind by the worker that this one replaces
+    server = await asyncio.start_unix_server(answer, path, limit=_LONGEST_ID)
+    async with server:
+        yield
+
+
+async def ask_peer(worker: Worker, holder: str, request_id: str) -> Held:
+    """Ask the worker that keeps a request's answer; nothing if it is gone or does not say."""
+    if worker.meeting is None or not holder.isdecimal() or len(request_id) > _LONGEST_ID - 1:
+        return NOTHING
+    try:
+        async with asyncio.timeout(_SECONDS):
+            reader, writer = await asyncio.open_unix_connection(_path(worker.meeting, holder))
+            try:
+                writer.write(request_id.encode("ascii") + b"\n")
+                return _held.decode(await _read(reader))
+            finally:
+                writer.close()
+    except (TimeoutError, OSError, ValueError, msgspec.DecodeError) as error:
+        log.warning("peer.silent", extra={"worker": holder, "error": type(error).__name__})
+        return NOTHING
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while part := await reader.read(1 << 16):
+        parts.append(part)
+        size += len(part)
+        if size > _MOST:
+            raise ValueError("a peer sent more than is ever kept")
+    return b"".join(parts)
+
+
+def _path(meeting: Path, number: str) -> Path:
+    return meeting / f"{number}.answers"

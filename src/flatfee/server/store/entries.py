@@ -1,0 +1,188 @@
+"""The ledger's entries: receipts, and the adjustments made beside them. Pure rules over a book's rows.
+
+A receipt is written once and never edited. What is learned later, a settlement that came after the
+lease had run out or a refund, is an adjustment of its own, in the window of the receipt it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flatfee.receipt import FairUse, Receipt, WorkflowState
+from flatfee.server.clocks import Moment
+from flatfee.server.store import ledger
+from flatfee.server.store.book import Adjustment, Entries, KeptReceipt, OpenTicket
+from flatfee.server.store.records import Caller, Purse, Settlement, Ticket
+from flatfee.wire import ReceiptState
+
+LATE, REFUND = "late", "refund"
+_FIGURES = ("request_id", "lane", "reason", "state", "tier", "fair_use", "usage", "created_at")
+"""What is kept of a receipt when little is to be kept: no models, routes, attempts or workflow."""
+
+
+class NoSuchReceipt(Exception):
+    """There is no receipt of that request."""
+
+
+class NothingToRefund(Exception):
+    """More units are to be refunded than the request is charged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose receipt it is."""
+
+    account: str
+    project: str | None
+
+
+def enter(book: Entries, ticket: OpenTicket, receipt: Receipt, charged: int, *, lapsed: bool = False) -> KeptReceipt:
+    """Write the entry that ends a ticket: its receipt, with what it is charged."""
+    kept = KeptReceipt(
+        request_id=ticket.request_id,
+        account=ticket.account,
+        project=ticket.project,
+        workflow=None if ticket.reduced else ticket.workflow,
+        lane=receipt.lane,
+        json=as_json(_figures_of(receipt) if ticket.reduced else receipt),
+        at=ticket.at,
+        purse=ticket.purse,
+        unit=ticket.unit,
+        charged=charged,
+        lapsed=lapsed,
+    )
+    book.add_receipt(kept)
+    return kept
+
+
+def enter_refusal(book: Entries, owner: Owner, receipt: Receipt, at: float, *, reduced: bool = False) -> None:
+    """Write the receipt of a request that was refused before it held a ticket."""
+    workflow = receipt.workflow.id if receipt.workflow else None
+    book.add_receipt(
+        KeptReceipt(
+            request_id=receipt.request_id or "",
+            account=owner.account,
+            project=owner.project,
+            workflow=None if reduced else workflow,
+            lane=receipt.lane,
+            json=as_json(_figures_of(receipt) if reduced else receipt),
+            at=at,
+        )
+    )
+
+
+def correct(book: Entries, kept: KeptReceipt, receipt: Receipt, charged: int, now: Moment, *, reduced: bool) -> int:
+    """Enter a settlement that came after the lease had run out; return the units that stay charged.
+
+    The estimate that was charged then is a ceiling: a correction only lowers it.
+    """
+    charged = min(charged, kept.charged)
+    json = as_json(_figures_of(receipt) if reduced else receipt)
+    _adjust(book, kept, charged - kept.charged, LATE, "", now, json)
+    return charged
+
+
+def refund(book: Entries, request_id: str, units: int | None, note: str, now: Moment) -> KeptReceipt:
+    """Give back units of a charge, or all of it with ``None``, in the window that it was made in.
+
+    Raises:
+        NoSuchReceipt: there is no receipt of that request.
+        NothingToRefund: it is charged less than that.
+    """
+    kept = book.kept_receipt(request_id)
+    if kept is None:
+        raise NoSuchReceipt(request_id)
+    charged = net(kept, book.adjustments(request_id))
+    units = charged if units is None else units
+    if not 1 <= units <= charged:
+        message = f"{units} units cannot be refunded: the request is charged {charged}"
+        raise NothingToRefund(message)
+    _adjust(book, kept, -units, REFUND, note, now, None)
+    return kept
+
+
+def _adjust(
+    book: Entries, kept: KeptReceipt, units: int, kind: str, note: str, now: Moment, json: bytes | None
+) -> None:
+    book.add_adjustment(
+        Adjustment(
+            request_id=kept.request_id,
+            account=kept.account,
+            purse=kept.purse,
+            unit=kept.unit,
+            units=units,
+            at=kept.at,
+            made_at=now.wall,
+            kind=kind,
+            note=note,
+            json=json,
+        )
+    )
+    book.shift_balance(kept.account, kept.unit, kept.at, ledger.change(kept.purse, posted=units))
+
+
+def net(kept: KeptReceipt, adjustments: Sequence[Adjustment]) -> int:
+    """Return the units that a request is charged in all."""
+    return kept.charged + sum(adjustment.units for adjustment in adjustments)
+
+
+def shown(kept: KeptReceipt, adjustments: Sequence[Adjustment]) -> bytes:
+    """Return a receipt's JSON as it stands after its adjustments."""
+    if not adjustments:
+        return kept.json
+    told = [adjustment.json for adjustment in adjustments if adjustment.json is not None]
+    receipt = Receipt.model_validate_json(told[-1] if told else kept.json)
+    charged = net(kept, adjustments) if kept.purse is Purse.FAIR_USE else 0
+    use = (receipt.fair_use or FairUse(unit=kept.unit)).model_copy(update={"charged": charged})
+    return as_json(receipt.model_copy(update={"fair_use": use}))
+
+
+def settlement_of(kept: KeptReceipt, adjustments: Sequence[Adjustment]) -> Settlement:
+    """Return the settlement that a kept receipt tells."""
+    json = shown(kept, adjustments)
+    return Settlement(receipt=Receipt.model_validate_json(json), json=json)
+
+
+def as_json(receipt: Receipt) -> bytes:
+    """Return a receipt as JSON. What was not set is left out."""
+    return receipt.model_dump_json(exclude_unset=True).encode()
+
+
+def _figures_of(receipt: Receipt) -> Receipt:
+    return Receipt(**{name: getattr(receipt, name) for name in _FIGURES if name in receipt.model_fields_set})
+
+
+def running_receipt(ticket: OpenTicket) -> Receipt:
+    """Return the receipt of a request that has not ended."""
+    facts: dict[str, object] = {
+        "request_id": ticket.request_id,
+        "lane": ticket.lane,
+        "reason": ticket.reason,
+        "state": ReceiptState.IN_FLIGHT,
+        "model_requested": ticket.model_requested,
+        "created_at": ledger.moment(ticket.at),
+    }
+    if ticket.workflow is not None:
+        facts["workflow"] = WorkflowState(id=ticket.workflow)
+    return Receipt.model_validate(facts)
+
+
+def lapsed_receipt(ticket: OpenTicket, charged: int) -> Receipt:
+    """Return the receipt of a request whose holder was lost: charged its estimate if it was dispatched."""
+    return running_receipt(ticket).model_copy(
+        update={
+            "state": ReceiptState.ESTIMATED if ticket.dispatched else ReceiptState.REFUSED,
+            "fair_use": FairUse(unit=ticket.unit, charged=charged if ticket.purse is Purse.FAIR_USE else 0),
+        }
+    )
+
+
+def may_see(caller: Caller, account: str, project: str | None) -> bool:
+    """Tell whether a caller may see what belongs to a project: its own; with a team key, the account's."""
+    return caller.account == account and (caller.project is None or caller.project == project)
+
+
+def belongs_to(kept: KeptReceipt, ticket: Ticket) -> bool:
+    """Tell whether a receipt is of the request that a ticket is of."""
+    return (kept.account, kept.project) == (ticket.account, ticket.project)
