@@ -216,16 +216,16 @@ class Supervisor:
             child = self._start(worker)
         except OSError as error:  # such as no memory for another process
             return _Life(pid=None, how=f"{error.strerror}", seconds=0.0, reason=str(error))
-        word = await child.hear()
-        served = word == READY
-        if served:
-            self._note_ready(worker, child)
-            while await child.hear():
-                pass
-            self._serving.discard(worker.number)
-        await asyncio.to_thread(child.process.join)
+        with child.pair:
+            word = await child.hear()
+            served = word == READY
+            if served:
+                self._note_ready(worker, child)
+                while await child.hear():
+                    pass
+                self._serving.discard(worker.number)
+            await asyncio.to_thread(child.process.join)
         del self._children[worker.number]
-        child.pair.close()
         return _Life(
             pid=child.process.pid,
             how=_how(child.process.exitcode),
