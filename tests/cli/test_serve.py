@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import itertools
 import json
-import os
 import shutil
 import signal
 import socket
@@ -21,17 +20,17 @@ from tests.server.fakes_serve import (
     CONFIG,
     KEY,
     LIMIT,
-    SOURCES,
     Served,
     SlowUpstream,
     ask,
     begun_stream,
+    fail_to_serve,
     serving,
     slow_upstream,
     wait_until_draining,
 )
 
-from flatfee import ReceiptState
+from flatfee import Client, ReceiptState
 from flatfee.cli.serve import demo_settings
 from flatfee.server.workers import NotStarted
 
@@ -52,7 +51,11 @@ def upstream() -> Iterator[SlowUpstream]:
 def streaming(upstream: SlowUpstream, folder: Path) -> Iterator[tuple[Served, Iterator[str]]]:
     """A gateway with one stream under way: its first word was heard, the rest waits for the upstream."""
     (folder / "flatfee.toml").write_text(CONFIG.format(upstream=upstream.server_port))
-    with serving(folder, SLOW_KEY="upstream", CI_KEY=KEY) as served, begun_stream(served) as rest:
+    with (
+        serving(folder, SLOW_KEY="upstream", CI_KEY=KEY) as served,
+        Client(api_key=KEY, base_url=served.url) as client,
+        begun_stream(client) as rest,
+    ):
         yield served, rest
 
 
@@ -117,21 +120,6 @@ def test_a_second_signal_does_not_wait_for_the_stream(upstream: SlowUpstream, tm
         served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(LIMIT) == -signal.SIGTERM
         assert not upstream.go_on.is_set()
-
-
-def fail_to_serve(folder: Path, *arguments: str) -> str:
-    """Run ``flatfee serve``, which must end by itself as not started, and return what it wrote."""
-    done = subprocess.run(
-        [sys.executable, "-m", "flatfee", "serve", *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": SOURCES, "SLOW_KEY": "upstream", "CI_KEY": KEY},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LIMIT,
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    return done.stderr
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

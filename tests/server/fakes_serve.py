@@ -121,20 +121,20 @@ def serving(folder: Path, *arguments: str, **env: str) -> Iterator[Served]:
 
 
 @contextmanager
-def begun_stream(served: Served) -> Iterator[Iterator[str]]:
+def begun_stream(client: Client) -> Iterator[Iterator[str]]:
     """A stream under way: its first word was heard. Yields the rest, and the receipt's state as its last word."""
-    with Client(api_key=KEY, base_url=served.url) as client:
-        stream = client.chat.completions.create(messages=[{"role": "user", "content": "Go"}], model="auto", stream=True)
-        with stream:
-            words = (choice.delta.content or "" for chunk in stream for choice in chunk.choices)
-            assert next(words) == "one "
+    with client.chat.completions.create(
+        messages=[{"role": "user", "content": "Go"}], model="auto", stream=True
+    ) as stream:
+        words = (choice.delta.content or "" for chunk in stream for choice in chunk.choices)
+        assert next(words) == "one "
 
-            def rest() -> Iterator[str]:
-                yield from words
-                assert stream.receipt
-                yield str(stream.receipt.state)
+        def rest() -> Iterator[str]:
+            yield from words
+            assert stream.receipt
+            yield str(stream.receipt.state)
 
-            yield rest()
+        yield rest()
 
 
 def ask(connection: http.client.HTTPConnection, method: str, path: str) -> http.client.HTTPResponse:
@@ -153,3 +153,18 @@ def wait_until_draining(connection: http.client.HTTPConnection) -> None:
         if response.status == 503:
             return
         assert time.monotonic() < end, "the gateway did not take note of the signal"
+
+
+def fail_to_serve(folder: Path, *arguments: str) -> str:
+    """Run ``flatfee serve``, which must end by itself as not started, and return what it wrote."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flatfee", "serve", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": SOURCES, "SLOW_KEY": "upstream", "CI_KEY": KEY},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    return done.stderr

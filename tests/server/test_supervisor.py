@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import pickle
 import signal
 import socket
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from flatfee.server import worker_entry, workers
 from flatfee.server.settings import ServerSettings, Settings
 from flatfee.server.store.base import StoreDown
 from flatfee.server.worker import ALONE, Worker
-from flatfee.server.workers import NotStarted, Supervisor, _Child, pause_before, run_workers
+from flatfee.server.workers import NotStarted, Supervisor, _beside, _Child, _hold_address, pause_before, run_workers
 
 
 class FakeProcess:
@@ -74,7 +75,7 @@ async def supervising(count: int = 2, **server: Any) -> AsyncGenerator[tuple[Scr
         supervisor = Scripted(
             make_settings(server=server),
             count,
-            sockets=[listening],
+            held=[listening],
             meeting=Path("/nowhere"),
             on_ready=lambda *address: told.append(address),
         )
@@ -225,6 +226,56 @@ async def test_a_worker_that_does_not_end_is_killed(
     assert {life["worker"] for life in facts(caplog, "worker.killed")} == {0, 1}
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_workers_bind_the_address_that_the_parent_holds_and_share_its_connections(host: str) -> None:
+    if host == "::1" and not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with ExitStack() as ends:
+        (held,) = [ends.enter_context(each) for each in await _hold_address(ServerSettings(host=host, port=0))]
+        listening = [ends.enter_context(_beside(held)) for _ in range(2)]
+        for each in listening:
+            each.listen(64)
+        for _ in range(32):
+            ends.enter_context(socket.create_connection(held.getsockname()[:2], timeout=LIMIT))
+        accepted = [len(list(_accepted(each, ends))) for each in listening]
+    assert sum(accepted) == 32
+    assert 0 not in accepted
+
+
+async def test_an_address_where_workers_listen_is_taken() -> None:
+    with ExitStack() as ends:
+        (held,) = [ends.enter_context(each) for each in await _hold_address(ServerSettings(port=0))]
+        worker = ends.enter_context(_beside(held))
+        worker.listen()
+        with pytest.raises(NotStarted) as refused:
+            await _hold_address(ServerSettings(port=held.getsockname()[1]))
+    assert isinstance(refused.value.__cause__, OSError)
+    assert refused.value.__cause__.errno == errno.EADDRINUSE
+
+
+async def test_an_address_that_another_took_meanwhile_cannot_be_bound_by_a_worker() -> None:
+    with ExitStack() as ends:
+        (held,) = [ends.enter_context(each) for each in await _hold_address(ServerSettings(port=0))]
+        ends.enter_context(socket.create_server(held.getsockname()))
+        with pytest.raises(OSError, match="in use"):
+            _beside(held)
+
+
+def _accepted(listening: socket.socket, ends: ExitStack) -> Iterator[socket.socket]:
+    listening.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            yield ends.enter_context(listening.accept()[0])
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
 def test_pauses_grow_to_a_bound() -> None:
     assert [pause_before(deaths) for deaths in range(1, 6)] == [0.0, 0.5, 1.0, 2.0, 4.0]
     assert pause_before(10_000) == 30.0
@@ -274,10 +325,10 @@ def test_a_process_that_cannot_open_the_store_is_heard_by_its_parent(tmp_path: P
     """With processes as they are: the store went away after the parent had looked."""
 
     async def supervise() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            supervisor = Supervisor(
-                _without_store(tmp_path), 2, sockets=[listening], meeting=tmp_path, on_ready=lambda *_: None
-            )
+        settings = _without_store(tmp_path)
+        with ExitStack() as ends:
+            held = [ends.enter_context(each) for each in await _hold_address(settings.server)]
+            supervisor = Supervisor(settings, 2, held=held, meeting=tmp_path, on_ready=lambda *_: None)
             async with asyncio.timeout(6 * LIMIT):
                 await supervisor.run()
 
@@ -287,4 +338,4 @@ def test_a_process_that_cannot_open_the_store_is_heard_by_its_parent(tmp_path: P
 
 def _without_store(folder: Path) -> Settings:
     store = f"sqlite:///{folder}/missing/ledger.db"
-    return make_settings().model_copy(update={"server": ServerSettings(store=store)})
+    return make_settings().model_copy(update={"server": ServerSettings(store=store, port=0)})
