@@ -90,12 +90,14 @@ def server(
 
 
 def cpu_seconds(pid: int) -> float | None:
-    """Return the CPU time a process has used so far; ``None`` where the system does not tell."""
+    """Return the CPU time a process and its living children used so far; ``None`` where the system does not tell."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children")  # some kernels do not keep it
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        pids = [str(pid), *(listed.read_text().split() if listed.exists() else ())]
+        fields = [Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in pids]
     except OSError:
         return None
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager

@@ -15,7 +15,9 @@ Closed loop on loopback; every answer checked. The server under measurement is a
 and fake upstream share another, so "direct" is the limit of the harness, not of a network. Answers are fixed:
 {COMPLETION_BYTES} bytes, or {STREAM_EVENTS} events of about 230 bytes, without a model's thinking time. Figures are
 medians of rounds taken in turn; ± is half the distance from least to greatest; ratios are medians of each round's
-ratio. Compare ratios, not figures, across machines. "cpu" is the server's own time for one answer."""
+ratio. Compare ratios, not figures, across machines. "cpu" is the server's own time for one answer. "workers", if
+asked for, is the gateway with two workers, and no core is its own: they share the machine's with load generator and
+upstream, so on two cores it tells what remains to be had, not what two cores give."""
 
 CLIENT_LIMITS: Final = """\
 Sequential calls, one connection, fresh process each round, alone on one core; the fake upstream on another

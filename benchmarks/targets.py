@@ -1,4 +1,4 @@
-"""What is put under load: the fake upstream itself, the bare proxy, and the gateway.
+"""What is put under load: the fake upstream itself, the bare proxy, and the gateway, alone or with workers.
 
 Each target is a context manager that yields a base URL and the process id to charge CPU time to.
 """
@@ -63,7 +63,10 @@ keys = [{{name = "bench", key_env = "{key_env}"}}]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A server that is up. ``pid`` is the process under measurement; ``receipt``: it must answer with one."""
+    """A server that is up.
+
+    ``pid`` is the process under measurement, its children included; ``receipt``: it must answer with one.
+    """
 
     name: str
     url: str
@@ -93,13 +96,26 @@ def bare_proxy(upstream: Target, folder: Path) -> Iterator[Target]:
 @contextmanager
 def gateway(upstream: Target, folder: Path) -> Iterator[Target]:
     """Start the real gateway, with keys, policy, a SQLite ledger on disk and receipts."""
+    with _gateway("gateway", upstream, folder, core=cores()[0]) as target:
+        yield target
+
+
+@contextmanager
+def workers(upstream: Target, folder: Path) -> Iterator[Target]:
+    """Start the gateway with two workers, on whatever cores there are: load and upstream share them."""
+    with _gateway("workers", upstream, folder, "--workers", "2", core=None) as target:
+        yield target
+
+
+@contextmanager
+def _gateway(name: str, upstream: Target, folder: Path, *options: str, core: int | None) -> Iterator[Target]:
     key, port = secrets.token_hex(32), free_port()
-    config = folder / "flatfee.toml"
-    config.write_text(_CONFIG.format(store=folder / "ledger.db", upstream=upstream.url, key_env=KEY_ENV))
-    command = python("flatfee", "serve", "--config", str(config), "--port", str(port))
-    url, log = f"http://127.0.0.1:{port}", folder / "gateway.log"
-    with server(command, url=f"{url}/health/ready", core=cores()[0], log=log, env={KEY_ENV: key}) as pid:
-        yield Target(name="gateway", url=url, pid=pid, key=key, receipt=True)
+    config = folder / f"{name}.toml"
+    config.write_text(_CONFIG.format(store=folder / f"{name}.db", upstream=upstream.url, key_env=KEY_ENV))
+    command = python("flatfee", "serve", "--config", str(config), "--port", str(port), *options)
+    url, log = f"http://127.0.0.1:{port}", folder / f"{name}.log"
+    with server(command, url=f"{url}/health/ready", core=core, log=log, env={KEY_ENV: key}) as pid:
+        yield Target(name=name, url=url, pid=pid, key=key, receipt=True)
 
 
 @contextmanager
@@ -109,6 +125,9 @@ def direct(upstream: Target, folder: Path) -> Iterator[Target]:  # noqa: ARG001 
 
 
 TARGETS: Final[Mapping[str, Callable[[Target, Path], AbstractContextManager[Target]]]] = MappingProxyType(
-    {"direct": direct, "bare": bare_proxy, "gateway": gateway}
+    {"direct": direct, "bare": bare_proxy, "gateway": gateway, "workers": workers}
 )
 """Name on the command line → how to start it, in the order of the report."""
+
+DEFAULT_TARGETS: Final = ("direct", "bare", "gateway")
+"""Those that have a core to themselves."""

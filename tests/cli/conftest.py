@@ -15,7 +15,10 @@ from typer.testing import CliRunner, Result
 from flatfee.cli.app import app
 from flatfee.cli.demo.gateway import DemoGateway, demo_text, running_gateway
 
-SOURCES = str(Path(__file__).parents[2] / "src")
+ROOT = Path(__file__).parents[2]
+SOURCES = str(ROOT / "src")
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))
 
 Flatfee = Callable[..., Result]
 OnTerminal = Callable[..., tuple[int, str]]

@@ -3,170 +3,60 @@
 from __future__ import annotations
 
 import errno
-import http.client
 import itertools
 import json
-import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import pytest
+from tests.server.fakes_serve import (
+    CONFIG,
+    KEY,
+    LIMIT,
+    Served,
+    SlowUpstream,
+    ask,
+    begun_stream,
+    fail_to_serve,
+    serving,
+    slow_upstream,
+    wait_until_draining,
+)
 
 from flatfee import Client, ReceiptState
 from flatfee.cli.serve import demo_settings
+from flatfee.server.workers import NotStarted
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Flatfee
 
-SOURCES = str(Path(__file__).parents[2] / "src")
-KEY = "a-secret-of-the-operator-with-40-letters"
-LIMIT = 60.0
 LONGER_THAN_A_CANCEL = 3.0
 """Seconds after which a gateway that does not wait for its streams has cut them."""
-
-CONFIG = """
-providers = [{{name = "slow", kind = "openai", base_url = "http://127.0.0.1:{upstream}/v1", api_key_env = "SLOW_KEY"}}]
-routes = [
-    {{name = "slow-premium", provider = "slow", model = "slow", tier = "premium", first_token_timeout = 60.0}},
-]
-plans = [{{name = "pro", fair_use = 100000}}]
-accounts = [{{name = "acme", plan = "pro", projects = [{{name = "ci", keys = [{{name = "ci", key_env = "CI_KEY"}}]}}]}}]
-server = {{store = "memory://", port = 0}}
-"""
-
-
-class SlowUpstream(ThreadingHTTPServer):
-    """A provider whose stream says one word, and the rest once ``go_on`` is set."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _SlowAnswer)
-        self.go_on = threading.Event()
-
-
-class _SlowAnswer(BaseHTTPRequestHandler):
-    server: SlowUpstream
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        self.send_response(200)
-        self.send_header("content-type", "text/event-stream")
-        self.end_headers()
-        self._say({"content": "one "}, None)
-        self.server.go_on.wait(4 * LIMIT)  # longer than any test waits for the gateway
-        self._say({"content": "two"}, None)
-        self._say({}, "stop", usage={"prompt_tokens": 1, "completion_tokens": 2})
-
-    def _say(self, delta: dict[str, str], finish_reason: str | None, **more: object) -> None:
-        chunk = {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}], **more}
-        with suppress(ConnectionError):  # the gateway may be gone: it was told to
-            self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
-
-    def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture
 def upstream() -> Iterator[SlowUpstream]:
-    server = SlowUpstream()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with slow_upstream() as server:
         yield server
-    finally:
-        server.go_on.set()
-        server.shutdown()
-        server.server_close()
-        thread.join(LIMIT)
-
-
-@dataclass
-class Served:
-    """A running ``flatfee serve``, and where it said it is."""
-
-    process: subprocess.Popen[str]
-    url: str
-
-    def connect(self) -> closing[http.client.HTTPConnection]:
-        return closing(http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=LIMIT))
-
-
-@contextmanager
-def serving(folder: Path, *arguments: str, **env: str) -> Iterator[Served]:
-    """Run ``flatfee serve`` and wait for its ready line, which must come through a pipe at once."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("FLATFEE_", "PYTHONUNBUFFERED"))}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flatfee", "serve", *arguments],
-            cwd=folder,
-            env=own | {"PYTHONPATH": SOURCES} | env,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-    assert process.stdout
-    # A line that never comes must fail the test, not hang it.
-    watchdog = threading.Timer(LIMIT, process.kill)
-    watchdog.start()
-    try:
-        ready = process.stdout.readline()
-        watchdog.cancel()
-        assert "ready on http://" in ready, (folder / "log").read_text()
-        yield Served(process, ready.split()[-1])
-    finally:
-        watchdog.cancel()
-        process.kill()
-        process.wait(LIMIT)
-        process.stdout.close()
 
 
 @contextmanager
 def streaming(upstream: SlowUpstream, folder: Path) -> Iterator[tuple[Served, Iterator[str]]]:
     """A gateway with one stream under way: its first word was heard, the rest waits for the upstream."""
     (folder / "flatfee.toml").write_text(CONFIG.format(upstream=upstream.server_port))
-    with serving(folder, SLOW_KEY="upstream", CI_KEY=KEY) as served, Client(api_key=KEY, base_url=served.url) as client:
-        stream = client.chat.completions.create(messages=[{"role": "user", "content": "Go"}], model="auto", stream=True)
-        with stream:
-            words = (choice.delta.content or "" for chunk in stream for choice in chunk.choices)
-            assert next(words) == "one "
-
-            def rest() -> Iterator[str]:
-                yield from words
-                assert stream.receipt
-                yield str(stream.receipt.state)
-
-            yield served, rest()
-
-
-def ask(connection: http.client.HTTPConnection, method: str, path: str) -> http.client.HTTPResponse:
-    connection.request(
-        method, path, body=b"{}" if method == "POST" else None, headers={"authorization": f"Bearer {KEY}"}
-    )
-    return connection.getresponse()
-
-
-def wait_until_draining(connection: http.client.HTTPConnection) -> None:
-    """Return once the gateway refuses new requests: a signal takes a moment to arrive."""
-    end = time.monotonic() + LIMIT
-    while True:
-        response = ask(connection, "GET", "/health/ready")
-        response.read()
-        if response.status == 503:
-            return
-        assert time.monotonic() < end, "the gateway did not take note of the signal"
+    with (
+        serving(folder, SLOW_KEY="upstream", CI_KEY=KEY) as served,
+        Client(api_key=KEY, base_url=served.url) as client,
+        begun_stream(client) as rest,
+    ):
+        yield served, rest
 
 
 def test_the_ready_line_comes_through_a_pipe_before_anything_is_asked(tmp_path: Path) -> None:
@@ -232,25 +122,12 @@ def test_a_second_signal_does_not_wait_for_the_stream(upstream: SlowUpstream, tm
         assert not upstream.go_on.is_set()
 
 
-def fail_to_serve(folder: Path, *arguments: str) -> str:
-    """Run ``flatfee serve``, which must end by itself as not started, and return what it wrote."""
-    done = subprocess.run(
-        [sys.executable, "-m", "flatfee", "serve", *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": SOURCES},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LIMIT,
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    return done.stderr
-
-
-def test_a_port_that_is_taken_is_told_with_the_cure(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_port_that_is_taken_is_told_with_the_cure(workers: str, tmp_path: Path) -> None:
+    (tmp_path / "flatfee.toml").write_text(CONFIG.format(upstream=9).replace("memory://", "sqlite:///ledger.db"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        told = fail_to_serve(tmp_path, "--port", port)
+        told = fail_to_serve(tmp_path, "--port", port, "--workers", workers)
     assert f"did not start on 127.0.0.1:{port}. The port is taken: --port" in told
 
 
@@ -287,19 +164,45 @@ def test_the_cure_follows_from_what_the_system_said(
     assert cure in shown.stderr
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("by_environment", [False, True])
 def test_a_store_that_cannot_be_opened_is_told_with_key_and_cure(
-    by_environment: bool, flatfee: Flatfee, tmp_path: Path
+    by_environment: bool, workers: str, flatfee: Flatfee, tmp_path: Path
 ) -> None:
     store = f"sqlite:///{tmp_path}/missing/ledger.db"
     path = tmp_path / "own.toml"
     path.write_text(CONFIG.format(upstream=9).replace("memory://", "memory://" if by_environment else store))
     env = {"SLOW_KEY": "upstream", "CI_KEY": KEY} | ({"FLATFEE_STORE": store} if by_environment else {})
-    shown = flatfee("serve", "--config", str(path), env=env)
+    shown = flatfee("serve", "--config", str(path), "--workers", workers, env=env)
     assert shown.exit_code == 2
     where = "FLATFEE_STORE" if by_environment else f"{path}: [server] store"
     assert shown.stderr.startswith(f"{where}: the store {tmp_path}/missing/ledger.db cannot be opened")
     assert "Make its folder" in shown.stderr
+
+
+@pytest.mark.parametrize("where", ["the demo configuration: [server] store", "FLATFEE_STORE"])
+def test_a_ledger_in_memory_is_not_for_several_workers(
+    where: str, flatfee: Flatfee, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = flatfee("serve", "--workers", "3", env={"FLATFEE_STORE": "memory://"} if where == "FLATFEE_STORE" else {})
+    assert (shown.exit_code, shown.stdout) == (2, "")
+    assert shown.stderr.startswith(f"{where}: 'memory://' would be a ledger for each of 3 workers")
+    assert "FLATFEE_STORE=sqlite:///flatfee.db, or leave --workers out." in shown.stderr
+
+
+@pytest.mark.parametrize(("reason", "told"), [("Worker 1: no.", "Worker 1: no."), ("", "The log says why.")])
+def test_a_worker_that_cannot_start_is_told_with_its_reason(
+    reason: str, told: str, flatfee: Flatfee, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def not_started(settings: object, count: int, on_ready: object) -> None:
+        raise NotStarted(reason)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flatfee.server.workers.run_workers", not_started)
+    shown = flatfee("serve", "--workers", "2", env={"FLATFEE_STORE": f"sqlite:///{tmp_path}/ledger.db"})
+    assert shown.exit_code == 1
+    assert shown.stderr == f"The gateway did not start on 127.0.0.1:8787. {told}\n"
 
 
 def test_a_mistake_in_the_file_is_told_with_file_key_and_cure(flatfee: Flatfee, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from flatfee.server.providers.simulated import SimulatedProvider
 from flatfee.server.settings import ServerSettings
 from flatfee.server.store.memory import MemoryStore
 from flatfee.server.store.sqlite import SqliteStore
+from flatfee.server.worker import Worker
 
 ORIGIN = "https://app.example.com"
 
@@ -76,6 +77,18 @@ async def test_a_gateway_at_its_capacity_refuses_what_is_new_but_stays_healthy()
         assert (await rig.ask(stream=True)).status_code == 200
     assert (response.status_code, response.json()["error"]["code"]) == (503, "gateway_overloaded")
     assert int(response.headers["retry-after"]) >= 1
+
+
+async def test_one_of_several_workers_takes_its_share_of_the_gateways_capacity() -> None:
+    gate = asyncio.Event()
+    provider = ScriptedProvider(first=[streamed(STREAM[0], gate, *STREAM[1:]), streamed()])
+    async with running(make_settings(server={"max_requests": 4}), provider) as rig:
+        rig.gateway.worker = Worker(0, 4)
+        first = asyncio.create_task(rig.ask(stream=True))
+        await until(lambda: provider.asked)
+        assert (await rig.ask()).status_code == 503
+        gate.set()
+        assert (await first).status_code == 200
 
 
 def beaten_since(store: FailingStore, beats: int) -> bool:

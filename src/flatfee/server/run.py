@@ -19,9 +19,6 @@ from flatfee.server.app import App
 log = logging.getLogger("flatfee.server")
 
 _KEEP_ALIVE_SECONDS: Final = 75
-BACKLOG: Final = 2048
-"""Connections that may wait to be accepted."""
-
 CANCEL_SECONDS: Final = 2
 """After the grace, or at a second signal, what still runs gets this long before it is cancelled and settled."""
 
@@ -52,7 +49,7 @@ class GatewayServer(uvicorn.Server):
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=CANCEL_SECONDS,
-            backlog=BACKLOG,
+            backlog=2048,
         )
         super().__init__(config)
         self._app = app

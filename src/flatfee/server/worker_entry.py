@@ -1,4 +1,4 @@
-"""What runs in a worker process: the gateway's app, served on sockets that its parent bound.
+"""What runs in a worker process: the gateway's app, served on sockets that its parent bound for it.
 
 Parent and worker talk over one socket pair. The worker tells that it is ``READY``, or why it is not;
 the parent tells it to ``DRAIN`` or to ``STOP``. The end of the pair is the end of the other side,

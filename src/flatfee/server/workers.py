@@ -1,6 +1,7 @@
 """Several worker processes that serve one gateway: started, replaced when they die, ended together.
 
-The parent binds the address and serves nothing itself, so that nothing a request does can end it.
+The parent holds the address and serves nothing itself, so that nothing a request does can end it. Each
+worker has a socket of its own on that address (``SO_REUSEPORT``), and the system shares connections out.
 What a worker does is in ``worker_entry``; what workers share is the ledger's file
 (docs/decisions/0014).
 """
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from flatfee.server.app import open_store
-from flatfee.server.run import BACKLOG, CANCEL_SECONDS
+from flatfee.server.run import CANCEL_SECONDS
 from flatfee.server.settings import ServerSettings, Settings
 from flatfee.server.worker import Worker
 from flatfee.server.worker_entry import DRAIN, MAX_WORD, READY, STOP, serve_worker
@@ -99,11 +100,11 @@ def run_workers(settings: Settings, count: int, *, on_ready: Callable[[str, int]
 async def _run(settings: Settings, count: int, on_ready: Callable[[str, int], None]) -> signal.Signals | None:
     await _open_once(settings.server)
     with ExitStack() as ends:
-        sockets = await _listen(settings.server)
-        for listening in sockets:
-            ends.enter_context(listening)
+        held = await _hold_address(settings.server)
+        for bound in held:
+            ends.enter_context(bound)
         meeting = Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="flatfee-", ignore_cleanup_errors=True)))
-        supervisor = Supervisor(settings, count, sockets=sockets, meeting=meeting, on_ready=on_ready)
+        supervisor = Supervisor(settings, count, held=held, meeting=meeting, on_ready=on_ready)
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, supervisor.take, number)
@@ -117,19 +118,38 @@ async def _open_once(server: ServerSettings) -> None:
     await open_store(server).close()
 
 
-async def _listen(server: ServerSettings) -> Sequence[socket.socket]:
-    """Bind the address as one process would, with every address that the host's name has."""
+async def _hold_address(server: ServerSettings) -> Sequence[socket.socket]:
+    """Bind what one process would, every address of the host's name, without listening.
+
+    It is bound as if for one process alone, so that an address where another gateway listens is an
+    error; only then may workers bind it as well.
+    """
     try:
         bound = await asyncio.get_running_loop().create_server(
             asyncio.Protocol, server.host, server.port, start_serving=False
         )
-        sockets = [each.dup() for each in bound.sockets]
-        bound.close()
-        for each in sockets:
-            each.listen(BACKLOG)
     except OSError as error:
         raise NotStarted("") from error
-    return sockets
+    held = [each.dup() for each in bound.sockets]
+    bound.close()
+    for each in held:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return held
+
+
+def _beside(held: socket.socket) -> socket.socket:
+    """Return another socket on the address of ``held``, for one worker to listen on."""
+    beside = socket.socket(held.family, held.type, held.proto)
+    try:
+        beside.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        beside.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if held.family == socket.AF_INET6:
+            beside.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        beside.bind(held.getsockname())
+    except OSError:
+        beside.close()
+        raise
+    return beside
 
 
 class Supervisor:
@@ -140,13 +160,13 @@ class Supervisor:
         settings: Settings,
         count: int,
         *,
-        sockets: Sequence[socket.socket],
+        held: Sequence[socket.socket],
         meeting: Path,
         on_ready: Callable[[str, int], None],
     ) -> None:
         self._settings = settings
-        self._sockets = sockets
-        self._address = sockets[0].getsockname()[:2]
+        self._held = held
+        self._address = held[0].getsockname()[:2]
         self._workers = [Worker(number, count, meeting) for number in range(count)]
         self._on_ready: Callable[[str, int], None] | None = on_ready
         self._children: dict[int, _Child] = {}
@@ -178,8 +198,6 @@ class Supervisor:
     def _end(self, word: bytes, grace: float) -> None:
         """Tell all workers, and kill those that have not ended when all they may take is over."""
         self._ending.set()
-        for listening in self._sockets:
-            listening.close()
         for child in self._children.values():
             child.tell(word)
         asyncio.get_running_loop().call_later(grace + CANCEL_SECONDS + _END_SECONDS, self._kill)
@@ -216,16 +234,16 @@ class Supervisor:
             child = self._start(worker)
         except OSError as error:  # such as no memory for another process
             return _Life(pid=None, how=f"{error.strerror}", seconds=0.0, reason=str(error))
-        word = await child.hear()
-        served = word == READY
-        if served:
-            self._note_ready(worker, child)
-            while await child.hear():
-                pass
-            self._serving.discard(worker.number)
-        await asyncio.to_thread(child.process.join)
+        with child.pair:
+            word = await child.hear()
+            served = word == READY
+            if served:
+                self._note_ready(worker, child)
+                while await child.hear():
+                    pass
+                self._serving.discard(worker.number)
+            await asyncio.to_thread(child.process.join)
         del self._children[worker.number]
-        child.pair.close()
         return _Life(
             pid=child.process.pid,
             how=_how(child.process.exitcode),
@@ -236,20 +254,15 @@ class Supervisor:
 
     def _start(self, worker: Worker) -> _Child:
         """Start a worker's process. Its settings, secrets among them, go through a pipe: no file, no command line."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        try:
-            with theirs, _signals_held_back():
-                process = _spawn.Process(
-                    target=serve_worker,
-                    args=(self._settings, worker, self._sockets, theirs),
-                    name=f"flatfee-worker-{worker.number}",
-                    daemon=True,
-                )
+        with ExitStack() as on_failure, ExitStack() as given:
+            ours, theirs = socket.socketpair()
+            on_failure.enter_context(ours).setblocking(False)
+            given.enter_context(theirs)
+            listening = [given.enter_context(_beside(held)) for held in self._held]
+            process = _spawn.Process(target=serve_worker, args=(self._settings, worker, listening, theirs), daemon=True)
+            with _signals_held_back():
                 process.start()
-        except OSError:
-            ours.close()
-            raise
+            on_failure.pop_all()
         self._children[worker.number] = child = _Child(process=process, pair=ours)
         return child
 

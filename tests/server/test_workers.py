@@ -1,0 +1,212 @@
+"""Several worker processes: who serves, who replaces whom, and how all of them end.
+
+The system shares connections out by chance, so every test opens as many as make it sure that each worker
+has some: with ``STREAMS`` of them, none is left out but once in millions of runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import signal
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from tests.server.fakes_serve import (
+    CONFIG,
+    KEY,
+    LIMIT,
+    Served,
+    SlowUpstream,
+    ask,
+    begun_stream,
+    fail_to_serve,
+    serving,
+    slow_upstream,
+)
+
+from flatfee import Client, ReceiptState
+
+READY = re.compile(r" worker\.ready worker=(\d) pid=(\d+)")
+RUNNING = re.compile(r" (\S+)(?: signal=\w+)? running=(\d+) worker=(\d)")
+STREAMS = 24
+FINISHED = f"two{ReceiptState.SETTLED}"
+
+
+@pytest.fixture
+def upstream() -> Iterator[SlowUpstream]:
+    with slow_upstream() as server:
+        yield server
+
+
+def log_of(folder: Path) -> str:
+    return (folder / "log").read_text()
+
+
+def pids(folder: Path) -> list[int]:
+    """The workers that became ready, in that order."""
+    return [int(pid) for _, pid in READY.findall(log_of(folder))]
+
+
+def running(folder: Path, event: str) -> list[int]:
+    """How many requests each worker had that logged ``event``."""
+    return [int(count) for name, count, _ in RUNNING.findall(log_of(folder)) if name == event]
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < end, f"still waiting for {what}"
+        time.sleep(0.01)
+
+
+def wait_until_nothing_runs(served: Served) -> None:
+    """Return once no process is left that could write where the gateway wrote: every one inherits that."""
+    assert served.process.stdout
+    pipe, end = served.process.stdout.fileno(), time.monotonic() + LIMIT
+    while True:
+        readable, _, _ = select.select([pipe], [], [], max(0, end - time.monotonic()))
+        assert readable, "a process was left over"
+        if not os.read(pipe, 65_536):
+            return
+
+
+@contextmanager
+def two_workers(folder: Path, upstream: SlowUpstream | None = None) -> Iterator[Served]:
+    """A gateway of two workers on one file, with a directory for what it keeps while it runs."""
+    (folder / "temporary").mkdir()
+    text = CONFIG.format(upstream=upstream.server_port if upstream else 9)
+    text = text.replace("memory://", f"sqlite:///{folder}/ledger.db")
+    text = text.replace("fair_use = 100000", "fair_use = 100000000, concurrent_workflows = 100")
+    (folder / "flatfee.toml").write_text(text)
+    env = {"SLOW_KEY": "upstream", "CI_KEY": KEY, "TMPDIR": f"{folder}/temporary"}
+    with serving(folder, "--workers", "2", **env) as served:
+        yield served
+
+
+@contextmanager
+def streams(served: Served) -> Iterator[list[Iterator[str]]]:
+    """Streams that have begun, in every worker; each yields the rest of its words."""
+    with ExitStack() as begun:
+        client = begun.enter_context(Client(api_key=KEY, base_url=served.url))
+        yield [begun.enter_context(begun_stream(client)) for _ in range(STREAMS)]
+
+
+def healthy(served: Served) -> bool:
+    """Ask on a connection of its own."""
+    with served.connect() as connection:
+        return ask(connection, "GET", "/health/ready").status == 200
+
+
+def test_every_worker_serves_and_all_count_on_one_ledger(upstream: SlowUpstream, tmp_path: Path) -> None:
+    with two_workers(tmp_path, upstream) as served, streams(served) as rests:
+        upstream.go_on.set()
+        assert ["".join(rest) for rest in rests] == [FINISHED] * STREAMS
+        used = set()
+        for _ in range(STREAMS):
+            with served.connect() as connection:
+                usage = json.loads(ask(connection, "GET", "/v1/usage").read())
+            used.add((usage["fair_use"]["used"], usage["fair_use"]["pending"], usage["workflows"]["active"]))
+        assert used == {(STREAMS * (1 + 4 * 2), 0, 0)}
+
+
+def test_ready_is_told_once_when_every_worker_is_and_the_address_is_then_taken(tmp_path: Path) -> None:
+    with two_workers(tmp_path) as served:
+        log = log_of(tmp_path)
+        assert sorted(number for number, _ in READY.findall(log)) == ["0", "1"]
+        assert log.rindex("worker.ready") < log.index("server.ready")
+        told = fail_to_serve(tmp_path, "--workers", "2", "--port", str(urlsplit(served.url).port))
+        assert "The port is taken" in told
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(LIMIT) == 0
+        assert served.process.stdout
+        assert served.process.stdout.read() == ""
+
+
+def test_a_worker_that_is_killed_is_replaced_and_service_goes_on(tmp_path: Path) -> None:
+    with two_workers(tmp_path) as served:
+        first, second = pids(tmp_path)
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: f"pid={first} how=SIGKILL restart_in=0.0\n" in log_of(tmp_path), "the death")
+        assert all(healthy(served) for _ in range(STREAMS))
+        wait_for(lambda: len(pids(tmp_path)) == 3, "the new worker")
+        os.kill(second, signal.SIGKILL)
+        wait_for(lambda: f"pid={second} how=SIGKILL restart_in=0.0\n" in log_of(tmp_path), "the other death")
+        assert healthy(served)  # and only the new worker can have said so
+
+
+@pytest.mark.parametrize("who", ["the parent", "every process", "one worker"])
+def test_a_signal_lets_streams_finish(who: str, upstream: SlowUpstream, tmp_path: Path) -> None:
+    """A service manager signals every process, a terminal too: that is one signal, not two."""
+    with two_workers(tmp_path, upstream) as served:
+        one, other = pids(tmp_path)
+        told = {"the parent": [], "every process": [one, other], "one worker": [one, one]}[who]
+        if who != "one worker":
+            told.append(served.process.pid)
+        with streams(served) as rests, served.connect() as new:
+            for pid in told:
+                os.kill(pid, signal.SIGTERM)
+            event = "worker.draining" if who == "the parent" else "server.draining"
+            draining = 1 if who == "one worker" else 2
+            wait_for(lambda: len(running(tmp_path, event)) == draining, "workers to drain")
+            assert 0 not in running(tmp_path, event)
+            if who != "one worker":
+                assert sum(running(tmp_path, event)) == STREAMS
+                refused = ask(new, "POST", "/v1/chat/completions")
+                assert (refused.status, json.loads(refused.read())["error"]["code"]) == (503, "gateway_overloaded")
+            assert served.process.poll() is None
+            upstream.go_on.set()
+            assert ["".join(rest) for rest in rests] == [FINISHED] * STREAMS
+        if who == "one worker":
+            wait_for(lambda: len(pids(tmp_path)) == 3, "the new worker")
+            served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(LIMIT) == 0
+        wait_until_nothing_runs(served)
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert log_of(tmp_path).count("how='exit 0'") == (3 if who == "one worker" else 2)
+    assert "server.stopped" in log_of(tmp_path)
+
+
+def test_a_second_signal_does_not_wait_for_the_streams(upstream: SlowUpstream, tmp_path: Path) -> None:
+    with two_workers(tmp_path, upstream) as served, streams(served):
+        served.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: sum(running(tmp_path, "worker.draining")) == STREAMS, "workers to drain")
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(LIMIT) == -signal.SIGTERM
+        assert not upstream.go_on.is_set()
+        wait_until_nothing_runs(served)
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_workers_whose_parent_is_killed_finish_their_streams_leave_the_address_and_end(
+    upstream: SlowUpstream, tmp_path: Path
+) -> None:
+    with two_workers(tmp_path, upstream) as served, streams(served) as rests:
+        served.process.kill()
+        wait_for(lambda: sum(running(tmp_path, "worker.orphaned")) == STREAMS, "workers to notice")
+        assert 0 not in running(tmp_path, "worker.orphaned")
+        with socket.create_server(("127.0.0.1", urlsplit(served.url).port or 0)):
+            pass  # another gateway can take their place
+        upstream.go_on.set()
+        assert ["".join(rest) for rest in rests] == [FINISHED] * STREAMS
+        wait_until_nothing_runs(served)
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_secrets_reach_workers_past_command_lines_and_files_and_others_cannot_meet_them(tmp_path: Path) -> None:
+    if not Path("/proc/self/cmdline").exists():
+        pytest.skip("the system does not show command lines here")
+    with two_workers(tmp_path) as served:
+        for pid in (served.process.pid, *pids(tmp_path)):
+            assert KEY.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+        (meeting,) = (tmp_path / "temporary").iterdir()
+        assert stat.S_IMODE(meeting.stat().st_mode) == 0o700
