@@ -27,6 +27,7 @@ BODY_SECONDS: Final = 60.0
 WATCH_AFTER_SECONDS: Final = 0.05
 """Requests shorter than this are not watched for a disconnect: the watch costs more than it saves."""
 
+_IDS: Final = frozenset({Header.REQUEST_ID.encode(), Header.X_REQUEST_ID.encode()})
 _MAX_PARAMETERS: Final = 20
 _MAX_DIGITS: Final = 15
 
@@ -144,14 +145,12 @@ class Call:
         return self._copy.answer() if self._copy is not None else None
 
     async def repeat(self, answer: KeptAnswer) -> None:
-        """Send a response that was sent before."""
-        self._told.update(answer.headers)
+        """Send a response that was sent before, under the request id that it had."""
+        mine = {name: value for name, value in self._told.items() if name not in _IDS}
+        self._told = dict(answer.headers) | mine
         self.tell({Header.REPLAYED: "true"})
-        if answer.streamed:
-            await self._start(200)
-            await self.finish(answer.body)
-        else:
-            await self.respond(200, answer.body)
+        await self._start(200)
+        await self.finish(answer.body)
 
     async def respond(self, status: int, body: bytes, content_type: bytes = b"application/json") -> None:
         """Send a whole response."""
@@ -234,9 +233,9 @@ class _Copy:
     def take(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status, self._headers = message["status"], tuple(message["headers"])
+            self._streamed = b"content-length" not in dict(self._headers)
             return
         more = message.get("more_body", False)
-        self._streamed = self._streamed or more
         self._size += len(message["body"])
         if not self._streamed or self._size <= self._most:
             self._parts.append(message["body"])

@@ -8,12 +8,11 @@ from flatfee.server.faults import Fault
 from flatfee.server.gateway import Gateway
 from flatfee.server.peers import Held, ask_peer
 from flatfee.server.store.records import Repeat
-from flatfee.server.tell import receipt_headers
-from flatfee.wire import ErrorCode, ReceiptState
+from flatfee.wire import ErrorCode, Header, ReceiptState
 
 
 class Gone(Fault):
-    """The key's request has ended, and its answer is kept no longer; it tells that request's receipt."""
+    """The key's request has ended, and its answer is kept no longer; it tells that request's id and receipt."""
 
     def __init__(self, repeat: Repeat) -> None:
         receipt = Receipt.model_validate_json(repeat.receipt)
@@ -24,7 +23,7 @@ class Gone(Fault):
             "What it was charged is in its receipt, beside this error. To ask again, send another key.",
         )
         self.receipt = receipt
-        self.told = receipt_headers(receipt)
+        self.told = {Header.REQUEST_ID: repeat.request_id, Header.X_REQUEST_ID: repeat.request_id}
 
 
 async def replay(repeat: Repeat, call: Call, gateway: Gateway) -> None:
