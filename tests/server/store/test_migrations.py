@@ -1,5 +1,6 @@
 """The schema's steps: once each, in order, by whoever comes first."""
 
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -8,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from flatfee.server.store import migrations
+from flatfee.server.store.accounts import Page
 from flatfee.server.store.migrations import SchemaTooNew, migrate, steps
+from flatfee.server.store.sqlite import SqliteStore
+from flatfee.server.windows import Window
 
 DIRECTORY = {"accounts", "projects", "keys", "audit"}
 LEDGER = {"balances", "arrivals", "slots", "tickets", "receipts", "adjustments", "claims", "boot"}
@@ -98,3 +102,43 @@ def test_two_that_start_at_once_migrate_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(30)
     assert results == [steps()[-1][0]] * 4
+
+
+OLD_ROWS = """
+INSERT INTO accounts VALUES ('acme', 'pro', 'past_due', 7);
+INSERT INTO projects VALUES ('acme', 'ci');
+INSERT INTO keys VALUES (x'01', 'acme', 'ci', 'build', 'proj', 'abcd', '["auto"]', 2000000000.0, 'file');
+INSERT INTO keys VALUES (x'02', 'acme', NULL, 'team', 'team', 'efgh', NULL, NULL, 'file');
+INSERT INTO balances VALUES ('acme', 1793491200, 12, 0, 3, 0);
+INSERT INTO receipts VALUES ('req_1', 'acme', 'ci', 'run', 'premium', x'7b7d');
+"""
+
+
+async def test_accounts_keys_and_receipts_of_the_first_schema_are_kept(
+    connection: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = steps()[:1]
+    with monkeypatch.context() as earlier:
+        earlier.setattr(migrations, "steps", lambda: first)
+        migrate(connection)
+    connection.executescript(OLD_ROWS)
+    connection.execute("PRAGMA foreign_keys = ON")
+    store = SqliteStore(tmp_path / "ledger.db", clock=lambda: 1_793_534_400.0)
+    try:
+        caller = await store.find_key(b"\x01")
+        account = await store.account("acme")
+        (build, team), _ = await store.keys(None, None, Page())
+        assert caller is not None
+        assert account is not None
+        assert (caller.account, caller.project, caller.models) == ("acme", "ci", frozenset({"auto"}))
+        assert (account.plan, account.billing, account.billing_day, account.from_file) == ("pro", "past_due", 7, False)
+        assert account.created_at > 1_700_000_000
+        assert {build.name, team.name} == {"build", "team"}
+        assert re.fullmatch(r"key_[0-9a-f]{16}", caller.key_id)
+        assert build.id != team.id
+        assert (await store.projects("acme", Page()))[0][0].name == "ci"
+        assert await store.receipt(caller, "req_1") == b"{}"
+        usage = await store.usage(caller, Window(1_793_491_200, 1_796_083_200))
+        assert (usage.fair_use_used, usage.continuation_used) == (12, 3)
+    finally:
+        await store.close()

@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
+from flatfee.server.keys import KeyKind
 from flatfee.server.store import sqlite
+from flatfee.server.store.accounts import Page
 from flatfee.server.store.base import StoreDown
-from flatfee.server.store.records import ReceiptQuery
+from flatfee.server.store.key_commands import AddKey, RevokeKey
+from flatfee.server.store.records import NewAccount, NewKey, NewProject, ReceiptQuery
 from flatfee.server.store.sqlite import SqliteStore
+from flatfee.wire import Billing
 
 STATEMENTS = {
     "ready": lambda desk: desk.store.ready(),
@@ -158,6 +162,38 @@ async def test_the_ledger_survives_a_restart(open_sqlite: Callable[[], Any]) -> 
     assert await again.store.receipt(again.caller(), settled.receipt.request_id) == settled.json
     assert await again.store.last_route(again.caller(), "run") == "openai"
     assert (await again.settle(running, charged=20)).receipt.fair_use.charged == 20
+
+
+async def test_workers_that_read_the_file_at_once_make_everything_once(open_sqlite: Callable[[], Any]) -> None:
+    desks = [open_sqlite() for _ in range(4)]
+    keys = [NewKey(digest=b"one", name="ci", kind=KeyKind.PROJECT, last4="abcd") for _ in desks]
+    await asyncio.gather(*(desk.store.provision([filed(key)]) for desk, key in zip(desks, keys, strict=True)))
+    entries, _ = await desks[0].store.audit(Page())
+    assert [entry.action for entry in entries] == ["key.create", "project.create", "account.create"]
+    found = [await desk.store.find_key(b"one") for desk in desks]
+    assert len({caller.key_id for caller in found}) == 1
+
+
+async def test_a_key_revoked_by_one_process_ends_in_the_others_at_once(open_sqlite: Callable[[], Any]) -> None:
+    here, there = open_sqlite(), open_sqlite()
+    await here.store.administer("me", AddKey(key=NewKey(digest=b"a", name="a", kind=KeyKind.ADMIN, last4="aaaa")))
+    caller = await there.store.find_key(b"a")
+    await here.store.administer("me", RevokeKey(id=caller.key_id))
+    assert await there.store.find_key(b"a") is None
+
+
+async def test_what_is_denied_does_not_spoil_the_work_it_was_committed_with(open_sqlite: Callable[[], Any]) -> None:
+    desk = open_sqlite()
+    results = await asyncio.gather(
+        desk.reserve(), desk.store.administer("me", RevokeKey(id="none")), desk.reserve(), return_exceptions=True
+    )
+    assert [type(result).__name__ for result in results] == ["Ticket", "NoSuch", "Ticket"]
+    assert await desk.balance() == (0, 20)
+
+
+def filed(key: NewKey) -> NewAccount:
+    project = NewProject(name="ci", keys=(key,))
+    return NewAccount(name="acme", plan="pro", billing=Billing.ACTIVE, billing_day=1, projects=(project,))
 
 
 async def test_the_sweep_leaves_no_row_of_a_workflow_that_is_over(open_sqlite: Callable[[], Any]) -> None:
