@@ -188,7 +188,7 @@ class NotFoundError(APIStatusError):
 
 
 class ConflictError(APIStatusError):
-    """409: the idempotency key was used before."""
+    """409: the idempotency key was used before, or what stands already is against a change (admin API)."""
 
 
 class RequestTooLargeError(APIStatusError):

@@ -194,6 +194,7 @@ class ErrorCode(StrEnum):
     BROWSER_ORIGIN = "browser_origin"
     MODEL_NOT_FOUND = "model_not_found"
     NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
     IDEMPOTENCY_EXPIRED = "idempotency_expired"
     IDEMPOTENCY_IN_FLIGHT = "idempotency_in_flight"
@@ -249,6 +250,9 @@ ERRORS: Final[Mapping[str, ErrorRule]] = MappingProxyType(
         ),
         ErrorCode.MODEL_NOT_FOUND: ErrorRule(404, False, _REQUEST, "No such model; the message lists what exists."),
         ErrorCode.NOT_FOUND: ErrorRule(404, False, _REQUEST, "No such endpoint, receipt or workflow for this key."),
+        ErrorCode.CONFLICT: ErrorRule(
+            409, False, _REQUEST, "It exists already, or a rule stands against the change (admin API)."
+        ),
         ErrorCode.IDEMPOTENCY_MISMATCH: ErrorRule(
             409, False, _REQUEST, "The same idempotency key came with another body."
         ),

@@ -230,6 +230,31 @@ def test_a_secret_that_cannot_be_a_key_is_refused_without_being_shown(secret: st
     assert "canary" not in problem
 
 
+def test_the_operators_own_key_comes_from_the_environment() -> None:
+    assert parse_settings(BASE, source="f", env={}).server.admin_key is None
+    server = parse_settings(BASE, source="f", env={"FLATFEE_ADMIN_KEY": SECRET}).server
+    assert server.admin_key is not None
+    assert server.admin_key.get_secret_value() == SECRET
+    assert SECRET not in repr(server)
+    other = BASE + '[server]\nadmin_key_env = "OTHER"\n'
+    assert parse_settings(other, source="f", env={"FLATFEE_ADMIN_KEY": SECRET}).server.admin_key is None
+    assert parse_settings(other, source="f", env={"OTHER": SECRET}).server.admin_key is not None
+
+
+@pytest.mark.parametrize("secret", ["canary-too-short", "ff_canary" * 6])
+def test_an_operators_key_that_anybody_could_guess_is_refused_without_being_shown(secret: str) -> None:
+    (problem,) = problems(BASE, FLATFEE_ADMIN_KEY=secret)
+    assert problem.startswith(
+        "server.admin_key_env: the secret in environment variable 'FLATFEE_ADMIN_KEY' cannot be a key; use 32"
+    )
+    assert "canary" not in problem
+
+
+def test_the_operators_key_is_no_callers() -> None:
+    (problem,) = problems(BASE + ACCOUNT, CI_KEY=SECRET, FLATFEE_ADMIN_KEY=SECRET)
+    assert problem.endswith("the secret in 'CI_KEY' is that of server.admin_key_env; each key needs its own")
+
+
 def test_two_keys_with_one_secret_are_refused_without_showing_it() -> None:
     text = BASE + ACCOUNT + '[[accounts.projects]]\nname = "web"\nkeys = [{name = "web", key_env = "WEB_KEY"}]\n'
     (problem,) = problems(text, CI_KEY=SECRET, WEB_KEY=SECRET)

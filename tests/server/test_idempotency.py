@@ -25,7 +25,7 @@ from tests.server.fakes import (
 from tests.server.fakes_gateway import on_loopback, request, running
 
 from flatfee.server import kept
-from flatfee.server.housekeeping import LEASE_SECONDS
+from flatfee.server.gateway import LEASE_SECONDS
 from flatfee.server.kept import KeptAnswer, KeptAnswers
 from flatfee.server.store.memory import MemoryStore
 

@@ -83,6 +83,11 @@ async def for_nothing(rig: Rig) -> httpx.Response:
     return await rig.client.get("/v1/nothing")
 
 
+async def for_an_account_that_exists(rig: Rig) -> httpx.Response:
+    rig.gateway.operator = "local:test"
+    return await rig.client.post("/admin/v1/accounts", json={"name": "acme", "plan": "pro"})
+
+
 async def simply(rig: Rig) -> httpx.Response:
     return await rig.ask()
 
@@ -134,6 +139,7 @@ PRODUCED: dict[ErrorCode, tuple[Produce, dict[str, Any], dict[str, Any], Sequenc
     ErrorCode.BROWSER_ORIGIN: (from_a_page, {}, {}, ()),
     ErrorCode.MODEL_NOT_FOUND: (for_no_model, {}, {}, ()),
     ErrorCode.NOT_FOUND: (for_nothing, {}, {}, ()),
+    ErrorCode.CONFLICT: (for_an_account_that_exists, {}, {}, ()),
     ErrorCode.REQUEST_TOO_LARGE: (too_large, {"server": {"max_body_bytes": 1024}}, {}, ()),
     ErrorCode.UNSUPPORTED_ENCODING: (encoded, {}, {}, ()),
     ErrorCode.HEADERS_TOO_LARGE: (with_large_headers, {"server": {"max_header_bytes": 1024}}, {}, ()),

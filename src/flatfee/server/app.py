@@ -51,16 +51,20 @@ def create_app(
     store: Store | None = None,
     providers: Mapping[str, Provider] | None = None,
     worker: Worker = ALONE,
+    operator: str | None = None,
 ) -> App:
     """Build the gateway's ASGI app. ``store`` and ``providers`` stand in for the configured ones.
 
-    ``worker`` says which of several processes it is built in.
+    ``worker`` says which of several processes it is built in. With an ``operator`` the admin API asks
+    for no key, and the audit log names that one instead. It is for an app that is called in this
+    process by who may write the ledger anyway: never serve it.
     """
     gateway = Gateway(
         settings=settings,
         store=store or open_store(settings.server),
         providers=providers if providers is not None else make_providers(settings.providers),
         worker=worker,
+        operator=operator,
     )
     return App(gateway)
 

@@ -218,20 +218,33 @@ def _secret_problems(settings: Settings, env: Mapping[str, str]) -> Iterator[str
             yield f"providers[{index}].api_key_env: {_variable(name)} is not set; export it"
         if provider.api_key:
             log.warning("settings.api_key_in_file", extra={"provider": provider.name, "cure": "use api_key_env"})
+    yield from _key_problems(settings, env)
+
+
+def _key_problems(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:
     owners: dict[str, str] = {}
+    admin_key = env.get(settings.server.admin_key_env)
+    if admin_key:
+        owners[admin_key] = "server.admin_key_env"
+        if not well_formed(admin_key):
+            yield f"server.admin_key_env: {_no_key(settings.server.admin_key_env)}"
     for where, key in _keys(settings):
         secret = env.get(key.key_env)
         if not secret:
             yield f"{where}.key_env: {_variable(key.key_env)} is not set; export it"
         elif not well_formed(secret):
-            yield (
-                f"{where}.key_env: the secret in {_variable(key.key_env)} cannot be a key; "
-                "use 32 ASCII characters or more that do not start with 'ff_'"
-            )
+            yield f"{where}.key_env: {_no_key(key.key_env)}"
         elif secret in owners:
             yield f"{where}.key_env: the secret in {key.key_env!r} is that of {owners[secret]}; each key needs its own"
         else:
             owners[secret] = where
+
+
+def _no_key(variable: str) -> str:
+    return (
+        f"the secret in {_variable(variable)} cannot be a key; "
+        "use 32 ASCII characters or more that do not start with 'ff_'"
+    )
 
 
 def _with_secrets(settings: Settings, env: Mapping[str, str]) -> Settings:
@@ -248,4 +261,11 @@ def _with_secrets(settings: Settings, env: Mapping[str, str]) -> Settings:
         account.model_copy(update={"projects": tuple(project(entry) for entry in account.projects)})
         for account in settings.accounts
     )
-    return settings.model_copy(update={"providers": tuple(map(provider, settings.providers)), "accounts": accounts})
+    admin_key = env.get(settings.server.admin_key_env)
+    return settings.model_copy(
+        update={
+            "server": settings.server.with_admin_key(admin_key) if admin_key else settings.server,
+            "providers": tuple(map(provider, settings.providers)),
+            "accounts": accounts,
+        }
+    )

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from flatfee.receipt import Receipt
+from flatfee.server.store.accounts import Denied, NoSuch
 from flatfee.server.store.base import StoreDown
 from flatfee.wire import ERRORS, ErrorCode, Header, error_body
 
@@ -89,6 +90,8 @@ def _dump(receipt: Receipt) -> dict[str, Any]:
 def _as_fault(error: Exception) -> Fault:
     if isinstance(error, Fault):
         return error
+    if isinstance(error, Denied):
+        return Fault(ErrorCode.NOT_FOUND if isinstance(error, NoSuch) else ErrorCode.CONFLICT, str(error))
     if isinstance(error, StoreDown):
         log.error("store.down", extra={"error": str(error)})
         return Fault(

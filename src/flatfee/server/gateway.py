@@ -30,7 +30,8 @@ LEASE_SECONDS: Final = 60.0
 class Gateway:
     """One process's gateway. ``monotonic`` and ``chance`` are its clock for limits and its dice.
 
-    ``worker`` tells which one it is, where several serve together.
+    ``worker`` tells which one it is, where several serve together. ``operator`` names who administers
+    it without a key: only for a gateway that no network reaches.
     """
 
     settings: Settings
@@ -40,6 +41,7 @@ class Gateway:
     circuits: Circuits = field(default_factory=Circuits)
     monotonic: Callable[[], float] = time.monotonic
     chance: Callable[[], float] = random.random
+    operator: str | None = None
     running: dict[str, Ticket] = field(default_factory=dict)
     answers: KeptAnswers = field(init=False)
     active: int = 0

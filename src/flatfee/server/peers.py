@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -71,8 +71,14 @@ async def answering_peers(worker: Worker, look: Look) -> AsyncGenerator[None]:
 
     path = _path(worker.meeting, str(worker.number))
     path.unlink(missing_ok=True)  # left behind by the worker that this one replaces
-    server = await asyncio.start_unix_server(answer, path, limit=_LONGEST_ID)
-    async with server:
+    async with AsyncExitStack() as ends:
+        try:
+            server = await asyncio.start_unix_server(answer, path, limit=_LONGEST_ID)
+        except OSError as error:
+            # Without it the gateway serves all the same: a repeat that meets another worker gets no answer again.
+            log.warning("peers.closed", extra={"error": str(error), "cure": "set TMPDIR to a directory of short name"})
+        else:
+            await ends.enter_async_context(server)
         yield
 
 

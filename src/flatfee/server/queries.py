@@ -19,7 +19,7 @@ from flatfee.server.stages.admit import refuse
 from flatfee.server.stages.authenticate import authenticate
 from flatfee.server.store import ledger
 from flatfee.server.store.base import StoreDown
-from flatfee.server.store.records import ReceiptQuery, Refusal
+from flatfee.server.store.records import Caller, ReceiptQuery, Refusal
 from flatfee.server.tell import rfc3339, standing_headers
 from flatfee.wire import WORKFLOW_ID, ErrorCode, Header, Lane, Model, Reason, Tier
 
@@ -131,7 +131,11 @@ async def list_receipts(call: Call, gateway: Gateway) -> None:
 
 async def get_usage(call: Call, gateway: Gateway) -> None:
     """``GET /v1/usage``."""
-    caller = await authenticate(call.headers, gateway.store)
+    await _respond(call, await usage_of(await authenticate(call.headers, gateway.store), gateway))
+
+
+async def usage_of(caller: Caller, gateway: Gateway) -> dict[str, Any]:
+    """Return the state of the caller's plan in its current window."""
     plan = gateway.plan_of(caller)
     terms = terms_of(plan)
     usage = await gateway.store.usage(caller.account, terms.unit, calendar_of(caller, plan))
@@ -156,7 +160,7 @@ async def get_usage(call: Call, gateway: Gateway) -> None:
         answer["continuation"] = _continuation(
             terms.continuation_limit, usage.continuation_used, usage.continuation_pending
         )
-    await _respond(call, answer)
+    return answer
 
 
 def _continuation(limit: int | None, used: int, pending: int) -> dict[str, int]:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Final
 
 from flatfee.server import pipeline, queries
+from flatfee.server.admin import table
 from flatfee.server.call import Call
 from flatfee.server.faults import Fault
 from flatfee.server.gateway import Gateway
@@ -31,6 +32,8 @@ NAMED_ENDPOINTS: Final[Mapping[tuple[str, str], NamedHandler]] = {
     ("DELETE", "/v1/workflows/"): queries.release_workflow,
 }
 """Endpoints whose path ends in a name."""
+ADMIN: Final = "/admin/"
+"""Where the admin API begins; its endpoints are looked up apart."""
 
 
 def find(method: str, path: str) -> Handler:
@@ -42,6 +45,8 @@ def find(method: str, path: str) -> Handler:
     handler = ENDPOINTS.get((method, path))
     if handler is not None:
         return handler
+    if path.startswith(ADMIN):
+        return table.find(method, path)
     for (verb, prefix), named in NAMED_ENDPOINTS.items():
         if verb == method and path.startswith(prefix) and len(path) > len(prefix):
             return partial(_call_named, named, path[len(prefix) :])

@@ -81,11 +81,23 @@ class ServerSettings(_Table):
     store: Annotated[str, AfterValidator(_store_url)] = "sqlite:///flatfee.db"
     durability: Literal["process", "power"] = "process"
     admin_key_env: EnvironmentName = "FLATFEE_ADMIN_KEY"
+    _admin_key: SecretStr | None = PrivateAttr(default=None)
     max_body_bytes: int = Field(default=33_554_432, ge=1024, le=1 << 30)
     max_header_bytes: int = Field(default=32_768, ge=1024, le=1 << 20)
     max_requests: int = Field(default=1000, ge=1, le=100_000)
     allowed_origins: tuple[str, ...] = ()
     shutdown_grace: Seconds = 600.0
+
+    @property
+    def admin_key(self) -> SecretStr | None:
+        """The operator's own admin key, if the environment holds one; never part of the file."""
+        return self._admin_key
+
+    def with_admin_key(self, secret: str) -> ServerSettings:
+        """Return a copy that holds the secret found in the environment."""
+        copy = self.model_copy()
+        copy._admin_key = SecretStr(secret)
+        return copy
 
 
 class ReceiptsSettings(_Table):

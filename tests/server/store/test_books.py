@@ -78,7 +78,7 @@ async def test_the_window_before_is_found_again_when_the_clock_is_put_back(desk:
 async def test_a_refund_gives_units_back_in_the_window_they_were_charged_in(desk: Any) -> None:
     request_id = await spent(desk, 40)
     desk.clock.now = desk.window.end + 5.0
-    json = await desk.store.administer("ann", Refund(request_id=request_id, units=15, comment="cut off"))
+    json = await desk.store.administer("ann", Refund(request_id=request_id, units=15, note="cut off"))
     assert (await desk.receipt(request_id)).fair_use.charged == 25
     assert json == await desk.store.receipt(desk.caller(), request_id)
     assert await desk.balance_at(desk.window.start) == (25, 0)

@@ -12,7 +12,7 @@ from flatfee.server.store import migrations
 from flatfee.server.store.accounts import Page
 from flatfee.server.store.migrations import SchemaTooNew, migrate, steps
 from flatfee.server.store.sqlite import SqliteStore
-from flatfee.server.windows import Window
+from flatfee.server.windows import Calendar
 
 DIRECTORY = {"accounts", "projects", "keys", "audit"}
 LEDGER = {"balances", "arrivals", "slots", "tickets", "receipts", "adjustments", "claims", "boot"}
@@ -109,8 +109,13 @@ INSERT INTO accounts VALUES ('acme', 'pro', 'past_due', 7);
 INSERT INTO projects VALUES ('acme', 'ci');
 INSERT INTO keys VALUES (x'01', 'acme', 'ci', 'build', 'proj', 'abcd', '["auto"]', 2000000000.0, 'file');
 INSERT INTO keys VALUES (x'02', 'acme', NULL, 'team', 'team', 'efgh', NULL, NULL, 'file');
-INSERT INTO balances VALUES ('acme', 1793491200, 12, 0, 3, 0);
+INSERT INTO balances VALUES ('acme', 1791331200, 12, 9, 3, 0);
 INSERT INTO receipts VALUES ('req_1', 'acme', 'ci', 'run', 'premium', x'7b7d');
+INSERT INTO receipts VALUES ('req_2', 'acme', 'ci', 'run', 'premium', CAST(
+    '{"created_at": "2026-10-20T12:00:00.5Z", "fair_use": {"unit": "token", "charged": 7}}' AS BLOB));
+INSERT INTO tickets VALUES ('req_3', 'acme', 'ci', 'run', 'premium', 'default', 'fair_use', 9, 'token', 1791331200,
+    'auto', 1792000000.0, 1792000060.0, 1);
+INSERT INTO slots VALUES ('acme', 'ci', 'run', 1792000000.0, 1792000120.0, 'openai', 0);
 """
 
 
@@ -138,7 +143,13 @@ async def test_accounts_keys_and_receipts_of_the_first_schema_are_kept(
         assert build.id != team.id
         assert (await store.projects("acme", Page()))[0][0].name == "ci"
         assert await store.receipt(caller, "req_1") == b"{}"
-        usage = await store.usage(caller, Window(1_793_491_200, 1_796_083_200))
-        assert (usage.fair_use_used, usage.continuation_used) == (12, 3)
+        assert await store.receipt(caller, "req_2") is not None
+        usage = await store.usage("acme", "token", Calendar("month", 7))
+        assert (usage.fair_use_used, usage.fair_use_pending) == (12, 9), "of which 7 stand in a receipt"
+        assert usage.continuation_used == 3
+        assert await store.audit_books() == []
+        assert await store.sweep() == 1, "whoever served it is gone"
+        after = await store.usage("acme", "token", Calendar("month", 7))
+        assert (after.fair_use_used, after.fair_use_pending) == (21, 0)
     finally:
         await store.close()

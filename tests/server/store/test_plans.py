@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 
 from flatfee.server.clocks import Moment
-from flatfee.server.keys import KeyKind
+from flatfee.server.store.accounts import Page
 from flatfee.server.store.book import ClaimKey, SlotKey
 from flatfee.server.store.ledger import Balance
 from flatfee.server.store.migrations import migrate
-from flatfee.server.store.records import Caller, ReceiptQuery
+from flatfee.server.store.records import LedgerQuery
 from flatfee.server.store.sqlite_book import SqliteBook
 from flatfee.server.windows import Window
-from flatfee.wire import Billing
 
 
 class Explaining(SqliteBook):
@@ -40,45 +39,45 @@ def book(tmp_path: Path) -> Iterator[Explaining]:
     connection.close()
 
 
-def caller(project: str | None) -> Caller:
-    kind = KeyKind.PROJECT if project else KeyKind.TEAM
-    return Caller(
-        key_id="k", kind=kind, account="acme", project=project, plan="pro", billing=Billing.ACTIVE, billing_day=1
-    )
-
-
 LISTINGS = {
-    "of a project": ("ci", ReceiptQuery(), "receipts_by_project (account=? AND project=?)"),
-    "a page on": ("ci", ReceiptQuery(after="r"), "receipts_by_project (account=? AND project=? AND request_id<?)"),
-    "of a lane": ("ci", ReceiptQuery(lane="premium"), "receipts_by_project (account=? AND project=?)"),
-    "of a workflow": ("ci", ReceiptQuery(workflow="w"), "receipts_by_workflow (account=? AND workflow=?)"),
-    "of a workflow, a page on": (
-        "ci",
-        ReceiptQuery(workflow="w", after="r"),
-        "receipts_by_workflow (account=? AND workflow=? AND request_id<?)",
+    "of all": (LedgerQuery(), ["SCAN receipts"]),
+    "of all, a page on": (LedgerQuery(after="r"), ["SEARCH receipts USING PRIMARY KEY (request_id<?)"]),
+    "of an account, a page on": (
+        LedgerQuery(account="acme", after="r"),
+        ["SEARCH receipts USING INDEX receipts_by_account (account=? AND request_id<?)"],
     ),
-    "of an account": (None, ReceiptQuery(), "receipts_by_account (account=?)"),
-    "of an account, a page on": (None, ReceiptQuery(after="r"), "receipts_by_account (account=? AND request_id<?)"),
+    "of a project, a page on": (
+        LedgerQuery(account="acme", project="ci", after="r"),
+        ["SEARCH receipts USING INDEX receipts_by_project (account=? AND project=? AND request_id<?)"],
+    ),
+    "of a project's lane": (
+        LedgerQuery(account="acme", project="ci", lane="premium"),
+        ["SEARCH receipts USING INDEX receipts_by_project (account=? AND project=?)"],
+    ),
+    "of a project's workflow": (
+        LedgerQuery(account="acme", project="ci", workflow="w"),
+        ["SEARCH receipts USING INDEX receipts_by_workflow (account=? AND workflow=?)"],
+    ),
     "of an account's workflow, a page on": (
-        None,
-        ReceiptQuery(workflow="w", after="r"),
-        "receipts_by_workflow (account=? AND workflow=? AND request_id<?)",
+        LedgerQuery(account="acme", workflow="w", after="r"),
+        ["SEARCH receipts USING INDEX receipts_by_workflow (account=? AND workflow=? AND request_id<?)"],
     ),
 }
 
 
-@pytest.mark.parametrize(("project", "query", "index"), LISTINGS.values(), ids=LISTINGS)
-def test_a_page_of_receipts_is_read_from_an_index_in_order(
-    book: Explaining, project: str | None, query: ReceiptQuery, index: str
-) -> None:
-    """No sort, and no reading past what was listed before."""
-    book.list_receipts(caller(project), query)
-    first, *others = book.plan
-    assert first == f"SEARCH receipts USING INDEX {index}"
-    assert others == [
-        "CORRELATED SCALAR SUBQUERY 1",
-        "SEARCH a USING COVERING INDEX adjustments_by_request (request_id=?)",
-    ]
+@pytest.mark.parametrize(("query", "plan"), LISTINGS.values(), ids=LISTINGS)
+def test_a_page_of_everybodys_receipts_is_read_in_order(book: Explaining, query: LedgerQuery, plan: list[str]) -> None:
+    """The newest of all are the table's end: it is read from there, for as long as the page is."""
+    book.kept_receipts(query)
+    assert book.plan == plan
+
+
+def test_a_page_of_keys_is_read_from_an_index_in_order(book: Explaining) -> None:
+    book.keys("acme", None, Page(after="key_1"))
+    assert not [step for step in book.plan if "TEMP B-TREE" in step or step.startswith("SCAN keys")]
+    book.plan.clear()
+    book.keys(None, None, Page())
+    assert book.plan == ["SCAN keys USING INDEX keys_by_age"]
 
 
 def test_no_table_is_scanned_to_admit_to_settle_or_to_find_what_was_lost(book: Explaining) -> None:

@@ -25,7 +25,7 @@ _Row = TypeVar("_Row", Account, Project, Key)
 
 
 class AdminBook(Book, DirectoryBook, Protocol):
-    """The rows of the ledger and of the directory, within one transaction."""
+    """The rows of the ledger and of the directory, within one transaction, whoever they belong to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,18 +218,18 @@ class Refund:
     action: ClassVar[str] = "receipt.refund"
     request_id: str
     units: int | None = None
-    comment: str = ""
+    note: str = ""
 
     def apply(self, book: AdminBook, now: Moment) -> Done[bytes]:
         """Refund, into the window that the request was charged in."""
         try:
-            kept = entries.refund(book, self.request_id, self.units, self.comment, now)
+            kept = entries.refund(book, self.request_id, self.units, self.note, now)
         except entries.NoSuchReceipt as error:
             raise NoSuch(f"There is no receipt {self.request_id[:40]!r}.") from error
         except entries.NothingToRefund as error:
             raise NotAllowed(f"Nothing was refunded: {error}.") from error
         made = book.adjustments(self.request_id)
-        details: dict[str, Scalar] = {"account": kept.account, "units": -made[-1].units, "comment": self.comment}
+        details: dict[str, Scalar] = {"account": kept.account, "units": -made[-1].units, "note": self.note}
         return Done(result=entries.shown(kept, made), subject=self.request_id, details=details)
 
 

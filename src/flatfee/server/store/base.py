@@ -14,8 +14,10 @@ from flatfee.server.store.accounts import Account, AuditEntry, Key, Page, Projec
 from flatfee.server.store.records import (
     Caller,
     Changed,
+    LedgerQuery,
     NewAccount,
     Outcome,
+    OwnedReceipt,
     ReceiptQuery,
     Refusal,
     Repeat,
@@ -188,7 +190,23 @@ class Records(Protocol):
         ...
 
 
-class Store(Ledger, Directory, Records, Protocol):
+class Oversight(Protocol):
+    """What an administrator sees of the ledger: everybody's."""
+
+    async def any_receipt(self, request_id: str) -> OwnedReceipt | None:
+        """Return a receipt, also of a running request."""
+        ...
+
+    async def all_receipts(self, query: LedgerQuery) -> tuple[list[OwnedReceipt], bool]:
+        """Return a page of receipts, newest first, and whether more follow."""
+        ...
+
+    async def all_workflows(self) -> list[WorkflowLease]:
+        """Return every live workflow, oldest first."""
+        ...
+
+
+class Store(Ledger, Directory, Records, Oversight, Protocol):
     """Everything a gateway needs to remember."""
 
     def now(self) -> float:

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from flatfee.server.clocks import Moment
 from flatfee.server.store.ledger import Balance, Slots
-from flatfee.server.store.records import Caller, Purse
+from flatfee.server.store.records import Caller, LedgerQuery, Purse, WorkflowLease
 from flatfee.server.windows import Window
 from flatfee.wire import Lane, Reason
 
@@ -134,6 +134,14 @@ class Entries(Protocol):
         """Return a receipt's adjustments in the order in which they were made."""
         ...
 
+    def kept_receipts(self, query: LedgerQuery) -> list[KeptReceipt]:
+        """Return a page of receipts, newest first, and one more if more follow."""
+        ...
+
+    def disagreements(self) -> list[str]:
+        """Say which balances do not follow from their entries."""
+        ...
+
     def prune(self, before: float, most: int) -> int:
         """Forget receipts of requests from before a moment, with their adjustments; return how many."""
         ...
@@ -163,6 +171,10 @@ class Book(Entries, Protocol):
 
     def touch_slot(self, key: SlotKey, now: float, until: float | None, route: str | None) -> None:
         """Set until when a live slot is held, and its last route; ``None`` leaves either as it is."""
+        ...
+
+    def leases(self, now: Moment, account: str | None) -> list[WorkflowLease]:
+        """Return live slots, oldest first: an account's, or all."""
         ...
 
     def mark_released(self, key: SlotKey) -> None: ...

@@ -13,7 +13,7 @@ from flatfee.receipt import FairUse, Receipt, WorkflowState
 from flatfee.server.clocks import Moment
 from flatfee.server.store import ledger
 from flatfee.server.store.book import Adjustment, Entries, KeptReceipt, OpenTicket
-from flatfee.server.store.records import Caller, Purse, Settlement, Ticket
+from flatfee.server.store.records import Caller, LedgerQuery, OwnedReceipt, Purse, Settlement, Ticket
 from flatfee.wire import ReceiptState
 
 LATE, REFUND = "late", "refund"
@@ -136,6 +136,18 @@ def shown(kept: KeptReceipt, adjustments: Sequence[Adjustment]) -> bytes:
     charged = net(kept, adjustments) if kept.purse is Purse.FAIR_USE else 0
     use = (receipt.fair_use or FairUse(unit=kept.unit)).model_copy(update={"charged": charged})
     return as_json(receipt.model_copy(update={"fair_use": use}))
+
+
+def page(book: Entries, query: LedgerQuery) -> tuple[list[OwnedReceipt], bool]:
+    """Return a page of receipts as they stand now, newest first, and whether more follow."""
+    found = book.kept_receipts(query)
+    return [owned(book, kept) for kept in found[: query.limit]], len(found) > query.limit
+
+
+def owned(book: Entries, kept: KeptReceipt) -> OwnedReceipt:
+    """Return a receipt as it stands now, and whose it is."""
+    json = shown(kept, book.adjustments(kept.request_id))
+    return OwnedReceipt(account=kept.account, project=kept.project, json=json)
 
 
 def settlement_of(kept: KeptReceipt, adjustments: Sequence[Adjustment]) -> Settlement:

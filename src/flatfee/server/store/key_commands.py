@@ -135,4 +135,4 @@ def _refuse_revoked(key: Key) -> None:
 
 
 def _about(key: Key) -> dict[str, Scalar]:
-    return {"kind": key.kind, "account": key.account, "project": key.project, "name": key.name}
+    return {"kind": key.kind.name.lower(), "account": key.account, "project": key.project, "name": key.name}

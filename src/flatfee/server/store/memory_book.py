@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from flatfee.server.clocks import Moment
 from flatfee.server.ids import earliest_id
@@ -11,6 +12,7 @@ from flatfee.server.store.audit import disagreement
 from flatfee.server.store.book import Adjustment, Claim, ClaimKey, KeptReceipt, OpenTicket, SlotKey
 from flatfee.server.store.ledger import Balance, Slots, change
 from flatfee.server.store.memory_directory import MemoryDirectory
+from flatfee.server.store.records import LedgerQuery, WorkflowLease
 from flatfee.server.windows import Window
 
 _BalanceKey = tuple[str, str, int, int]
@@ -94,6 +96,18 @@ class MemoryEntries:
     def adjustments(self, request_id: str) -> list[Adjustment]:
         return list(self.adjusted.get(request_id, ()))
 
+    def kept_receipts(self, query: LedgerQuery) -> list[KeptReceipt]:
+        found = (
+            kept
+            for request_id, kept in sorted(self.receipts.items(), reverse=True)
+            if query.account in {None, kept.account}
+            and query.project in {None, kept.project}
+            and query.workflow in {None, kept.workflow}
+            and query.lane in {None, kept.lane}
+            and (query.after is None or request_id < query.after)
+        )
+        return list(islice(found, query.limit + 1))
+
     def prune(self, before: float, most: int) -> int:
         first = earliest_id(before)
         old = sorted(request_id for request_id in self.receipts if request_id < first)[:most]
@@ -149,6 +163,26 @@ class MemoryBook(MemoryEntries, MemoryDirectory):
     def in_flight(self, key: SlotKey) -> int:
         """Return how many requests of a workflow run."""
         return sum((ticket.account, ticket.project, ticket.workflow) == key for ticket in self.tickets.values())
+
+    def leases(self, now: Moment, account: str | None) -> list[WorkflowLease]:
+        found = [
+            WorkflowLease(
+                id=key.workflow,
+                account=key.account,
+                project=key.project,
+                in_flight=self.in_flight(key),
+                started_at=slot.started_at,
+                expires_at=now.wall + slot.expires_at - now.steady,
+            )
+            for key, slot in self.held.items()
+            if account in {None, key.account} and slot.expires_at > now.steady
+        ]
+        return sorted(found, key=lambda lease: lease.started_at)
+
+    def last_route(self, key: SlotKey, now: float) -> str | None:
+        """Return the route that last answered a live workflow."""
+        slot = self.held.get(key)
+        return slot.route if slot is not None and slot.expires_at > now else None
 
     def hold_slot(self, key: SlotKey, now: Moment, expires_at: float) -> None:
         slot = self.held.get(key)

@@ -222,9 +222,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowLease:
-    """A live slot. Times are seconds since the epoch."""
+    """A live slot and its owner; without a project, a team key's. Times are seconds since the epoch."""
 
     id: str
+    account: str
+    project: str | None
     in_flight: int
     started_at: float
     expires_at: float
@@ -238,3 +240,20 @@ class ReceiptQuery:
     lane: str | None = None
     limit: int = 20
     after: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerQuery(ReceiptQuery):
+    """Which receipts of the whole ledger to list: of an account, or of one of its projects, or all."""
+
+    account: str | None = None
+    project: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedReceipt:
+    """A receipt as JSON, and whose it is."""
+
+    account: str
+    project: str | None
+    json: bytes

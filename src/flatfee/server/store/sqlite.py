@@ -13,34 +13,22 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from flatfee.receipt import Receipt
 from flatfee.server.clocks import clocks_of
-from flatfee.server.store import entries, transactions
 from flatfee.server.store.base import StoreDown
 from flatfee.server.store.book import SlotKey
-from flatfee.server.store.entries import Owner, may_see
 from flatfee.server.store.migrations import SchemaTooNew, migrate
 from flatfee.server.store.records import (
     Caller,
-    Outcome,
-    ReceiptQuery,
-    Reservation,
-    Settlement,
-    Ticket,
-    Usage,
-    WorkflowLease,
 )
-from flatfee.server.store.shared_directory import SharedDirectory
+from flatfee.server.store.shared import SharedStore
 from flatfee.server.store.sqlite_book import SqliteBook
-from flatfee.server.store.transactions import Admission
 from flatfee.server.store.turn import Turn
 from flatfee.server.store.writer import Writer
-from flatfee.server.windows import Calendar
 
 _T = TypeVar("_T")
 _BUSY_SECONDS = 5.0
@@ -66,7 +54,7 @@ def connect(path: Path, durability: Literal["process", "power"]) -> sqlite3.Conn
     return connection
 
 
-class SqliteStore(SharedDirectory):
+class SqliteStore(SharedStore):
     """The whole ``Store`` protocol over one SQLite file."""
 
     def __init__(
@@ -118,48 +106,6 @@ class SqliteStore(SharedDirectory):
         except sqlite3.Error as error:
             raise StoreDown(str(error)) from error
 
-    async def reserve(self, want: Reservation) -> Admission:
-        return await self._write(lambda book: transactions.reserve(book, want, self._clocks.now()))
-
-    async def dispatch(self, ticket: Ticket) -> None:
-        await self._write(lambda book: transactions.dispatch(book, ticket))
-
-    async def settle(self, ticket: Ticket, outcome: Outcome) -> Settlement:
-        return await self._write(lambda book: transactions.settle(book, ticket, outcome, self._clocks.now()))
-
-    async def heartbeat(self, tickets: Sequence[Ticket], lease: float) -> None:
-        await self._write(lambda book: transactions.heartbeat(book, tickets, lease, self._clocks.now()))
-
-    async def sweep(self) -> int:
-        return await self._write(lambda book: transactions.sweep(book, self._clocks.now()))
-
-    async def record(self, caller: Caller, receipt: Receipt, *, reduced: bool = False) -> None:
-        owner = Owner(caller.account, caller.project)
-        await self._write(lambda book: entries.enter_refusal(book, owner, receipt, self.now(), reduced=reduced))
-
-    async def receipt(self, caller: Caller, request_id: str) -> bytes | None:
-        return await self._read(lambda book: _find_receipt(book, caller, request_id))
-
-    async def receipts(self, caller: Caller, query: ReceiptQuery) -> tuple[list[bytes], bool]:
-        found = await self._read(lambda book: book.list_receipts(caller, query))
-        return found[: query.limit], len(found) > query.limit
-
-    async def usage(self, account: str, unit: str, calendar: Calendar) -> Usage:
-        return await self._read(lambda book: transactions.usage(book, account, unit, calendar, self._clocks.now()))
-
-    async def workflows(self, caller: Caller) -> list[WorkflowLease]:
-        return await self._read(lambda book: book.list_slots(caller, self._clocks.now()))
-
-    async def release(self, caller: Caller, workflow: str) -> bool:
-        key = SlotKey(caller.account, caller.project, workflow)
-        return await self._write(lambda book: transactions.release(book, key, self._clocks.now()))
-
-    async def prune(self, before: float, most: int) -> int:
-        return await self._write(lambda book: book.prune(before, most))
-
-    async def audit_books(self) -> list[str]:
-        return await self._read(_audit)
-
     async def last_route(self, caller: Caller, workflow: str) -> str | None:
         key = SlotKey(caller.account, caller.project, workflow)
         try:
@@ -178,22 +124,6 @@ class SqliteStore(SharedDirectory):
             return await asyncio.get_running_loop().run_in_executor(self._slow_reads, work, book)
         except sqlite3.Error as error:
             raise StoreDown(str(error)) from error
-
-
-def _find_receipt(book: SqliteBook, caller: Caller, request_id: str) -> bytes | None:
-    # In this order: a request that is settled between the two reads is still found.
-    running = book.find_ticket(request_id)
-    if running is not None:
-        seen = may_see(caller, running.account, running.project)
-        return entries.as_json(entries.running_receipt(running)) if seen else None
-    kept = book.kept_receipt(request_id)
-    return book.shown_receipt(kept) if kept is not None and may_see(caller, kept.account, kept.project) else None
-
-
-def _audit(book: SqliteBook) -> list[str]:
-    """Check the books as they were at one moment: balances and entries belong together."""
-    with book.snapshot():
-        return book.disagreements()
 
 
 def _begin_boot(connection: sqlite3.Connection, boot: str) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from flatfee.server.clocks import Moment
 from flatfee.server.store.book import Claim, ClaimKey, OpenTicket, SlotKey
 from flatfee.server.store.ledger import Slots
-from flatfee.server.store.records import Caller, Purse, WorkflowLease
+from flatfee.server.store.records import Purse, WorkflowLease
 from flatfee.server.store.sqlite_directory import SqliteDirectory
 from flatfee.server.store.sqlite_entries import SqliteEntries
 from flatfee.wire import Lane, Reason
+
+_LEASES: Final = (
+    "SELECT account, project, workflow, started_at, expires_at, (SELECT count(*) FROM tickets t"
+    " WHERE t.account = s.account AND t.workflow = s.workflow AND t.project IS nullif(s.project, ''))"
+    " FROM slots s WHERE expires_at > ?1"
+)
 
 
 class SqliteBook(SqliteEntries, SqliteDirectory):
@@ -93,19 +101,12 @@ class SqliteBook(SqliteEntries, SqliteDirectory):
             (now,),
         )
 
-    def list_slots(self, caller: Caller, now: Moment) -> list[WorkflowLease]:
-        """Return the live slots that a caller sees, oldest first."""
-        rows = self._execute(
-            "SELECT workflow, started_at, expires_at, (SELECT count(*) FROM tickets t"
-            " WHERE t.account = s.account AND t.workflow = s.workflow AND t.project IS nullif(s.project, ''))"
-            " FROM slots s WHERE account = ?1 AND project = coalesce(?2, project) AND expires_at > ?3"
-            " ORDER BY started_at",
-            (caller.account, caller.project, now.steady),
-        )
-        return [
-            WorkflowLease(id=name, started_at=started, expires_at=now.wall + expires - now.steady, in_flight=count)
-            for name, started, expires, count in rows
-        ]
+    def leases(self, now: Moment, account: str | None) -> list[WorkflowLease]:
+        if account is None:
+            rows = self._execute(f"{_LEASES} ORDER BY started_at", (now.steady,))
+        else:
+            rows = self._execute(f"{_LEASES} AND account = ?2 ORDER BY started_at", (now.steady, account))
+        return [_lease(row, now) for row in rows]
 
     def last_route(self, key: SlotKey, now: float) -> str | None:
         """Return the route that last answered a live workflow."""
@@ -169,6 +170,18 @@ class SqliteBook(SqliteEntries, SqliteDirectory):
 
     def drop_claims(self, before: float) -> None:
         self._execute("DELETE FROM claims WHERE at <= ?", (before,))
+
+
+def _lease(row: tuple[Any, ...], now: Moment) -> WorkflowLease:
+    account, project, name, started, expires, count = row
+    return WorkflowLease(
+        id=name,
+        account=account,
+        project=project or None,
+        started_at=started,
+        expires_at=now.wall + expires - now.steady,
+        in_flight=count,
+    )
 
 
 def _row_key(key: SlotKey) -> tuple[str, str, str]:

@@ -7,11 +7,10 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 from flatfee.server.ids import earliest_id
-from flatfee.server.store import entries
 from flatfee.server.store.audit import disagreement
 from flatfee.server.store.book import Adjustment, KeptReceipt
 from flatfee.server.store.ledger import Balance
-from flatfee.server.store.records import Caller, Purse, ReceiptQuery
+from flatfee.server.store.records import LedgerQuery, Purse
 from flatfee.server.windows import Window
 
 _REBUILD = """
@@ -119,27 +118,19 @@ class SqliteEntries:
         )
         return [_adjustment(row) for row in rows]
 
-    def shown_receipt(self, kept: KeptReceipt) -> bytes:
-        """Return a receipt's JSON as it stands after its adjustments."""
-        return entries.shown(kept, self.adjustments(kept.request_id))
-
-    def list_receipts(self, caller: Caller, query: ReceiptQuery) -> list[bytes]:
-        """Return a page of receipts, newest first, and one more if more follow."""
+    def kept_receipts(self, query: LedgerQuery) -> list[KeptReceipt]:
         rows = self._execute(
-            "SELECT *, EXISTS (SELECT 1 FROM adjustments a WHERE a.request_id = receipts.request_id)"  # noqa: S608 - constants
-            f" FROM receipts WHERE {_receipts_where(caller, query)}"
-            " ORDER BY request_id DESC LIMIT :limit",
+            f"SELECT * FROM receipts WHERE {_receipts_where(query)} ORDER BY request_id DESC LIMIT :limit",  # noqa: S608 - made of constants
             {
-                "account": caller.account,
-                "project": caller.project,
+                "account": query.account,
+                "project": query.project,
                 "workflow": query.workflow,
                 "lane": query.lane,
                 "after": query.after,
                 "limit": query.limit + 1,
             },
         ).fetchall()
-        found = ((_kept(row), adjusted) for *row, adjusted in rows)
-        return [self.shown_receipt(kept) if adjusted else kept.json for kept, adjusted in found]
+        return [_kept(row) for row in rows]
 
     def prune(self, before: float, most: int) -> int:
         old = "SELECT request_id FROM receipts WHERE request_id < ?1 ORDER BY request_id LIMIT ?2"
@@ -148,7 +139,11 @@ class SqliteEntries:
         return self._execute(f"DELETE FROM receipts WHERE request_id IN ({old})", bounds).rowcount  # noqa: S608
 
     def disagreements(self) -> list[str]:
-        """Say which balances do not follow from their entries."""
+        """Say which balances do not follow from their entries, both as they were at one moment."""
+        with self.snapshot():
+            return self._disagreements()
+
+    def _disagreements(self) -> list[str]:
         rows = self._execute("SELECT * FROM balances").fetchall()
         found = []
         for account, unit, start, end, *figures in rows:
@@ -158,19 +153,15 @@ class SqliteEntries:
         return [line for line in found if line is not None]
 
 
-def _receipts_where(caller: Caller, query: ReceiptQuery) -> str:
+def _receipts_where(query: LedgerQuery) -> str:
     """Name only what is asked for: ``:x IS NULL OR x = :x`` would hide the column from the planner."""
-    where = ["account = :account"]
-    if query.workflow is not None:
-        where.append("workflow = :workflow")
-    if caller.project is not None:
+    where = [f"{name} = :{name}" for name in ("account", "workflow", "lane") if getattr(query, name) is not None]
+    if query.project is not None:
         # A workflow has fewer receipts than its project: "+" keeps the project's index from being chosen.
         where.append("project = :project" if query.workflow is None else "+project = :project")
-    if query.lane is not None:
-        where.append("lane = :lane")
     if query.after is not None:
         where.append("request_id < :after")
-    return " AND ".join(where)
+    return " AND ".join(where) or "1"
 
 
 def _kept(row: Iterable[object]) -> KeptReceipt:

@@ -49,13 +49,25 @@ CREATE TABLE adjustments (
 );
 CREATE INDEX adjustments_by_request ON adjustments (request_id);
 CREATE INDEX adjustments_by_account ON adjustments (account, at);
+WITH used AS (
+    SELECT
+        b.account, b.window_start AS start, b.posted, b.continuation_posted,
+        coalesce((SELECT r.unit FROM receipts r WHERE r.account = b.account ORDER BY r.request_id DESC LIMIT 1), 'token')
+            AS unit,
+        coalesce((
+            SELECT sum(r.charged) FROM receipts r WHERE r.account = b.account AND r.at >= b.window_start AND r.at < coalesce(
+                (SELECT min(n.window_start) FROM balances n WHERE n.account = b.account AND n.window_start > b.window_start),
+                9e18
+            )
+        ), 0) AS told
+    FROM balances b
+)
 INSERT INTO adjustments (request_id, account, purse, unit, units, at, made_at, kind, note)
-SELECT
-    '', b.account, 'continuation',
-    coalesce((SELECT r.unit FROM receipts r WHERE r.account = b.account ORDER BY r.request_id DESC LIMIT 1), 'token'),
-    b.continuation_posted, b.window_start, b.window_start, 'carried', 'used before receipts told it'
-FROM balances b
-WHERE b.continuation_posted > 0;
+SELECT '', account, 'continuation', unit, continuation_posted, start, start, 'carried', 'receipts did not tell it'
+FROM used WHERE continuation_posted > 0
+UNION ALL
+SELECT '', account, 'fair_use', unit, posted - told, start, start, 'carried', 'receipts did not tell it'
+FROM used WHERE posted > told;
 
 -- Balances are what entries and open tickets come to, kept for the windows of now.
 DROP TABLE balances;
