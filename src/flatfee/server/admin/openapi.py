@@ -38,10 +38,7 @@ class ErrorEnvelope(BaseModel):
 
 def document(endpoints: Sequence[Endpoint[Any, Any]], root: str) -> bytes:
     """Return the document as JSON."""
-    inputs: list[tuple[type[BaseModel], JsonSchemaMode]] = [(ErrorEnvelope, "serialization")]
-    inputs += [(endpoint.answers, "serialization") for endpoint in endpoints]
-    inputs += [(endpoint.takes, "validation") for endpoint in endpoints if endpoint.takes is not Nothing]
-    schemas, definitions = models_json_schema(inputs, ref_template=_REFERENCES)
+    schemas, definitions = models_json_schema(list(_models(endpoints)), ref_template=_REFERENCES)
     paths: dict[str, Json] = {}
     for endpoint in endpoints:
         paths.setdefault(root + endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, schemas)
@@ -60,6 +57,14 @@ def document(endpoints: Sequence[Endpoint[Any, Any]], root: str) -> bytes:
         },
     }
     return json.dumps(told).encode()
+
+
+def _models(endpoints: Sequence[Endpoint[Any, Any]]) -> Iterator[tuple[type[BaseModel], JsonSchemaMode]]:
+    yield ErrorEnvelope, "serialization"
+    for endpoint in endpoints:
+        yield endpoint.answers, "serialization"
+        if endpoint.takes is not Nothing:
+            yield endpoint.takes, "validation"
 
 
 def _operation(endpoint: Endpoint[Any, Any], schemas: Schemas) -> Json:
