@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import pickle
 import signal
 import socket
@@ -97,11 +98,16 @@ async def serving(
     """Two workers that are ready."""
     caplog.set_level("INFO")
     async with supervising(**server) as (supervisor, task, told):
-        await until(lambda: len(supervisor.lives) == 2)
+        await started(supervisor, 2)
         for life in supervisor.lives:
             life.say(worker_entry.READY)
         await until(lambda: told)
         yield supervisor, task
+
+
+async def started(supervisor: Scripted, count: int) -> None:
+    """Return once so many workers were started in all."""
+    await until(lambda: len(supervisor.lives) == count)
 
 
 def facts(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:
@@ -110,14 +116,14 @@ def facts(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:
 
 async def test_the_address_is_told_once_and_only_when_every_worker_is_ready() -> None:
     async with supervising() as (supervisor, _, told):
-        await until(lambda: len(supervisor.lives) == 2)
+        await started(supervisor, 2)
         supervisor.lives[0].say(worker_entry.READY)
         await until(lambda: supervisor._serving)
         assert told == []
         supervisor.lives[1].say(worker_entry.READY)
         await until(lambda: told)
         supervisor.lives[0].end(1)
-        await until(lambda: len(supervisor.lives) == 3)
+        await started(supervisor, 3)
         supervisor.lives[2].say(worker_entry.READY)
         await until(lambda: len(supervisor._serving) == 2)
     assert len(told) == 1
@@ -126,7 +132,7 @@ async def test_the_address_is_told_once_and_only_when_every_worker_is_ready() ->
 
 async def test_a_worker_that_cannot_start_ends_all_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
     async with supervising() as (supervisor, task, told):
-        await until(lambda: len(supervisor.lives) == 2)
+        await started(supervisor, 2)
         supervisor.lives[0].say(worker_entry.READY)
         supervisor.lives[1].say(b"the store is gone")
         supervisor.lives[1].end(1)
@@ -154,11 +160,21 @@ async def test_a_worker_that_dies_again_at_once_waits_ever_longer_and_never_ends
     async with serving(caplog) as (supervisor, task):
         for number in range(4):
             supervisor.lives[-1].end(-signal.SIGKILL)
-            await until(lambda number=number: len(supervisor.lives) == 3 + number)
+            await started(supervisor, 3 + number)
         assert not task.done()
     died = facts(caplog, "worker.died")
     assert [life["restart_in"] for life in died] == [0.0, 0.001, 0.002, 0.004]
     assert {(life["worker"], life["how"]) for life in died} == {(1, "SIGKILL")}
+
+
+async def test_what_a_replacement_said_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(caplog) as (supervisor, _):
+        supervisor.lives[1].end(1)
+        await started(supervisor, 3)
+        supervisor.lives[2].say(b"the disk is full")
+        supervisor.lives[2].end(1)
+        await until(lambda: len(facts(caplog, "worker.died")) == 2)
+    assert facts(caplog, "worker.died")[1]["reason"] == "the disk is full"
 
 
 async def test_a_worker_that_lived_long_does_not_count_as_dying_at_once(
@@ -168,7 +184,7 @@ async def test_a_worker_that_lived_long_does_not_count_as_dying_at_once(
     async with serving(caplog) as (supervisor, _):
         for number in range(3):
             supervisor.lives[-1].end(1)
-            await until(lambda number=number: len(supervisor.lives) == 3 + number)
+            await started(supervisor, 3 + number)
     assert [life["restart_in"] for life in facts(caplog, "worker.died")] == [0.0, 0.0, 0.0]
 
 
@@ -176,7 +192,7 @@ async def test_when_nobody_serves_and_the_next_cannot_start_all_ends(caplog: pyt
     async with serving(caplog) as (supervisor, task):
         for life in supervisor.lives[:2]:
             life.end(1)
-        await until(lambda: len(supervisor.lives) == 4)
+        await started(supervisor, 4)
         for life in supervisor.lives[2:]:
             life.end(1)
         with pytest.raises(NotStarted):
@@ -202,7 +218,7 @@ async def test_a_signal_ends_a_pause(caplog: pytest.LogCaptureFixture, monkeypat
     monkeypatch.setattr(workers, "_LONGEST_PAUSE", 1000.0)
     async with serving(caplog) as (supervisor, task):
         supervisor.lives[1].end(1)
-        await until(lambda: len(supervisor.lives) == 3)
+        await started(supervisor, 3)
         supervisor.lives[2].end(1)
         await until(lambda: len(facts(caplog, "worker.died")) == 2)
         supervisor.take(signal.SIGTERM)
@@ -219,7 +235,7 @@ async def test_a_worker_that_does_not_end_is_killed(
     monkeypatch.setattr(workers, "CANCEL_SECONDS", 0)
     async with serving(caplog, shutdown_grace=0.01) as (supervisor, task):
         supervisor.lives[0].end()
-        await until(lambda: len(supervisor.lives) == 3)
+        await started(supervisor, 3)
         supervisor.take(signal.SIGTERM)
         async with asyncio.timeout(LIMIT):
             await task
@@ -334,6 +350,30 @@ def test_a_process_that_cannot_open_the_store_is_heard_by_its_parent(tmp_path: P
 
     with pytest.raises(NotStarted, match=r"Worker [01]: the store .*missing.* cannot be opened"):
         asyncio.run(supervise())
+
+
+def test_a_signal_that_comes_while_processes_start_ends_them_well(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """It is held back until the worker can drain; by itself a process would die of it."""
+    caplog.set_level("INFO")
+
+    async def supervise() -> None:
+        server = ServerSettings(store=f"sqlite:///{tmp_path}/ledger.db", port=0)
+        settings = make_settings().model_copy(update={"server": server})
+        with ExitStack() as ends:
+            held = [ends.enter_context(each) for each in await _hold_address(server)]
+            supervisor = Supervisor(settings, 2, held=held, meeting=tmp_path, on_ready=lambda *_: None)
+            task = asyncio.create_task(supervisor.run())
+            await until(lambda: len(supervisor._children) == 2)
+            for child in supervisor._children.values():
+                os.kill(child.process.pid or 0, signal.SIGTERM)
+            supervisor.take(signal.SIGTERM)
+            async with asyncio.timeout(6 * LIMIT):
+                await task
+
+    asyncio.run(supervise())
+    assert [life["how"] for life in facts(caplog, "worker.ended")] == ["exit 0", "exit 0"]
 
 
 def _without_store(folder: Path) -> Settings:

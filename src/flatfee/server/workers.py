@@ -213,6 +213,8 @@ class Supervisor:
         while not self._ending.is_set():
             life = await self._live(worker)
             facts = {"worker": worker.number, "pid": life.pid, "how": life.how}
+            if life.reason:
+                facts["reason"] = life.reason
             if self._ending.is_set():
                 log.info("worker.ended", extra=facts)
                 return
@@ -269,8 +271,9 @@ class Supervisor:
     def _note_ready(self, worker: Worker, child: _Child) -> None:
         log.info("worker.ready", extra={"worker": worker.number, "pid": child.process.pid})
         self._serving.add(worker.number)
-        if self._on_ready is not None and len(self._serving) == len(self._workers) and not self._ending.is_set():
-            self._on_ready, tell = None, self._on_ready
+        tell = self._on_ready
+        if tell is not None and len(self._serving) == len(self._workers) and not self._ending.is_set():
+            self._on_ready = None
             tell(*self._address)
 
 
