@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import socket
+import stat
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -290,6 +291,18 @@ def _has_ipv6() -> bool:
             return True
     except OSError:
         return False
+
+
+@pytest.mark.parametrize("depth", [0, 100])
+def test_the_meeting_place_has_room_for_the_name_of_a_socket(
+    depth: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / ("x" * depth) if depth else Path("/tmp")
+    folder.mkdir(exist_ok=True)
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    with workers._meeting_place() as place, socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"{place}/63.answers")
+        assert stat.S_IMODE(Path(place).stat().st_mode) == 0o700
 
 
 def test_pauses_grow_to_a_bound() -> None:

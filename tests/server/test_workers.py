@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import pytest
@@ -82,14 +83,15 @@ def wait_until_nothing_runs(served: Served) -> None:
 @contextmanager
 def two_workers(folder: Path, upstream: SlowUpstream | None = None) -> Iterator[Served]:
     """A gateway of two workers on one file, with a directory for what it keeps while it runs."""
-    (folder / "temporary").mkdir()
     text = CONFIG.format(upstream=upstream.server_port if upstream else 9)
     text = text.replace("memory://", f"sqlite:///{folder}/ledger.db")
     text = text.replace("fair_use = 100000", "fair_use = 100000000, concurrent_workflows = 100")
     (folder / "flatfee.toml").write_text(text)
-    env = {"SLOW_KEY": "upstream", "CI_KEY": KEY, "TMPDIR": f"{folder}/temporary"}
-    with serving(folder, "--workers", "2", **env) as served:
-        yield served
+    with TemporaryDirectory() as temporary:  # a shorter path than the test's own, as sockets need it
+        (folder / "temporary").symlink_to(temporary)
+        env = {"SLOW_KEY": "upstream", "CI_KEY": KEY, "TMPDIR": temporary}
+        with serving(folder, "--workers", "2", **env) as served:
+            yield served
 
 
 @contextmanager
@@ -170,7 +172,7 @@ def test_a_signal_lets_streams_finish(who: str, upstream: SlowUpstream, tmp_path
             served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(LIMIT) == 0
         wait_until_nothing_runs(served)
-    assert list((tmp_path / "temporary").iterdir()) == []
+        assert list((tmp_path / "temporary").iterdir()) == []
     assert log_of(tmp_path).count("how='exit 0'") == (3 if who == "one worker" else 2)
     assert "server.stopped" in log_of(tmp_path)
 
@@ -183,7 +185,7 @@ def test_a_second_signal_does_not_wait_for_the_streams(upstream: SlowUpstream, t
         assert served.process.wait(LIMIT) == -signal.SIGTERM
         assert not upstream.go_on.is_set()
         wait_until_nothing_runs(served)
-    assert list((tmp_path / "temporary").iterdir()) == []
+        assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_workers_whose_parent_is_killed_finish_their_streams_leave_the_address_and_end(
@@ -198,7 +200,7 @@ def test_workers_whose_parent_is_killed_finish_their_streams_leave_the_address_a
         upstream.go_on.set()
         assert ["".join(rest) for rest in rests] == [FINISHED] * STREAMS
         wait_until_nothing_runs(served)
-    assert list((tmp_path / "temporary").iterdir()) == []
+        assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_secrets_reach_workers_past_command_lines_and_files_and_others_cannot_meet_them(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ async def answering_peers(worker: Worker, look: Look) -> AsyncGenerator[None]:
             # Without it the gateway serves all the same: a repeat that meets another worker gets no answer again.
             log.warning("peers.closed", extra={"error": str(error), "cure": "set TMPDIR to a directory of short name"})
         else:
+            ends.callback(path.unlink, missing_ok=True)  # the last to leave removes a meeting place that is empty
             await ends.enter_async_context(server)
         yield
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
+import os
 import signal
 import socket
 import tempfile
@@ -39,6 +40,9 @@ _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 _END_SECONDS: Final = 10.0
 """What a worker needs to end, beyond the time its requests are given; then it is killed."""
+
+_LONGEST_FOLDER: Final = 70
+"""Bytes of a path in which a meeting place is made: a socket's path may have about a hundred in all."""
 
 _spawn = multiprocessing.get_context("spawn")
 
@@ -103,14 +107,21 @@ async def _run(settings: Settings, count: int, on_ready: Callable[[str, int], No
         held = await _hold_address(settings.server)
         for bound in held:
             ends.enter_context(bound)
-        meeting = Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="flatfee-", ignore_cleanup_errors=True)))
-        supervisor = Supervisor(settings, count, held=held, meeting=meeting, on_ready=on_ready)
+        meeting = ends.enter_context(_meeting_place())
+        supervisor = Supervisor(settings, count, held=held, meeting=Path(meeting), on_ready=on_ready)
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, supervisor.take, number)
             ends.callback(loop.remove_signal_handler, number)
         await supervisor.run()
     return supervisor.hurried
+
+
+def _meeting_place() -> tempfile.TemporaryDirectory[str]:
+    """Make a directory that nobody else may enter, with a path that leaves room for the names of sockets."""
+    usual = tempfile.gettempdir()
+    where = usual if len(os.fsencode(usual)) <= _LONGEST_FOLDER else "/tmp"  # noqa: S108 - a fresh name, and ours alone
+    return tempfile.TemporaryDirectory(prefix="flatfee-", dir=where, ignore_cleanup_errors=True)
 
 
 async def _open_once(server: ServerSettings) -> None:
