@@ -11,6 +11,7 @@ import calendar
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 _LENGTH: Final = re.compile(r"([1-9][0-9]{0,3})([hd])")
@@ -57,10 +58,16 @@ def longest(kind: str) -> int:
 
 def window_at(kind: str, billing_day: int, now: float) -> Window:
     """Return the window that holds the moment ``now`` (seconds since the epoch, UTC)."""
+    return _window_of_hour(kind, billing_day, int(now // 3600))  # every window begins at a full hour
+
+
+@lru_cache(maxsize=1024)
+def _window_of_hour(kind: str, billing_day: int, hour: int) -> Window:
+    now = hour * 3600
     length = _LENGTH.fullmatch(kind)
     if length:
         seconds = int(length[1]) * _SECONDS[length[2]]
-        start = int(now // seconds) * seconds
+        start = now // seconds * seconds
         return Window(start, start + seconds)
     day = datetime.fromtimestamp(now, UTC)
     start = _anchor(day.year, day.month, billing_day)

@@ -182,7 +182,10 @@ class Ledgers(RuleBasedStateMachine):
         if want.caller != self.valid_caller(want.caller.project):
             revoked = want.caller.key_id != self.keys[want.caller.project]
             return Changed(None if revoked else self.valid_caller(want.caller.project))
-        self.lapse()
+        choice = self.choose(want, flow, claim, body)
+        return self.choose(want, flow, claim, body) if choice != 0 and self.lapse() else choice
+
+    def choose(self, want: Reservation, flow: Flow | None, claim: ClaimedKey | None, body: str) -> Any:
         if claim is not None and claim in self.claims:
             request_id, claimed_body, at = self.claims[claim]
             if at > self.wall - REMEMBER_SECONDS:

@@ -37,23 +37,25 @@ class Owner:
     project: str | None
 
 
-def enter(book: Entries, ticket: OpenTicket, receipt: Receipt, charged: int, *, lapsed: bool = False) -> KeptReceipt:
-    """Write the entry that ends a ticket: its receipt, with what it is charged."""
-    kept = KeptReceipt(
-        request_id=ticket.request_id,
-        account=ticket.account,
-        project=ticket.project,
-        workflow=None if ticket.reduced else ticket.workflow,
-        lane=receipt.lane,
-        json=as_json(_figures_of(receipt) if ticket.reduced else receipt),
-        at=ticket.at,
-        purse=ticket.purse,
-        unit=ticket.unit,
-        charged=charged,
-        lapsed=lapsed,
+def enter(book: Entries, ticket: OpenTicket, receipt: Receipt, charged: int, *, lapsed: bool = False) -> Settlement:
+    """Write the entry that ends a ticket: its receipt, with what it is charged; return all of it."""
+    json = as_json(receipt)
+    book.add_receipt(
+        KeptReceipt(
+            request_id=ticket.request_id,
+            account=ticket.account,
+            project=ticket.project,
+            workflow=None if ticket.reduced else ticket.workflow,
+            lane=receipt.lane,
+            json=as_json(_figures_of(receipt)) if ticket.reduced else json,
+            at=ticket.at,
+            purse=ticket.purse,
+            unit=ticket.unit,
+            charged=charged,
+            lapsed=lapsed,
+        )
     )
-    book.add_receipt(kept)
-    return kept
+    return Settlement(receipt=receipt, json=json)
 
 
 def enter_refusal(book: Entries, owner: Owner, receipt: Receipt, at: float, *, reduced: bool = False) -> None:

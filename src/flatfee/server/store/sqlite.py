@@ -32,6 +32,8 @@ from flatfee.server.store.writer import Writer
 
 _T = TypeVar("_T")
 _BUSY_SECONDS = 5.0
+_CHECKPOINT_PAGES = 4000
+"""The log is written back at 16 MB: four times as much as by default, since each request writes a few pages."""
 
 
 def connect(path: Path, durability: Literal["process", "power"]) -> sqlite3.Connection:
@@ -46,6 +48,7 @@ def connect(path: Path, durability: Literal["process", "power"]) -> sqlite3.Conn
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
     except sqlite3.Error as error:
         if connection is not None:
             connection.close()

@@ -12,6 +12,13 @@ from flatfee.server.store.sqlite_directory import SqliteDirectory
 from flatfee.server.store.sqlite_entries import SqliteEntries
 from flatfee.wire import Lane, Reason
 
+_SLOTS: Final = """
+SELECT * FROM (
+    SELECT count(*), min(expires_at), max(project = ?3 AND workflow = ?4),
+        max(released AND project = ?3 AND workflow = ?4)
+    FROM slots WHERE account = ?1 AND expires_at > ?2
+), (SELECT count(*), min(expires_at) FROM tickets WHERE account = ?1 AND workflow IS NULL AND expires_at > ?2)
+"""
 _LEASES: Final = (
     "SELECT account, project, workflow, started_at, expires_at, (SELECT count(*) FROM tickets t"
     " WHERE t.account = s.account AND t.workflow = s.workflow AND t.project IS nullif(s.project, ''))"
@@ -48,15 +55,8 @@ class SqliteBook(SqliteEntries, SqliteDirectory):
         self._execute("DELETE FROM arrivals WHERE arrival <= ?", (now,))
 
     def slots(self, account: str, key: SlotKey | None, now: float) -> Slots:
-        named, named_end, holds, released = self._execute(
-            "SELECT count(*), min(expires_at), max(project = ?3 AND workflow = ?4),"
-            " max(released AND project = ?3 AND workflow = ?4) FROM slots WHERE account = ?1 AND expires_at > ?2",
-            (account, now, *(_row_key(key)[1:] if key else (None, None))),
-        ).fetchone()
-        single, single_end = self._execute(
-            "SELECT count(*), min(expires_at) FROM tickets WHERE account = ? AND workflow IS NULL AND expires_at > ?",
-            (account, now),
-        ).fetchone()
+        mine = _row_key(key)[1:] if key is not None else (None, None)
+        named, named_end, holds, released, single, single_end = self._execute(_SLOTS, (account, now, *mine)).fetchone()
         in_flight = 0
         if holds and key is not None:
             in_flight = self._execute(
@@ -193,23 +193,23 @@ def _claim_key(key: ClaimKey) -> tuple[str, str, bytes]:
     return key.account, key.project or "", key.key
 
 
-def _ticket(row: tuple[object, ...]) -> OpenTicket:
+def _ticket(row: tuple[Any, ...]) -> OpenTicket:
     (request_id, account, project, workflow, lane, reason, purse, *rest) = row
     units, unit, model, at, expires_at, claim, reduced, dispatched = rest
     return OpenTicket(
-        request_id=str(request_id),
-        account=str(account),
-        project=str(project) if project is not None else None,
-        workflow=str(workflow) if workflow is not None else None,
-        lane=Lane(str(lane)),
-        reason=Reason(str(reason)),
-        purse=Purse(str(purse)),
-        units=int(str(units)),
-        unit=str(unit),
-        model_requested=str(model),
-        at=float(str(at)),
-        expires_at=float(str(expires_at)),
-        claim=claim if isinstance(claim, bytes) else None,
+        request_id=request_id,
+        account=account,
+        project=project,
+        workflow=workflow,
+        lane=Lane(lane),
+        reason=Reason(reason),
+        purse=Purse(purse),
+        units=units,
+        unit=unit,
+        model_requested=model,
+        at=at,
+        expires_at=expires_at,
+        claim=claim,
         reduced=bool(reduced),
         dispatched=bool(dispatched),
     )

@@ -29,10 +29,14 @@ _KEY: Final = (
 )
 
 
+_MOST_NOTED: Final = 10_000
+
+
 class SqliteDirectory:
     """A ``DirectoryBook`` over one connection, within whatever transaction is open on it."""
 
     _execute: Callable[..., sqlite3.Cursor]
+    _noted: dict[str, float]
 
     def account(self, name: str) -> Account | None:
         row = self._execute(f"{_ACCOUNTS} WHERE name = ?", (name,)).fetchone()
@@ -154,6 +158,11 @@ class SqliteDirectory:
         return _caller(self._execute(_CALLER_BY_DIGEST, (digest, now)).fetchone())
 
     def used(self, key_id: str, now: float) -> None:
+        if abs(now - self._noted.get(key_id, -USED_SECONDS)) < USED_SECONDS:
+            return  # what was noted a moment ago need not be written again
+        if len(self._noted) >= _MOST_NOTED:
+            self._noted.clear()
+        self._noted[key_id] = now
         self._execute(
             "UPDATE keys SET last_used_at = ?2 WHERE id = ?1 AND (last_used_at IS NULL OR last_used_at <= ?3)",
             (key_id, now, now - USED_SECONDS),

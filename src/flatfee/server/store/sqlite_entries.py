@@ -42,6 +42,7 @@ class SqliteEntries:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
+        self._noted: dict[str, float] = {}
 
     @contextmanager
     def snapshot(self) -> Generator[None]:

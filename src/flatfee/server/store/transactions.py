@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from flatfee.receipt import Receipt
@@ -15,6 +16,7 @@ from flatfee.server.clocks import Moment
 from flatfee.server.store import entries, ledger
 from flatfee.server.store.base import ForeignTicket, StoreDown
 from flatfee.server.store.book import Book, Claim, ClaimKey, OpenTicket, SlotKey
+from flatfee.server.store.ledger import Balance, Slots
 from flatfee.server.store.records import (
     Changed,
     Idempotency,
@@ -29,19 +31,29 @@ from flatfee.server.store.records import (
     Ticket,
     Usage,
 )
-from flatfee.server.windows import Calendar
+from flatfee.server.windows import Calendar, Window
 from flatfee.wire import ErrorCode
 
 REMEMBER_SECONDS: Final = 25 * 3600
 """How long an idempotency key is remembered: a day, and an hour more for a clock that is put forward."""
 
 _LAPSE_WITH_A_REQUEST: Final = 20
-"""So many lost requests are ended before one is admitted: what they held is free once their lease is over."""
+"""So many lost requests are ended before one is refused, or gets another lane than it wanted."""
 
 _KEEP_BALANCES: Final = 86_400
 """Balances of windows that ended longer ago are read from their entries."""
 
 Admission = Ticket | Refusal | Repeat | Changed
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What a reservation is decided on: the account as it stands."""
+
+    window: Window
+    balance: Balance
+    slots: Slots
+    standing: Standing
 
 
 def reserve(book: Book, want: Reservation, now: Moment) -> Admission:
@@ -50,43 +62,37 @@ def reserve(book: Book, want: Reservation, now: Moment) -> Admission:
     if caller is None or caller != want.caller:
         return Changed(caller)
     book.used(caller.key_id, now.wall)
-    _lapse_expired(book, now, _LAPSE_WITH_A_REQUEST)
-    account, terms, window = caller.account, want.terms, want.calendar.at(now.wall)
-    balance = book.open_balance(account, terms.unit, window)
-    key = SlotKey(account, caller.project, want.workflow) if want.workflow is not None else None
-    slots = book.slots(account, key, now.steady)
-    standing = ledger.standing(balance, terms, window, slots.active)
-    refusal = _refuse_rate(book, want, now, standing)
+    key = SlotKey(caller.account, caller.project, want.workflow) if want.workflow is not None else None
+    view = _look(book, want, key, now)
+    refusal = _refuse_rate(book, want, now, view.standing)
     if refusal is not None:
         return refusal
+    choice = _choose(book, want, view, now)
+    if choice != 0 and _lapse_expired(book, now, _LAPSE_WITH_A_REQUEST):
+        # What lost requests held is free once their lease is over, whether or not a sweep has come by.
+        view = _look(book, want, key, now)
+        choice = _choose(book, want, view, now)
+    return _grant(book, want, choice, key, view, now) if isinstance(choice, int) else choice
+
+
+def _look(book: Book, want: Reservation, key: SlotKey | None, now: Moment) -> _View:
+    account, window = want.caller.account, want.calendar.at(now.wall)
+    balance = book.open_balance(account, want.terms.unit, window)
+    slots = book.slots(account, key, now.steady)
+    return _View(window, balance, slots, ledger.standing(balance, want.terms, window, slots.active))
+
+
+def _choose(book: Book, want: Reservation, view: _View, now: Moment) -> int | Refusal | Repeat:
+    """Return the index of the offer that is granted, or why none is."""
     if want.idempotency is not None:
-        used = _used_before(book, want, want.idempotency, now, standing)
+        used = _used_before(book, want, want.idempotency, now, view.standing)
         if used is not None:
             return used
-    refusal = ledger.refuse_slot(want, slots, now.steady, standing)
+    refusal = ledger.refuse_slot(want, view.slots, now.steady, view.standing)
     if refusal is not None:
         return refusal
-    choice = ledger.first_fit(want.offers, balance, terms)
-    if choice is None:
-        return Refusal(code=ErrorCode.FAIR_USE_EXHAUSTED, standing=standing)
-    offer = want.offers[choice]
-    held = ledger.change(offer.purse, pending=offer.units)
-    book.shift_balance(account, terms.unit, now.wall, held)
-    _grant(book, want, offer, key, now)
-    active = slots.active + (0 if slots.holds_one else 1)
-    return Ticket(
-        request_id=want.request_id,
-        account=account,
-        project=caller.project,
-        workflow=want.workflow,
-        choice=choice,
-        offer=offer,
-        terms=terms,
-        window=window,
-        created_at=now.wall,
-        standing=ledger.standing(balance + held, terms, window, active),
-        reduced=want.reduced,
-    )
+    choice = ledger.first_fit(want.offers, view.balance, want.terms)
+    return choice if choice is not None else Refusal(code=ErrorCode.FAIR_USE_EXHAUSTED, standing=view.standing)
 
 
 def _refuse_rate(book: Book, want: Reservation, now: Moment, standing: Standing) -> Refusal | None:
@@ -121,30 +127,53 @@ def _used_before(
     return Repeat(request_id=claim.request_id, holder=claim.holder, receipt=json)
 
 
-def _grant(book: Book, want: Reservation, offer: Offer, key: SlotKey | None, now: Moment) -> None:
-    caller, idempotency = want.caller, want.idempotency
+def _grant(book: Book, want: Reservation, choice: int, key: SlotKey | None, view: _View, now: Moment) -> Ticket:
+    caller, terms, offer = want.caller, want.terms, want.offers[choice]
+    held = ledger.change(offer.purse, pending=offer.units)
+    book.shift_balance(caller.account, terms.unit, now.wall, held)
     if key is not None:
-        book.hold_slot(key, now, now.steady + max(want.lease, want.terms.idle))
+        book.hold_slot(key, now, now.steady + max(want.lease, terms.idle))
+    _claim(book, want, now)
+    book.add_ticket(_open_ticket(want, offer, now))
+    active = view.slots.active + (0 if view.slots.holds_one else 1)
+    return Ticket(
+        request_id=want.request_id,
+        account=caller.account,
+        project=caller.project,
+        workflow=want.workflow,
+        choice=choice,
+        offer=offer,
+        terms=terms,
+        window=view.window,
+        created_at=now.wall,
+        standing=ledger.standing(view.balance + held, terms, view.window, active),
+        reduced=want.reduced,
+    )
+
+
+def _claim(book: Book, want: Reservation, now: Moment) -> None:
+    caller, idempotency = want.caller, want.idempotency
     if idempotency is not None:
         claim = Claim(request_id=want.request_id, body=idempotency.body, at=now.wall, holder=idempotency.holder)
         book.set_claim(ClaimKey(caller.account, caller.project, idempotency.key), claim)
-    book.add_ticket(
-        OpenTicket(
-            request_id=want.request_id,
-            account=caller.account,
-            project=caller.project,
-            workflow=want.workflow,
-            lane=offer.lane,
-            reason=offer.reason,
-            purse=offer.purse,
-            units=offer.units,
-            unit=want.terms.unit,
-            model_requested=want.model_requested,
-            at=now.wall,
-            expires_at=now.steady + want.lease,
-            claim=idempotency.key if idempotency is not None else None,
-            reduced=want.reduced,
-        )
+
+
+def _open_ticket(want: Reservation, offer: Offer, now: Moment) -> OpenTicket:
+    return OpenTicket(
+        request_id=want.request_id,
+        account=want.caller.account,
+        project=want.caller.project,
+        workflow=want.workflow,
+        lane=offer.lane,
+        reason=offer.reason,
+        purse=offer.purse,
+        units=offer.units,
+        unit=want.terms.unit,
+        model_requested=want.model_requested,
+        at=now.wall,
+        expires_at=now.steady + want.lease,
+        claim=want.idempotency.key if want.idempotency is not None else None,
+        reduced=want.reduced,
     )
 
 
@@ -170,13 +199,23 @@ def settle(book: Book, ticket: Ticket, outcome: Outcome, now: Moment) -> Settlem
     if held is None:
         return _settle_late(book, ticket, outcome, now)
     charged = outcome.charged if held.purse is not Purse.NONE else 0
-    book.shift_balance(held.account, held.unit, held.at, ledger.change(held.purse, pending=-held.units, posted=charged))
-    if held.claim is not None and not (charged or outcome.answered):
-        book.drop_claim(ClaimKey(held.account, held.project, held.claim), held.request_id)
+    _post(book, held, charged)
+    if not (charged or outcome.answered):
+        _free_claim(book, held)
     _leave_slot(book, held, ticket, outcome.route, now.steady)
     receipt = _final_receipt(book, ticket, outcome, charged if held.purse is Purse.FAIR_USE else 0)
-    entries.enter(book, held, receipt, charged)
-    return Settlement(receipt=receipt, json=entries.as_json(receipt))
+    return entries.enter(book, held, receipt, charged)
+
+
+def _post(book: Book, held: OpenTicket, charged: int) -> None:
+    """Free what a ticket holds back and post what it is charged."""
+    spent = ledger.change(held.purse, pending=-held.units, posted=charged)
+    book.shift_balance(held.account, held.unit, held.at, spent)
+
+
+def _free_claim(book: Book, held: OpenTicket) -> None:
+    if held.claim is not None:
+        book.drop_claim(ClaimKey(held.account, held.project, held.claim), held.request_id)
 
 
 def _final_receipt(book: Book, ticket: Ticket, outcome: Outcome, charged: int) -> Receipt:
@@ -277,9 +316,7 @@ def _lapse(book: Book, ticket: OpenTicket) -> None:
     """End a request whose lease ran out: void if it was never dispatched, else its estimate stays charged."""
     book.take_ticket(ticket.request_id, ticket.account)
     charged = ticket.units if ticket.dispatched else 0
-    book.shift_balance(
-        ticket.account, ticket.unit, ticket.at, ledger.change(ticket.purse, pending=-ticket.units, posted=charged)
-    )
-    if ticket.claim is not None and not charged:
-        book.drop_claim(ClaimKey(ticket.account, ticket.project, ticket.claim), ticket.request_id)
+    _post(book, ticket, charged)
+    if not charged:
+        _free_claim(book, ticket)
     entries.enter(book, ticket, entries.lapsed_receipt(ticket, charged), charged, lapsed=True)
