@@ -17,9 +17,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from flatfee.errors import CODE_CLASSES
+from flatfee.server.admin.openapi import document
+from flatfee.server.admin.table import ENDPOINTS, ROOT
 from flatfee.wire import (
     ERRORS,
     REQUEST_HEADERS,
@@ -156,7 +158,110 @@ def _help(*command: str) -> str:
     return "\n".join(text.rstrip() for text in done.stdout.strip().splitlines())
 
 
-PAGES: Final[Mapping[str, Callable[[], str]]] = {"reference/wire.md": wire_page, "reference/cli.md": cli_page}
+ADMIN_INTRODUCTION: Final = """\
+For operators: accounts, projects, keys, receipts and the audit log, under `/admin/v1` of every gateway. How they
+belong together is in [accounts and keys](../concepts/accounts.md). The same as an OpenAPI 3.1 document is at
+`GET /admin/v1/openapi.json`, without a key.
+
+Every other request needs `Authorization: Bearer KEY` with an admin key, or with the secret that the environment
+variable of [`[server] admin_key_env`](../guides/configuration.md#server) held when the gateway started. Keys of the
+model API are 403 `permission_denied` here, as admin keys are there. Errors have [the one envelope](wire.md#errors).
+
+Bodies are JSON objects of at most 64 KiB. A member or a query parameter that an endpoint does not know is 400, and
+named. A `PATCH` changes what it names and no more; `null` is a value. Times are RFC 3339 in UTC, to the second.
+Lists are `{"object": "list", "data": […], "has_more": false}`, in pages of `limit` (1 to 100, 20 unless told
+otherwise) that go on `after` the id, request id or name of the last entry."""
+
+
+ABSENT_ANSWER: Final = "may be absent"
+
+
+def admin_page() -> str:
+    """Return the page of the admin API: its table of endpoints, and what they take and answer."""
+    told = json.loads(document(ENDPOINTS, ROOT))
+    schemas = told["components"]["schemas"]
+    parts: dict[str, list[str]] = {"takes": [], "answers": []}
+    rows = []
+    for path, operations in told["paths"].items():
+        for method, operation in operations.items():
+            query = ", ".join(f"`{one['name']}`" for one in operation["parameters"] if one["in"] == "query")
+            body = _named(operation.get("requestBody", {}), parts["takes"])
+            status, answer = next((code, told) for code, told in operation["responses"].items() if code < "300")
+            shape = _named(answer, parts["answers"])
+            rows.append((f"`{method.upper()} {path}`", operation["summary"], query or body, f"{status} {shape}"))
+    sections = {
+        "Endpoints": table(("endpoint", "what", "query or body", "answer"), rows),
+        "Bodies": _shapes(parts["takes"], schemas, "need not be sent"),
+        "Answers": _shapes(parts["answers"], schemas, ABSENT_ANSWER),
+    }
+    body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
+    return f"# Admin API\n\n{NOTICE}\n\n{ADMIN_INTRODUCTION}\n\n{body}\n"
+
+
+def _named(content: Mapping[str, Any], found: list[str]) -> str:
+    """Return a link to the section of a body or an answer, and note its name; a list is named by its entries."""
+    if not content:
+        return ""
+    name = content["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    entry = name.removeprefix("ListOf_").removesuffix("_")
+    if entry not in found:
+        found.append(entry)
+    return f"{'list of ' if entry != name else ''}[{entry}](#{entry.lower()})"
+
+
+def _shapes(names: Sequence[str], schemas: Mapping[str, Any], absent: str) -> str:
+    """Return a section for each shape; one that has all of an earlier one's members names only what it adds."""
+    texts = []
+    for index, name in enumerate(names):
+        schema = schemas[name]
+        members = dict(schema["properties"])
+        text = " ".join(schema["description"].split()).replace("``", "`")
+        earlier = [other for other in names[:index] if schemas[other]["properties"].items() <= members.items()]
+        if earlier:
+            text += f" All of [{earlier[-1]}](#{earlier[-1].lower()}), and:"
+            members = {key: told for key, told in members.items() if key not in schemas[earlier[-1]]["properties"]}
+        required = schema.get("required", [])
+        if absent == ABSENT_ANSWER:  # what a member is unless it is sent, is of no use to who reads it
+            members = {key: {**told, "default": None} for key, told in members.items()}
+        rows = ((f"`{key}`", _kind(told, schemas), "" if key in required else absent) for key, told in members.items())
+        texts.append(f"### {name}\n\n{text}\n\n{table(('member', 'value', ''), rows)}")
+    return "\n\n".join(texts)
+
+
+def _kind(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
+    """Say in words what a schema allows."""
+    default = f"; `{json.dumps(schema['default'])}` unless sent" if schema.get("default") is not None else ""
+    if "$ref" in schema:
+        return _kind(schemas[schema["$ref"].rpartition("/")[2]], schemas) + default
+    if "anyOf" in schema:
+        kinds = [_kind(kind, schemas) for kind in schema["anyOf"]]
+        # An enumeration that is open to other values is a string to who reads it.
+        return " or ".join(kinds if "string" not in kinds else [kind for kind in kinds if not kind.startswith("`")])
+    if "const" in schema or "enum" in schema:
+        values = schema.get("enum") or [schema["const"]]
+        return ", ".join(f"`{json.dumps(value)}`" for value in values) + default
+    if "properties" in schema:
+        return f"object of {', '.join(f'`{member}`' for member in schema['properties'])}"
+    if schema.get("type") == "array":
+        items = _kind(schema["items"], schemas)
+        return f"list of {items if ' ' in items else items + 's'}"
+    return _plain(schema) + default
+
+
+def _plain(schema: Mapping[str, Any]) -> str:
+    kind = str(schema.get("format", schema.get("type", "any"))).replace("date-time", "time")
+    low, high = schema.get("minimum"), schema.get("maximum")
+    above = f", above {schema['exclusiveMinimum']}" if "exclusiveMinimum" in schema else ""
+    if low is not None and high is not None:
+        return f"{kind}, {low} to {high}"
+    return kind + above + (f", at most {high}" if high is not None else "")
+
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "reference/wire.md": wire_page,
+    "reference/admin-api.md": admin_page,
+    "reference/cli.md": cli_page,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -115,6 +116,18 @@ def test_page_of_the_http_api_names_every_endpoint() -> None:
     assert [path for path in paths if f"`{path}" not in text] == []
 
 
+def test_page_of_the_admin_api_names_every_endpoint_and_what_it_takes() -> None:
+    from flatfee.server.admin.endpoint import Nothing
+    from flatfee.server.admin.table import ENDPOINTS, ROOT
+
+    text = (DOCS / "reference" / "admin-api.md").read_text("utf-8")
+    assert [row.path for row in ENDPOINTS if f"`{row.method} {ROOT}{row.path}`" not in text] == []
+    bodies = {row.takes for row in ENDPOINTS if row.takes is not Nothing}
+    queries = {row.query for row in ENDPOINTS if row.query is not Nothing}
+    members = {name for model in bodies | queries for name in model.model_fields}
+    assert [name for name in members if f"`{name}`" not in text] == []
+
+
 def _keys(table: type[BaseModel]) -> Iterator[str]:
     """Yield the name of every key of a table and of the tables inside it."""
     for name, field in table.model_fields.items():
@@ -173,6 +186,7 @@ def test_links_between_files_lead_somewhere(page: Path) -> None:
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
     """Start ``flatfee serve`` without a file and yield the environment that a caller needs."""
     cwd = tmp_path_factory.mktemp("serve")
+    admin_key = secrets.token_urlsafe(32)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -180,7 +194,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, s
         process = subprocess.Popen(
             flatfee("serve", "--port", str(port)),
             cwd=cwd,
-            env={name: value for name, value in os.environ.items() if not name.startswith("FLATFEE_")} | SOURCES,
+            env={name: value for name, value in os.environ.items() if not name.startswith("FLATFEE_")}
+            | SOURCES
+            | {"FLATFEE_ADMIN_KEY": admin_key},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -190,7 +206,12 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, s
             printed = (cwd / "output").read_text("utf-8")
             key = _KEY.search(printed)
             assert key, f"flatfee serve printed no key:\n{printed}"
-            yield {"FLATFEE_BASE_URL": f"{url}/v1", "FLATFEE_API_KEY": key.group()}
+            yield {
+                "FLATFEE_BASE_URL": f"{url}/v1",
+                "FLATFEE_API_KEY": key.group(),
+                "FLATFEE_ADMIN_URL": url,
+                "FLATFEE_ADMIN_KEY": admin_key,
+            }
         finally:
             process.terminate()
             process.wait(timeout=60)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.server.admin.conftest import DOCUMENT, mistakes, resolve
 
+from flatfee.server.admin import table
 from flatfee.server.admin.endpoint import Nothing
 from flatfee.server.admin.openapi import ErrorEnvelope
 from flatfee.server.admin.table import ENDPOINTS, ROOT, find
@@ -34,6 +35,21 @@ def test_every_endpoint_is_in_it_and_nothing_else() -> None:
     assert {(path, method.upper()) for path, method, _ in OPERATIONS} == {
         (ROOT + endpoint.path, endpoint.method) for endpoint in ENDPOINTS
     }
+
+
+async def test_it_is_made_once_as_anybody_may_ask_for_it(office: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def make(endpoints: Any, root: str) -> bytes:
+        made.append(root)
+        return b"{}"
+
+    table._document.cache_clear()
+    monkeypatch.setattr(table, "document", make)
+    for _ in range(3):
+        assert (await office.rig.client.get(table.DOCUMENT)).content == b"{}"
+    assert made == [ROOT]
+    table._document.cache_clear()
 
 
 def test_every_reference_leads_somewhere() -> None:

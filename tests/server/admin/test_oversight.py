@@ -137,6 +137,31 @@ async def test_what_is_wrong_is_told_and_not_noted(
     assert await office.log() == []
 
 
+async def test_a_refund_gives_units_back_to_the_window_and_is_noted(office: Any) -> None:
+    request_id = await asked(office, KEY)
+    charged = (await office.get(f"/receipts/{request_id}"))["fair_use"]["charged"]
+    at = f"/receipts/{request_id}/refund"
+    part = await office.post(at, {"units": 3, "note": "it was our fault"})
+    assert part["fair_use"]["charged"] == charged - 3
+    assert (await office.get("/accounts/acme/usage"))["fair_use"]["used"] == charged - 3
+    assert (await office.post(at))["fair_use"]["charged"] == 0
+    assert (await office.get("/accounts/acme/usage"))["fair_use"]["used"] == 0
+    assert (await office.get(f"/receipts/{request_id}"))["fair_use"]["charged"] == 0
+    entry = (await office.get("/audit?limit=2"))["data"][1]
+    assert (entry["action"], entry["subject"]) == ("receipt.refund", request_id)
+    assert (entry["details"]["units"], entry["details"]["note"]) == (3, "it was our fault")
+
+
+async def test_no_more_is_refunded_than_was_charged(office: Any) -> None:
+    request_id = await asked(office, KEY)
+    charged = (await office.get(f"/receipts/{request_id}"))["fair_use"]["charged"]
+    at = f"/receipts/{request_id}/refund"
+    assert (await office.refused("POST", at, {"units": charged + 1}))[:2] == (409, "conflict")
+    await office.post(at, {})
+    assert (await office.refused("POST", at))[:2] == (409, "conflict")
+    assert len(await office.log()) == 1
+
+
 async def test_live_workflows_are_listed_with_their_owners_and_released(office: Any) -> None:
     team = await office.key(KeyKind.TEAM, "beta")
     await asked(office, KEY, "run")

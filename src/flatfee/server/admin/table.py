@@ -59,4 +59,10 @@ def _pattern(template: str) -> re.Pattern[str]:
 async def _tell_document(call: Call, gateway: Gateway) -> None:
     """Answer the OpenAPI document; it says nothing that is not public, so it needs no key."""
     del gateway
-    await call.respond(200, document(ENDPOINTS, ROOT))
+    await call.respond(200, _document())
+
+
+@cache
+def _document() -> bytes:
+    """Make the document once: it takes long enough for a stranger to stall everybody by asking for it."""
+    return document(ENDPOINTS, ROOT)
