@@ -212,3 +212,37 @@ def test_secrets_reach_workers_past_command_lines_and_files_and_others_cannot_me
         assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
         (meeting,) = (tmp_path / "temporary").iterdir()
         assert stat.S_IMODE(meeting.stat().st_mode) == 0o700
+
+
+ONCE = """
+providers = [{{name = "sim", kind = "simulated"}}]
+routes = [{{name = "sim-premium", provider = "sim", model = "sim", tier = "premium"}}]
+plans = [{{name = "pro", fair_use = 1000000, concurrent_workflows = 100}}]
+accounts = [{{name = "acme", plan = "pro", projects = [{{name = "ci", keys = [{{name = "ci", key_env = "CI_KEY"}}]}}]}}]
+server = {{store = "sqlite:///{folder}/ledger.db", port = 0}}
+"""
+
+
+def test_an_answer_is_given_again_whichever_worker_the_repeat_meets(tmp_path: Path) -> None:
+    """Each try comes over a connection of its own, so that some meet the other worker."""
+    body = json.dumps({"model": "premium", "messages": [{"role": "user", "content": "Hello"}], "stream": True}).encode()
+    headers = {
+        "authorization": f"Bearer {KEY}",
+        "content-type": "application/json",
+        "idempotency-key": "once",
+    }
+
+    def ask_once(served: Served) -> tuple[int, bytes]:
+        with served.connect() as connection:
+            connection.request("POST", "/v1/chat/completions", body, headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+
+    (tmp_path / "once.toml").write_text(ONCE.format(folder=tmp_path))
+    with serving(tmp_path, "--config", "once.toml", "--workers", "2", CI_KEY=KEY) as served:
+        answers = {ask_once(served) for _ in range(STREAMS)}
+        with Client(base_url=served.url, api_key=KEY) as client:
+            charged = [receipt.fair_use.charged for receipt in client.receipts.list().data if receipt.fair_use]
+    ((status, _),) = answers
+    assert status == 200
+    assert len(charged) == 1

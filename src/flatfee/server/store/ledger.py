@@ -54,7 +54,8 @@ def change(purse: Purse, *, pending: int = 0, posted: int = 0) -> Balance:
 class Slots:
     """Who holds workflow slots. ``frees_at`` is when the first of them can be free, if nothing changes.
 
-    ``holds_one``, ``in_flight`` and ``released`` are of the workflow that was asked about.
+    ``holds_one``, ``in_flight``, ``released`` and ``room_at`` are of the workflow that was asked about;
+    ``room_at`` is when the lease of the first of its requests ends.
     """
 
     active: int
@@ -62,6 +63,7 @@ class Slots:
     in_flight: int
     frees_at: float | None
     released: bool = False
+    room_at: float | None = None
 
 
 def first_fit(offers: Sequence[Offer], balance: Balance, terms: Terms) -> int | None:
@@ -86,10 +88,15 @@ def refuse_slot(want: Reservation, slots: Slots, now: float, standing: Standing)
     if want.workflow is not None and slots.holds_one:
         if slots.in_flight < want.terms.fanout:
             return None
-        return Refusal(code=ErrorCode.WORKFLOW_LIMIT, standing=standing, retry_after=1)
+        return _full(slots.room_at, now, standing)
     if slots.active < want.terms.workflows:
         return None
-    wait = math.ceil(slots.frees_at - now) if slots.frees_at is not None else 1
+    return _full(slots.frees_at, now, standing)
+
+
+def _full(until: float | None, now: float, standing: Standing) -> Refusal:
+    """Refuse until a lease ends: who comes then gets in, if nobody extended it or came before."""
+    wait = math.ceil(until - now) if until is not None else 1
     return Refusal(code=ErrorCode.WORKFLOW_LIMIT, standing=standing, retry_after=max(1, wait))
 
 

@@ -152,17 +152,19 @@ class MemoryBook(MemoryEntries, MemoryDirectory):
         ]
         ends = [*(slot.expires_at for slot in named.values()), *single]
         own = named.get(key) if key is not None else None
+        running = [ticket.expires_at for ticket in self.tickets.values() if own is not None and _slot_of(ticket) == key]
         return Slots(
             active=len(ends),
             holds_one=own is not None,
-            in_flight=self.in_flight(key) if key is not None else 0,
+            in_flight=len(running),
             frees_at=min(ends, default=None),
             released=own is not None and own.released,
+            room_at=min(running, default=None),
         )
 
     def in_flight(self, key: SlotKey) -> int:
         """Return how many requests of a workflow run."""
-        return sum((ticket.account, ticket.project, ticket.workflow) == key for ticket in self.tickets.values())
+        return sum(_slot_of(ticket) == key for ticket in self.tickets.values())
 
     def leases(self, now: Moment, account: str | None) -> list[WorkflowLease]:
         found = [
@@ -251,3 +253,7 @@ class MemoryBook(MemoryEntries, MemoryDirectory):
 
     def drop_claims(self, before: float) -> None:
         self.claims = {key: claim for key, claim in self.claims.items() if claim.at > before}
+
+
+def _slot_of(ticket: OpenTicket) -> SlotKey | None:
+    return SlotKey(ticket.account, ticket.project, ticket.workflow) if ticket.workflow is not None else None

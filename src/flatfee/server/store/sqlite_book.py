@@ -57,11 +57,11 @@ class SqliteBook(SqliteEntries, SqliteDirectory):
     def slots(self, account: str, key: SlotKey | None, now: float) -> Slots:
         mine = _row_key(key)[1:] if key is not None else (None, None)
         named, named_end, holds, released, single, single_end = self._execute(_SLOTS, (account, now, *mine)).fetchone()
-        in_flight = 0
+        in_flight, room_at = 0, None
         if holds and key is not None:
-            in_flight = self._execute(
-                "SELECT count(*) FROM tickets WHERE account = ? AND project IS ? AND workflow = ?", key
-            ).fetchone()[0]
+            in_flight, room_at = self._execute(
+                "SELECT count(*), min(expires_at) FROM tickets WHERE account = ? AND project IS ? AND workflow = ?", key
+            ).fetchone()
         ends = [end for end in (named_end, single_end) if end is not None]
         return Slots(
             active=named + single,
@@ -69,6 +69,7 @@ class SqliteBook(SqliteEntries, SqliteDirectory):
             in_flight=in_flight,
             frees_at=min(ends, default=None),
             released=bool(released),
+            room_at=room_at,
         )
 
     def hold_slot(self, key: SlotKey, now: Moment, expires_at: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from flatfee.receipt import Receipt
@@ -64,7 +64,7 @@ def reserve(book: Book, want: Reservation, now: Moment) -> Admission:
     book.used(caller.key_id, now.wall)
     key = SlotKey(caller.account, caller.project, want.workflow) if want.workflow is not None else None
     view = _look(book, want, key, now)
-    refusal = _refuse_rate(book, want, now, view.standing)
+    refusal = _refuse_rate(book, want, view, now)
     if refusal is not None:
         return refusal
     choice = _choose(book, want, view, now)
@@ -72,7 +72,9 @@ def reserve(book: Book, want: Reservation, now: Moment) -> Admission:
         # What lost requests held is free once their lease is over, whether or not a sweep has come by.
         view = _look(book, want, key, now)
         choice = _choose(book, want, view, now)
-    return _grant(book, want, choice, key, view, now) if isinstance(choice, int) else choice
+    if isinstance(choice, int):
+        return _grant(book, want, choice, key, view, now)
+    return _within_rate(book, want, choice, now) if isinstance(choice, Refusal) else choice
 
 
 def _look(book: Book, want: Reservation, key: SlotKey | None, now: Moment) -> _View:
@@ -95,16 +97,27 @@ def _choose(book: Book, want: Reservation, view: _View, now: Moment) -> int | Re
     return choice if choice is not None else Refusal(code=ErrorCode.FAIR_USE_EXHAUSTED, standing=view.standing)
 
 
-def _refuse_rate(book: Book, want: Reservation, now: Moment, standing: Standing) -> Refusal | None:
-    """Count a request against its key's rate."""
+def _refuse_rate(book: Book, want: Reservation, view: _View, now: Moment) -> Refusal | None:
+    """Count a request against its key's rate; one that must wait for a slot as well is told the longer wait."""
     per_minute, key_id = want.terms.requests_per_minute, want.caller.key_id
     if per_minute is None:
         return None
     arrival, wait = ledger.next_arrival(book.arrival(key_id), per_minute, now.steady)
-    if wait is not None:
-        return Refusal(code=ErrorCode.RATE_LIMITED, standing=standing, retry_after=wait)
-    book.set_arrival(key_id, arrival)
-    return None
+    if wait is None:
+        book.set_arrival(key_id, arrival)
+        return None
+    slot = ledger.refuse_slot(want, view.slots, now.steady, view.standing)
+    longer = max(wait, (slot.retry_after or 0) if slot is not None else 0)
+    return Refusal(code=ErrorCode.RATE_LIMITED, standing=view.standing, retry_after=longer)
+
+
+def _within_rate(book: Book, want: Reservation, refusal: Refusal, now: Moment) -> Refusal:
+    """Let nobody come again when one limit allows it, only to be refused for the rate."""
+    per_minute = want.terms.requests_per_minute
+    if per_minute is None or refusal.retry_after is None:
+        return refusal
+    _, wait = ledger.next_arrival(book.arrival(want.caller.key_id), per_minute, now.steady)
+    return replace(refusal, retry_after=max(refusal.retry_after, wait or 0))
 
 
 def _used_before(
