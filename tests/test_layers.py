@@ -78,6 +78,12 @@ LAYERS = (
         pure=True,
     ),
     Layer(
+        name="rules of the directory do no I/O",
+        files=tuple(f"server/store/{name}.py" for name in ("directory", "accounts", "administration", "key_commands")),
+        forbids=("flatfee.server.providers", "flatfee.server.stages", "flatfee.server.admin", *IO, *CLOCK, *RANDOM),
+        pure=True,
+    ),
+    Layer(
         name="an HTTP library is named in two places",
         files=("**/*.py",),
         forbids=HTTP,

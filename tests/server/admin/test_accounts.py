@@ -78,6 +78,7 @@ WRONG: dict[str, tuple[str, str, Any, int, str | None, str]] = {
     "no plan": ("POST", "/accounts", {"name": "n"}, 400, "plan", "'plan' is missing"),
     "a plan that is not configured": ("POST", "/accounts", {"name": "n", "plan": "max"}, 400, "plan", "one of: pro"),
     "a name with a space": ("POST", "/accounts", {"name": "a b", "plan": "pro"}, 400, "name", '"a b"; use letters'),
+    "an object as a name": ("POST", "/accounts", {"name": {}, "plan": "pro"}, 400, "name", "an object"),
     "a long name": ("POST", "/accounts", {"name": "n" * 65, "plan": "pro"}, 400, "name", "at most 64"),
     "a name that ends a line": ("POST", "/accounts", {"name": "n\n", "plan": "pro"}, 400, "name", "use letters"),
     "a day too many": ("POST", "/accounts", {"name": "n", "plan": "pro", "billing_day": 32}, 400, "billing_day", "31"),

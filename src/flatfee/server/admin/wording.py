@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Final
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -10,7 +11,8 @@ from pydantic_core import ErrorDetails
 from flatfee.server.faults import Fault
 from flatfee.wire import ErrorCode
 
-_MAX_SHOWN = 40
+_MAX_SHOWN: Final = 30
+"""Shorter than any key: one that was sent in the wrong place is not repeated."""
 
 
 def refusal(error: ValidationError, model: type[BaseModel], noun: str) -> Fault:
