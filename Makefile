@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 
 # The suite runs in as many processes as this.
 JOBS ?= 2
-FAST := not real_model and not packaging
+FAST := not real_model and not packaging and not torture
 
 PIP     := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # $(call install,LOCK) installs one lock file, every file checked against its hash, then this checkout on top of it.
@@ -24,7 +24,7 @@ export NO_MKDOCS_2_WARNING := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check docs bench test-real lock clean
+.PHONY: help demo test check docs torture bench test-real lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,8 @@ check: $(VENV)/.stamp-dev ## Run every gate: format, lint, types, layers, docs, 
 	@$(BIN)/coverage run -m pytest --quiet --numprocesses $(JOBS) -m "$(FAST)"
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=95
+	@echo "The ledger under torture, the short way …"
+	@$(BIN)/python -m pytest --quiet --numprocesses $(JOBS) -m torture
 	@echo "The built package …"
 	@$(BIN)/python -m pytest -m packaging
 
@@ -58,6 +60,9 @@ docs: $(VENV)/.stamp-dev ## Generate the reference pages and build the documenta
 	@$(BIN)/python scripts/generate_docs.py
 	@$(BIN)/mkdocs build --strict --quiet
 	@echo "Open site/index.html, or run $(BIN)/mkdocs serve for the search as well."
+
+torture: $(VENV)/.stamp-dev ## Try for some ten minutes to oversell, lose or double a request's money; print one table
+	@$(BIN)/python -m tests.torture
 
 bench: $(VENV)/.stamp-dev ## Measure gateway and client on loopback, print ratios
 	@$(BIN)/python -m benchmarks

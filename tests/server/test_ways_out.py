@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.server.fakes import (
     KEY,
+    FailingStore,
     ScriptedProvider,
     delta,
     error,
@@ -23,6 +24,7 @@ from tests.server.fakes import (
 from tests.server.fakes_gateway import running
 
 from flatfee.server.answers import RelayedStream
+from flatfee.server.store.records import Ticket
 
 LONG = [{"role": "user", "content": "x" * 4000}]
 
@@ -131,3 +133,20 @@ async def test_a_caller_that_leaves_at_the_last_bytes_pays_what_the_provider_tol
         usage = await rig.usage()
     assert (receipt["state"], receipt["usage"]["completion_tokens"]) == ("settled", 5)
     assert (usage["fair_use"]["pending"], usage["workflows"]["active"]) == (0, 0)
+
+
+class DeafStore(FailingStore):
+    """It goes down right after the mark of a dispatch was written, and before it could say so."""
+
+    async def dispatch(self, ticket: Ticket) -> None:
+        await super().dispatch(ticket)
+        self.down = {"dispatch", "settle"}
+        self._check("dispatch")
+
+
+async def test_a_request_that_may_be_charged_later_does_not_say_that_nothing_was_consumed() -> None:
+    """Its lease runs out, and then the mark in the ledger says to charge the estimate."""
+    async with running(store=DeafStore()) as rig:
+        response = await rig.ask()
+    assert response.json()["error"]["code"] == "store_unavailable"
+    assert response.json()["flatfee"]["state"] == "estimated"

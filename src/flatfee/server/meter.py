@@ -23,6 +23,7 @@ class Meter:
 
     ``trying`` is the route being asked, ``route`` the one that answers, from its first byte on;
     ``usage`` is what the provider told, ``delivered`` the bytes of output that were read from it.
+    ``dispatched`` is set once the ledger was asked to mark that money is about to be spent.
     ``whole`` is set once the answer is complete, ``broken`` once its provider failed midway.
     """
 

@@ -283,3 +283,27 @@ async def test_the_file_never_holds_a_negative_balance(open_sqlite: Callable[[],
     with pytest.raises(StoreDown, match="CHECK constraint"):
         await desk.settle(ticket, charged=-1)
     assert await desk.balance() == (0, 10)
+
+
+def set_aside(path: Path, replaced: bool) -> Callable[[], object]:
+    aside = path.rename(path.with_name("aside"))
+    if replaced:
+        path.touch()
+    return lambda: aside.rename(path)
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+async def test_nothing_is_admitted_once_the_file_is_gone(
+    open_sqlite: Callable[[], Any], path: Path, replaced: bool
+) -> None:
+    """SQLite would go on writing into the file that was removed."""
+    desk = open_sqlite()
+    await desk.admitted(desk.premium(10))
+    put_back = set_aside(path, replaced)
+    with pytest.raises(StoreDown, match="removed or replaced"):
+        await desk.reserve(desk.premium(10))
+    with pytest.raises(StoreDown):
+        await desk.store.ready()
+    put_back()
+    await desk.admitted(desk.premium(10))
+    assert await desk.balance() == (0, 20)

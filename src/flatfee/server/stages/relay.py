@@ -143,8 +143,9 @@ async def _try_once(this: _Try) -> Failed | None:
     started = this.gateway.monotonic()
     try:
         if not meter.dispatched:
-            await this.gateway.store.dispatch(this.bill.ticket)
+            # From here on the mark may stand in the ledger, even if we never hear that it does.
             meter.dispatched = True
+            await this.gateway.store.dispatch(this.bill.ticket)
         meter.trying = route
         await _ask_provider(this)
     except Failed as failed:

@@ -69,15 +69,14 @@ class SqliteStore(SharedStore):
         steady: Callable[[], float] | None = None,
     ) -> None:
         self._clocks = clocks_of(clock, steady)
-        connection = connect(path, durability)
         try:
             self._turn = Turn(path, _BUSY_SECONDS)
+            # In its turn from the start: SQLite does not wait while another process turns a new file to WAL.
             with self._turn.taken():
-                migrate(connection)
-                _begin_boot(connection, self._clocks.boot)
-        except (OSError, sqlite3.Error, SchemaTooNew) as error:
-            connection.close()
-            message = f"the store {path} cannot be used: {error}"
+                connection = _open(path, durability, self._clocks.boot)
+                self._turn.remember_file()
+        except OSError as error:
+            message = f"the store {path} cannot be opened: {error}"
             raise StoreDown(message) from error
         self._reader = connect(path, durability)
         self._reader.execute("PRAGMA query_only = ON")
@@ -127,6 +126,19 @@ class SqliteStore(SharedStore):
             return await asyncio.get_running_loop().run_in_executor(self._slow_reads, work, book)
         except sqlite3.Error as error:
             raise StoreDown(str(error)) from error
+
+
+def _open(path: Path, durability: Literal["process", "power"], boot: str) -> sqlite3.Connection:
+    """Connect to write, and bring the file up to date."""
+    connection = connect(path, durability)
+    try:
+        migrate(connection)
+        _begin_boot(connection, boot)
+    except (sqlite3.Error, SchemaTooNew) as error:
+        connection.close()
+        message = f"the store {path} cannot be used: {error}"
+        raise StoreDown(message) from error
+    return connection
 
 
 def _begin_boot(connection: sqlite3.Connection, boot: str) -> None:

@@ -42,7 +42,7 @@ class SqliteBook(SqliteEntries, SqliteDirectory):
 
     def touch(self) -> None:
         """Write without changing anything, to see that writing works."""
-        self._execute("DELETE FROM slots WHERE 0")
+        self._execute("UPDATE boot SET id = id")
 
     def arrival(self, key_id: str) -> float | None:
         row = self._execute("SELECT arrival FROM arrivals WHERE key_id = ?", (key_id,)).fetchone()

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -61,8 +61,9 @@ class Writer(Generic[_B]):
             self._closed = True
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join)
-            with self._turn():  # the last connection to a file writes its log back
+            with suppress(TurnLost), self._turn():  # the last connection to a file writes its log back
                 self._connection.close()
+            self._connection.close()
 
     def _run(self) -> None:
         while True:
