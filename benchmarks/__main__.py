@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import client_cost, gateway_cost, machine, report
+from benchmarks import client_cost, gateway_cost, ledger_cost, machine, report
 from benchmarks.children import BenchmarkFailed
 from benchmarks.targets import DEFAULT_TARGETS, TARGETS
 
@@ -50,6 +50,10 @@ def _measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         effort = _QUICK if options.quick else _FULL
         samples = gateway_cost.measure(options.targets, effort, folder, _say)
         print(f"\nGateway\n\n{report.gateway_table(samples)}\n\n{report.GATEWAY_LIMITS}\n", flush=True)
+        if "gateway" in options.targets:
+            ledger = ledger_cost.measure(effort, folder / "ledger", _say)
+            print(f"{report.ledger_lines(ledger)}\n", flush=True)
+            raw["ledger"] = [asdict(one) for one in ledger]
         raw["gateway"] = {"effort": asdict(effort), "samples": [asdict(sample) for sample in samples]}
     if options.only != "gateway":
         client_effort = _QUICK_CLIENTS if options.quick else _FULL_CLIENTS

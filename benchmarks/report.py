@@ -7,6 +7,7 @@ from typing import Final
 
 from benchmarks.client_cost import ClientSample
 from benchmarks.gateway_cost import SCENARIOS, Sample, Scenario
+from benchmarks.ledger_cost import CONNECTIONS, LedgerSample
 from benchmarks.stats import median, median_ratio, spread
 from benchmarks.traffic import COMPLETION_BYTES, STREAM_EVENTS
 
@@ -37,6 +38,19 @@ def gateway_table(samples: Sequence[Sample]) -> str:
             rows.append((scenario.title, *[""] * (len(head) - 1)))
             rows += [_gateway_row(scenario, name, found) for name in found]
     return _aligned(rows)
+
+
+def ledger_lines(samples: Sequence[LedgerSample]) -> str:
+    """Tell what the ledger costs of a plain request, in words: there is one figure."""
+    alone, whole = [one.ledger_us for one in samples], [one.gateway_us for one in samples]
+    if not samples:
+        return "Ledger: this system does not tell a process's CPU time."
+    share = median_ratio(alone, whole)
+    return (
+        f"Ledger (reserve, dispatch, settle, receipt on SQLite), alone in a process, {CONNECTIONS} at once: "
+        f"{median(alone):,.0f} µs of\nCPU for each request, ± {_half_spread(alone)}: {share:.2f} of the "
+        f"{median(whole):,.0f} µs that the whole gateway takes for a plain one."
+    )
 
 
 def client_table(samples: Sequence[ClientSample]) -> str:
