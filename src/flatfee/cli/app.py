@@ -9,6 +9,7 @@ import typer
 
 from flatfee.cli.chat import chat
 from flatfee.cli.demo import demo
+from flatfee.cli.doctor import doctor
 from flatfee.cli.route import route
 from flatfee.cli.serve import serve
 
@@ -19,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-for _command in (demo, serve, chat, route):
+for _command in (demo, serve, doctor, chat, route):
     app.command()(_command)
 
 
