@@ -17,6 +17,7 @@ from flatfee.cli.admin.usage import usage
 from flatfee.cli.chat import chat
 from flatfee.cli.demo import demo
 from flatfee.cli.doctor import doctor
+from flatfee.cli.init import init
 from flatfee.cli.route import route
 from flatfee.cli.serve import serve
 
@@ -27,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-for _command in (demo, serve, doctor, chat, route, usage):
+for _command in (demo, init, serve, doctor, chat, route, usage):
     app.command()(_command)
 for _group in (accounts, projects, keys, plans, receipts, audit):
     app.add_typer(_group)
