@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -141,21 +140,35 @@ def wire_page() -> str:
     )
 
 
+_HELP: Final = """\
+import json
+import typer
+from flatfee.cli.app import app
+
+def pages(command, name, parent=None):
+    context = typer.Context(command, info_name=name, parent=parent)
+    yield context.command_path, command.get_help(context)
+    for inner in getattr(command, "commands", {}):
+        yield from pages(command.commands[inner], inner, context)
+
+print(json.dumps(list(pages(typer.main.get_command(app), "flatfee"))))
+"""
+
+
 def cli_page() -> str:
     """Return the page with the help text of every command, as a terminal without colours shows it."""
-    usage = _help()
-    commands = [line.split()[0] for line in usage.partition("Commands:\n")[2].splitlines() if re.match(r"  \S", line)]
-    sections = {"flatfee": usage, **{f"flatfee {name}": _help(name) for name in commands}}
-    body = "\n\n".join(f"## `{title}`\n\n```text\n{text}\n```" for title, text in sections.items())
+    sections = (f"{'#' * max(2, len(title.split()))} `{title}`\n\n```text\n{text}\n```" for title, text in _help())
+    body = "\n\n".join(sections)
     return f"# Command line\n\n{NOTICE}\n\nComes with the `server` extra: `pip install '.[server]'`.\n\n{body}\n"
 
 
-def _help(*command: str) -> str:
-    script = "import sys; sys.argv[0] = 'flatfee'; from flatfee.cli import main; main()"
+def _help() -> Iterable[tuple[str, str]]:
+    """Yield name and help text of every command, groups before what is in them."""
     plain = {"TYPER_USE_RICH": "0", "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "80"}
-    line = [sys.executable, "-c", script, *command, "--help"]
+    line = [sys.executable, "-c", _HELP]
     done = subprocess.run(line, env=os.environ | plain, capture_output=True, text=True, check=True)
-    return "\n".join(text.rstrip() for text in done.stdout.strip().splitlines())
+    for title, text in json.loads(done.stdout):
+        yield title, "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 
 ADMIN_INTRODUCTION: Final = """\

@@ -50,8 +50,9 @@ def asks(gateway: DemoGateway) -> dict[str, str]:
 @pytest.fixture
 def flatfee(monkeypatch: pytest.MonkeyPatch) -> Flatfee:
     """Run a command in this process; standard output and standard error are kept apart."""
-    for name in ("FLATFEE_API_KEY", "FLATFEE_BASE_URL", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("FLATFEE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
 
     def run(*arguments: str, env: Mapping[str, str] | None = None, typed: str | None = None) -> Result:
         return CliRunner().invoke(app, arguments, input=typed, env=dict(env or {}))
@@ -61,10 +62,11 @@ def flatfee(monkeypatch: pytest.MonkeyPatch) -> Flatfee:
 
 @pytest.fixture
 def on_terminal() -> OnTerminal:
-    """Run a command on a terminal of its own; return its exit code and everything it wrote there."""
+    """Run a command on a terminal of its own, with what is ``typed``; return its exit code and all that was seen."""
 
-    def run(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+    def run(*arguments: str, env: Mapping[str, str] | None = None, typed: str = "") -> tuple[int, str]:
         ours, theirs = pty.openpty()
+        os.write(ours, typed.encode())
         screen = environment({"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40", **(env or {})})
         process = subprocess.Popen(
             [sys.executable, "-m", "flatfee", *arguments], env=screen, stdin=theirs, stdout=theirs, stderr=theirs

@@ -26,7 +26,9 @@ def test_version_is_told(flatfee: Flatfee) -> None:
 def test_help_names_every_command(flatfee: Flatfee) -> None:
     shown = flatfee("--help")
     assert shown.exit_code == 0
-    assert [name for name in ("demo", "serve", "chat", "route") if name not in shown.stdout] == []
+    names = ("demo", "init", "serve", "doctor", "chat", "route", "usage")
+    groups = ("accounts", "projects", "keys", "plans", "receipts", "audit")
+    assert [name for name in names + groups if f" {name} " not in shown.stdout] == []
 
 
 def test_commands_that_only_ask_do_not_import_the_server() -> None:

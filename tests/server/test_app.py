@@ -223,3 +223,15 @@ async def test_an_app_is_built_from_its_settings_alone(tmp_path: Path) -> None:
         response = await rig.ask({"x-flatfee-workflow": "w"})
         assert await rig.receipt(response) == response.json()["flatfee"]
         assert (await rig.usage())["fair_use"]["used"] == 30
+
+
+async def test_a_new_ledger_is_not_for_every_user_of_the_machine(tmp_path: Path) -> None:
+    store = open_store(ServerSettings(store=f"sqlite:///{tmp_path / 'ledger.db'}"))
+    await store.ready()
+    modes = modes_in(tmp_path)
+    await store.close()
+    assert modes == {0o600}
+
+
+def modes_in(folder: Path) -> set[int]:
+    return {file.stat().st_mode & 0o777 for file in folder.iterdir()}

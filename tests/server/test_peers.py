@@ -68,8 +68,12 @@ async def test_one_that_does_not_answer_is_not_waited_for_for_ever(
     monkeypatch.setattr(peers, "_SECONDS", 0.05)
     meeting = workers[0].meeting
     assert meeting is not None
-    silent = await asyncio.start_unix_server(lambda *_: None, peers._path(meeting, "0"))
-    async with silent:
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_unix_server(say_nothing, peers._path(meeting, "0")):
         assert await ask_peer(workers[1], "0", "req_1") == NOTHING
     assert "peer.silent" in caplog.messages
 
@@ -85,4 +89,6 @@ async def test_what_is_no_question_is_let_go(workers: tuple[Worker, Worker], cap
             with suppress(ConnectionError):  # closed on what was not read
                 assert await reader.read() == b""
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
     assert set(caplog.messages) == {"peer.unanswered"}

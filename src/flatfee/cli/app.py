@@ -7,8 +7,17 @@ from typing import Annotated
 
 import typer
 
+from flatfee.cli.admin.accounts import accounts
+from flatfee.cli.admin.audit import audit
+from flatfee.cli.admin.keys import keys
+from flatfee.cli.admin.plans import plans
+from flatfee.cli.admin.projects import projects
+from flatfee.cli.admin.receipts import receipts
+from flatfee.cli.admin.usage import usage
 from flatfee.cli.chat import chat
 from flatfee.cli.demo import demo
+from flatfee.cli.doctor import doctor
+from flatfee.cli.init import init
 from flatfee.cli.route import route
 from flatfee.cli.serve import serve
 
@@ -19,8 +28,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-for _command in (demo, serve, chat, route):
+for _command in (demo, init, serve, doctor, chat, route, usage):
     app.command()(_command)
+for _group in (accounts, projects, keys, plans, receipts, audit):
+    app.add_typer(_group)
 
 
 def _print_version(wanted: bool) -> None:

@@ -42,6 +42,8 @@ def open_store(settings: ServerSettings) -> Store:
     if settings.store == "memory://":
         return MemoryStore()
     path = Path(settings.store.removeprefix("sqlite:///"))
+    with suppress(OSError):  # a place where it cannot be made is told by what opens it
+        path.touch(mode=0o600)  # SQLite gives its other files the mode of this one
     return SqliteStore(path, durability=settings.durability)
 
 

@@ -63,11 +63,19 @@ def load_settings(path: Path, env: Mapping[str, str]) -> Settings:
     Raises:
         SettingsError: the file cannot be read, is not TOML, or says something impossible.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(str(path), [f"cannot be read: {error}"]) from error
-    return parse_settings(text, source=str(path), env=env)
+    return parse_settings(_text(path), source=str(path), env=env)
+
+
+def read_settings(path: Path, env: Mapping[str, str]) -> Settings:
+    """Read ``path`` without any secret: for what looks after a gateway, and serves nothing itself.
+
+    Raises:
+        SettingsError: the file cannot be read, is not TOML, or says something impossible.
+    """
+    settings = _parse_values(_text(path), str(path), env)
+    if problems := list(_name_problems(settings)):
+        raise SettingsError(str(path), problems)
+    return settings
 
 
 def parse_settings(text: str, *, source: str, env: Mapping[str, str]) -> Settings:
@@ -76,6 +84,24 @@ def parse_settings(text: str, *, source: str, env: Mapping[str, str]) -> Setting
     Raises:
         SettingsError: the text is not TOML, or says something impossible.
     """
+    settings = _parse_values(text, source, env)
+    for provider in settings.providers:
+        if provider.api_key:
+            log.warning("settings.api_key_in_file", extra={"provider": provider.name, "cure": "use api_key_env"})
+    problems = [*_name_problems(settings), *secret_problems(settings, env)]
+    if problems:
+        raise SettingsError(source, problems)
+    return _with_secrets(settings, env)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(str(path), [f"cannot be read: {error}"]) from error
+
+
+def _parse_values(text: str, source: str, env: Mapping[str, str]) -> Settings:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -84,13 +110,9 @@ def parse_settings(text: str, *, source: str, env: Mapping[str, str]) -> Setting
     if overrides and isinstance(data.get("server", {}), dict):
         data["server"] = data.get("server", {}) | {key: env[name] for key, name in overrides.items()}
     try:
-        settings = Settings.model_validate(data)
+        return Settings.model_validate(data)
     except ValidationError as error:
         raise SettingsError(source, _problems(error.errors(), overrides)) from error
-    problems = [*_name_problems(settings), *_secret_problems(settings, env)]
-    if problems:
-        raise SettingsError(source, problems)
-    return _with_secrets(settings, env)
 
 
 def _problems(found: Sequence[ErrorDetails], overrides: Mapping[str, str]) -> list[str]:
@@ -209,15 +231,14 @@ def _variable(name: str) -> str:
     return f"environment variable {name!r}" if name == name.upper() else "the environment variable it names"
 
 
-def _secret_problems(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:
+def secret_problems(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line for every secret that is named and cannot be had, or had twice."""
     for index, provider in enumerate(settings.providers):
         name = provider.api_key_env
         if name and provider.api_key:
             yield f"providers[{index}]: has both api_key and api_key_env; keep api_key_env"
         if name and not env.get(name):
             yield f"providers[{index}].api_key_env: {_variable(name)} is not set; export it"
-        if provider.api_key:
-            log.warning("settings.api_key_in_file", extra={"provider": provider.name, "cure": "use api_key_env"})
     yield from _key_problems(settings, env)
 
 

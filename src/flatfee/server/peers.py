@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -67,7 +67,7 @@ async def answering_peers(worker: Worker, look: Look) -> AsyncGenerator[None]:
         except (TimeoutError, OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             log.warning("peer.unanswered", extra={"error": type(error).__name__})
         finally:
-            writer.close()
+            await _closed(writer)
 
     path = _path(worker.meeting, str(worker.number))
     path.unlink(missing_ok=True)  # left behind by the worker that this one replaces
@@ -94,10 +94,16 @@ async def ask_peer(worker: Worker, holder: str, request_id: str) -> Held:
                 writer.write(request_id.encode("ascii") + b"\n")
                 return _held.decode(await _read(reader))
             finally:
-                writer.close()
+                await _closed(writer)
     except (TimeoutError, OSError, ValueError, msgspec.DecodeError) as error:
         log.warning("peer.silent", extra={"worker": holder, "error": type(error).__name__})
         return NOTHING
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:

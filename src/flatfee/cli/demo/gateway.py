@@ -6,11 +6,12 @@ Its providers are simulated, so that they can be told to fail. What the run sees
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
+from types import MappingProxyType
 from typing import Final
 
 from flatfee.server.app import create_app
@@ -50,15 +51,15 @@ def demo_text() -> str:
 
 
 @contextmanager
-def running_gateway(configuration: str) -> Generator[DemoGateway]:
-    """Run a gateway with simulated providers while the block lasts.
+def running_gateway(configuration: str, env: Mapping[str, str] = MappingProxyType({})) -> Generator[DemoGateway]:
+    """Run a gateway with simulated providers while the block lasts. ``env`` holds more secrets of the configuration's.
 
     Raises:
         GatewayNotStarted: it did not come up; the log on standard error says why.
     """
     key = new_key(KeyKind.PROJECT)
     # The caller's own FLATFEE_* are of another gateway, so none of them is passed on.
-    settings = parse_settings(configuration, source="the demo", env={"FLATFEE_DEMO_KEY": key})
+    settings = parse_settings(configuration, source="the demo", env={**env, "FLATFEE_DEMO_KEY": key})
     providers = {provider.name: SimulatedProvider(provider) for provider in settings.providers}
     bound: Future[tuple[str, int]] = Future()
     server = GatewayServer(

@@ -1,0 +1,129 @@
+"""Which gateway a command speaks to, by options and environment, and how its failures are told.
+
+Exit codes: 0 done, 1 the gateway refused or cannot be reached, 2 wrong arguments or configuration.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final, NoReturn
+from urllib.parse import urlsplit
+
+import typer
+
+from flatfee.cli.admin.client import Admin, NotAName, Refused, Unreachable
+from flatfee.cli.admin.values import NotAValue
+from flatfee.cli.asking import print_json
+from flatfee.cli.invoked import command
+from flatfee.cli.serve import DEFAULT_FILE
+from flatfee.cli.show import one_line
+
+URL_ENV: Final = "FLATFEE_ADMIN_URL"
+KEY_ENV: Final = "FLATFEE_ADMIN_KEY"
+
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--url", help=f"A running gateway, such as http://127.0.0.1:8787. Default: {URL_ENV}, else the file."),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="Without a gateway: whose ledger to work on. Default: ./flatfee.toml."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write the admin API's answer as JSON.")]
+
+
+class Misplaced(Exception):
+    """Options or environment do not lead to a gateway; the message says what to do."""
+
+
+@contextmanager
+def admin(url: str | None, config: Path | None, *, as_json: bool) -> Generator[Admin]:
+    """Yield the admin API. A failure inside is told on standard error, and ends the command.
+
+    With ``as_json`` standard output gets the gateway's error as JSON, too.
+    """
+    try:
+        with _reach(url, config) as reached:
+            yield reached
+    except (Misplaced, NotAName, NotAValue) as error:
+        end(str(error), 2)
+    except Unreachable as error:
+        end(str(error), 1)
+    except Refused as error:
+        if as_json:
+            print_json(error.envelope)
+        end(f"{error.code}: {error}{_cure(error.code)}", 1)
+
+
+def end(message: str, code: int) -> NoReturn:
+    """Tell why a command ends, on one line of standard error."""
+    typer.echo(one_line(message), err=True)
+    raise typer.Exit(code)
+
+
+def _cure(code: str) -> str:
+    return f" The key is read from {KEY_ENV}." if code in {"invalid_api_key", "permission_denied"} else ""
+
+
+def _reach(url: str | None, config: Path | None) -> Admin:
+    if url is not None and config is not None:
+        raise Misplaced("--url names a running gateway, --config a file: give one of them.")
+    if url is None and config is None:
+        url = os.environ.get(URL_ENV) or None
+    return _remote(url) if url is not None else _local(config or DEFAULT_FILE)
+
+
+def _remote(url: str) -> Admin:
+    """Return a running gateway's API."""
+    from flatfee.server.doctor.network import is_loopback
+
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in url or parts.query or parts.fragment:
+        raise Misplaced("The gateway's URL must be http or https without user and query: --url http://127.0.0.1:8787")
+    key = os.environ.get(KEY_ENV, "")
+    if not key:
+        message = f"Set {KEY_ENV} to an admin key of that gateway; it is made with '{command()} keys create --admin'."
+        raise Misplaced(message)
+    if not (key.isascii() and key.isprintable()):
+        message = f"What {KEY_ENV} holds cannot be a key: use printable ASCII characters only."
+        raise Misplaced(message)
+    here = is_loopback(parts.hostname)
+    if parts.scheme == "http" and not here:
+        typer.echo(f"The admin key travels to {one_line(parts.hostname)} unencrypted; use https.", err=True)
+    return Admin.at(f"{parts.scheme}://{parts.netloc}", key, proxied=not here)
+
+
+def _local(config: Path) -> Admin:
+    """Return the API of a gateway in this process that serves nobody. Who may write its ledger may administer it.
+
+    The ledger may be in use by a gateway that runs: SQLite lets one write at a time. Accounts of the file are
+    not made here, and no lease is swept: that is for a gateway that serves.
+    """
+    from flatfee.server.app import create_app
+    from flatfee.server.configuration import SettingsError, read_settings
+    from flatfee.server.store.base import StoreDown
+
+    if not config.exists():
+        hint = f"Make one with '{command()} init', or name a running gateway: --url"
+        message = f"There is no {config}. {hint}"
+        raise Misplaced(message)
+    try:
+        settings = read_settings(config, os.environ)
+        if settings.server.store == "memory://":
+            message = f"{config} keeps its ledger in the gateway's memory; name the running gateway: --url"
+            raise Misplaced(message)
+        app = create_app(settings, providers={}, operator=f"local:{_user()}")
+    except (SettingsError, StoreDown) as error:
+        raise Misplaced(str(error)) from error
+    return Admin.inside(app, app.gateway.store.close)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user without a name, as in some containers
+        return str(os.getuid())

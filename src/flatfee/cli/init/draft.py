@@ -1,0 +1,60 @@
+"""The text of a first configuration, from what was chosen. Pure: nothing is read, asked or written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from string import Template
+
+PLAN = "standard"
+"""The plan that the template names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A provider and its two models. ``key_env`` names the variable that holds its key, if it wants one."""
+
+    name: str
+    kind: str
+    base_url: str | None = None
+    key_env: str | None = None
+    premium: str
+    economy: str
+
+
+SIMULATED = Choice(name="simulated", kind="simulated", premium="sim-large", economy="sim-small")
+OPENAI = Choice(
+    name="openai",
+    kind="openai",
+    base_url="https://api.openai.com/v1",
+    key_env="OPENAI_API_KEY",
+    premium="gpt-5.1",
+    economy="gpt-5-mini",
+)
+
+
+def draft(template: str, choice: Choice, store: str) -> str:
+    """Return the configuration: ``template`` filled with a provider, its routes and the place of the ledger."""
+    provider = [("name", choice.name), ("kind", choice.kind)]
+    if choice.base_url is not None:
+        provider.append(("base_url", choice.base_url))
+    if choice.key_env is not None:
+        provider.append(("api_key_env", choice.key_env))
+    routes = [
+        _table(
+            "routes", [("name", f"{choice.name}-{tier}"), ("provider", choice.name), ("model", model), ("tier", tier)]
+        )
+        for tier, model in (("premium", choice.premium), ("economy", choice.economy))
+    ]
+    filled = {"store": _text(store), "providers": _table("providers", provider), "routes": "\n\n".join(routes)}
+    return Template(template).substitute(filled)
+
+
+def _table(name: str, rows: Sequence[tuple[str, str]]) -> str:
+    return "\n".join([f"[[{name}]]", *(f"{key} = {_text(value)}" for key, value in rows)])
+
+
+def _text(value: str) -> str:
+    """Return a string as TOML writes it: JSON's escapes are TOML's, too."""
+    return json.dumps(value)
