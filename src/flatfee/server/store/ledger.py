@@ -66,6 +66,13 @@ class Slots:
     room_at: float | None = None
 
 
+def disagreement(account: str, unit: str, window: Window, kept: Balance, rebuilt: Balance) -> str | None:
+    """Say how a kept balance differs from what its entries and open tickets come to; ``None`` if it does not."""
+    if kept == rebuilt and min(kept.posted, kept.pending, kept.continuation_posted, kept.continuation_pending) >= 0:
+        return None
+    return f"account {account!r}, {unit}s of {window.start}..{window.end}: kept {kept}, by its entries {rebuilt}"
+
+
 def first_fit(offers: Sequence[Offer], balance: Balance, terms: Terms) -> int | None:
     """Return the index of the first offer that the balance allows, or ``None``."""
     return next((index for index, offer in enumerate(offers) if _fits(offer, balance, terms)), None)

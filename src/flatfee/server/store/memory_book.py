@@ -8,9 +8,8 @@ from itertools import islice
 
 from flatfee.server.clocks import Moment
 from flatfee.server.ids import earliest_id
-from flatfee.server.store.audit import disagreement
 from flatfee.server.store.book import Adjustment, Claim, ClaimKey, KeptReceipt, OpenTicket, SlotKey
-from flatfee.server.store.ledger import Balance, Slots, change
+from flatfee.server.store.ledger import Balance, Slots, change, disagreement
 from flatfee.server.store.memory_directory import MemoryDirectory
 from flatfee.server.store.records import LedgerQuery, WorkflowLease
 from flatfee.server.windows import Window

@@ -7,9 +7,8 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 from flatfee.server.ids import earliest_id
-from flatfee.server.store.audit import disagreement
 from flatfee.server.store.book import Adjustment, KeptReceipt
-from flatfee.server.store.ledger import Balance
+from flatfee.server.store.ledger import Balance, disagreement
 from flatfee.server.store.records import LedgerQuery, Purse
 from flatfee.server.windows import Window
 
