@@ -37,6 +37,7 @@ class Exchange:
         self._waiting = [b""]
         self.gone = asyncio.Event()
         self.messages: list[MutableMapping[str, Any]] = []
+        self.asked = b""
         self.scope: dict[str, Any] = {
             "type": "http",
             "method": method,
@@ -48,6 +49,7 @@ class Exchange:
     def load(self, headers: Mapping[str, str], body: bytes) -> None:
         """Set what is sent."""
         self.scope["headers"] += [(name.encode(), value.encode()) for name, value in headers.items()]
+        self.asked = body
         half = self._world.rng.randrange(len(body))
         self._waiting = [body[half:], body[:half]] if self._world.strikes(self._world.mood.slow) else [body]
 

@@ -78,6 +78,8 @@ async def _at_a_desk(check: Callable[[_Desk, int], Awaitable[None]], number: int
     desk = _Desk(path)
     try:
         await check(desk, number)
+    except Exception as error:
+        desk.found.append(f"the check itself failed: {error!r}")
     finally:
         if isinstance(desk.store, InlineSqliteStore):
             desk.store.drop()

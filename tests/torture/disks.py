@@ -145,7 +145,10 @@ def _run_apart(number: int) -> list[str]:
 
 def _run(trouble: Trouble) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(_Storm(trouble, Path(folder) / "ledger.db").run())
+        try:
+            return asyncio.run(_Storm(trouble, Path(folder) / "ledger.db").run())
+        except Exception as error:
+            return [f"the run itself failed: {error!r}"]
 
 
 class _Storm:

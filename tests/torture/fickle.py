@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -28,6 +29,14 @@ Kept = MemoryStore | InlineSqliteStore
 _READS: Final = frozenset({"find_key", "last_route", "receipt", "receipts", "usage", "workflows"})
 _REPEATABLE: Final = frozenset({"settle", "heartbeat", "sweep", "release", "record", "provision"})
 """What a driver that lost its connection may do again: twice is the same as once."""
+
+
+def _once_more(name: str, arguments: Sequence[Any]) -> Sequence[Any]:
+    """Return with what an operation is repeated: a second settlement may even have other figures."""
+    if name != "settle":
+        return arguments
+    ticket, outcome = arguments
+    return ticket, replace(outcome, charged=outcome.charged // 2 + 1)
 
 
 class FickleStore:
@@ -63,7 +72,7 @@ class FickleStore:
         result = await self._see(name, operation, arguments)
         if name in _REPEATABLE and world.strikes(world.mood.again):
             world.note("once more:", name)
-            await self._see(name, operation, arguments)
+            await self._see(name, operation, _once_more(name, arguments))
         await world.pause(process, f"after {name}")
         if world.strikes(world.mood.down):
             world.note("acknowledgement lost of", name)
@@ -129,7 +138,9 @@ class FickleProvider:
         usage = world.rng.randint(1, 60), world.rng.choice((1, 10, 40, 60, 200))
         pieces = self._stream(json.loads(body), usage) if stream else self._plain(usage)
         if kind == "midway":
-            world.rng.choice((self._cut, self._silence, self._say_error, self._garble, self._tell_no_usage))(pieces)
+            world.rng.choice(
+                (self._cut, self._stop, self._silence, self._say_error, self._garble, self._tell_no_usage)
+            )(pieces)
         self._witness.told(REQUEST.get(), usage)
         yield FickleAnswer(self._world, self._process, pieces)
 
@@ -145,6 +156,9 @@ class FickleProvider:
 
     def _cut(self, pieces: list[bytes | Exception | None]) -> None:
         pieces.insert(self._at(pieces), ProviderFailure(AttemptOutcome.ERROR, "broke off"))
+
+    def _stop(self, pieces: list[bytes | Exception | None]) -> None:
+        del pieces[self._world.rng.randrange(len(pieces)) :]
 
     def _silence(self, pieces: list[bytes | Exception | None]) -> None:
         pieces.insert(self._at(pieces), None)

@@ -60,7 +60,11 @@ def kills(deaths: Sequence[Kill], scenario: str) -> Result:
 
 def _one_death(death: Kill) -> list[Violation]:
     with tempfile.TemporaryDirectory() as folder:
-        return [Violation(text=f"{death}: {text}") for text in asyncio.run(_die(Path(folder), death))]
+        try:
+            found = asyncio.run(_die(Path(folder), death))
+        except Exception as error:
+            found = [f"the run itself failed: {error!r}"]
+    return [Violation(text=f"{death}: {text}") for text in found]
 
 
 def at_every_point(rounds: int) -> list[Kill]:
@@ -80,7 +84,7 @@ def _start(folder: Path, death: Kill) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.torture.victim", str(folder), death.point, str(death.count)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -66,7 +66,7 @@ class _Simulation:
         self.up: list[tuple[Process, App]] = []
         self._over = asyncio.Event()
         self._number = 0
-        self._told: dict[str, bytes] = {}
+        self._told: dict[str, tuple[bytes, bytes]] = {}
         self._clerk = Clerk(world, self.witness)
         world.note("mood", world.mood, "on", "sqlite" if self._sqlite else "memory")
 
@@ -177,8 +177,13 @@ class _Simulation:
     def _check_repeat(self, exchange: callers.Exchange) -> None:
         """Whatever is answered under one request id is the same each time."""
         request_id = exchange.headers.get("x-flatfee-request-id", "")
-        if exchange.status == 200 and self._told.setdefault(request_id, exchange.body) != exchange.body:
+        if exchange.status != 200:
+            return
+        asked, answer = self._told.setdefault(request_id, (exchange.asked, exchange.body))
+        if answer != exchange.body:
             self.world.violate(f"{request_id} was answered again, and otherwise")
+        if asked != exchange.asked:
+            self.world.violate(f"{request_id} was the answer to two requests that are not the same")
 
 
 async def _close(store: Kept) -> None:

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final, cast
 
 from tests.server.fakes import DONE, completion, delta, make_settings, usage_event
@@ -23,15 +24,17 @@ from flatfee.server.app import create_app
 from flatfee.server.logs import configure_logging
 from flatfee.server.run import run
 from flatfee.server.settings import RouteSettings, Settings
-from flatfee.server.store import transactions
+from flatfee.server.store import entries, transactions
 from flatfee.server.store.base import Store
 from flatfee.server.store.sqlite import SqliteStore
 
 POINTS: Final = (
+    "within the reserve",
     "after reserve",
     "after dispatch",
     "at the first byte",
     "in mid-stream",
+    "within the settle",
     "before the settle's commit",
     "after the settle's commit",
 )
@@ -61,19 +64,14 @@ class Reaper:
 
 
 class Watched:
-    """The store, with a moment to die after each write; and before the commit of a settlement."""
+    """The store, with a moment to die after each write; and in the middle of its transactions."""
 
     def __init__(self, store: SqliteStore, reaper: Reaper) -> None:
         self._store = store
         self._reaper = reaper
-        settle = transactions.settle
-
-        def settle_and_die(*arguments: Any) -> Any:
-            settlement = settle(*arguments)
-            reaper.at("before the settle's commit")
-            return settlement
-
-        setattr(transactions, "settle", settle_and_die)  # noqa: B010 - a moment that no wrapper of the store has
+        _die_around(transactions, "_grant", before=lambda: reaper.at("within the reserve"))
+        _die_around(transactions, "settle", after=lambda: reaper.at("before the settle's commit"))
+        _die_around(entries, "enter", before=lambda: reaper.at("within the settle"))
 
     def __getattr__(self, name: str) -> Any:
         operation = getattr(self._store, name)
@@ -88,6 +86,24 @@ class Watched:
             return result
 
         return call
+
+
+def _die_around(
+    module: ModuleType,
+    name: str,
+    before: Callable[[], object] = lambda: None,
+    after: Callable[[], object] = lambda: None,
+) -> None:
+    """Put a moment to die around a step of a transaction: no wrapper of the store gets there."""
+    step = getattr(module, name)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        before()
+        result = step(*arguments, **named)
+        after()
+        return result
+
+    setattr(module, name, call)
 
 
 class Provider:

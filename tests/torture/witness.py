@@ -199,6 +199,8 @@ class Witness:
         fits = kept.net < expected if request_id in self.refunded else kept.net == expected
         if not fits or kept.shown["state"] != state:
             self._world.violate(f"{request_id} is {kept.shown['state']} at {kept.net} units, not {state} at {expected}")
+        if kept.lapsed and request_id in self.asked and self._world.mood.loses_nothing:
+            self._world.violate(f"{request_id} was left to its lease, although its process and the ledger lived on")
         if request_id in self.asked and state == "settled" and not self._usages.get(request_id):
             self._world.violate(f"{request_id} is settled, and no provider told what it used")
 
@@ -218,6 +220,8 @@ class Witness:
 
     def _check_failure(self, ticket: Ticket, outcome: Outcome) -> None:
         """Nobody pays for what a provider broke."""
+        if self._world.mood.cancel:
+            return  # a try that a stopping server cuts off is not among the attempts, and what was heard is charged
         attempts, route = outcome.receipt.attempts, outcome.receipt.route
         if attempts and attempts[-1].outcome in _FAILURES and attempts[-1].route == route and outcome.charged:
             self._world.violate(f"{ticket.request_id} failed, and was charged {outcome.charged} units")
@@ -233,5 +237,7 @@ class Witness:
             self._world.violate(f"{request_id}: the caller saw {shown}, and {kept.shown} is kept")
         if state == "refused" and (kept.shown["state"] != "refused" or kept.net):
             self._world.violate(f"{request_id}: the caller saw 'refused', and {kept} is kept")
+        if state == "estimated" and kept.shown["state"] == "settled" and self._world.mood.loses_nothing:
+            self._world.violate(f"{request_id}: the caller saw an estimate, and the figures were known")
         if state == "in_flight":
             self._world.violate(f"{request_id}: the caller's answer says that it still runs")

@@ -67,6 +67,11 @@ class Mood:
             queued=rng.random() < 0.5,
         )
 
+    @property
+    def loses_nothing(self) -> bool:
+        """Tell whether no process dies and the ledger answers in time, so that every way out must settle."""
+        return not (self.crash or self.down or self.long_delay)
+
 
 class Process:
     """One process of the gateway: its tasks end when it crashes, and its hold on the store with them."""
