@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from tests.torture.clocks import calendars, edges
 from tests.torture.disks import disks
 from tests.torture.kills import at_any_moment, at_every_point, kills
 from tests.torture.racers import race
-from tests.torture.results import Result, table
+from tests.torture.results import Result, quiet, table
 from tests.torture.simulation import simulate, simulate_many
 
 SCENARIOS: Mapping[str, Callable[[], Result]] = {
@@ -25,7 +25,7 @@ SCENARIOS: Mapping[str, Callable[[], Result]] = {
 SHOWN = 20
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument(
@@ -36,10 +36,11 @@ def main() -> int:
         help=f"which to run: {', '.join(SCENARIOS)}; without any, all",
     )
     parser.add_argument("--seed", type=int, help="repeat the simulation of this seed, with a trace")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     if asked.seed is not None:
         return _repeat(asked.seed)
-    results = [SCENARIOS[name]() for name in asked.scenario or SCENARIOS]
+    with quiet():
+        results = [SCENARIOS[name]() for name in asked.scenario or SCENARIOS]
     for result in results:
         for violation in result.violations[:SHOWN]:
             print(f"{result.scenario}: {violation}", file=sys.stderr)

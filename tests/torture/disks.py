@@ -22,7 +22,7 @@ import httpx
 from tests.server.fakes import DONE, STREAM, ScriptedProvider, make_settings, plain, streamed, until
 from tests.server.fakes_gateway import Rig, running
 from tests.torture.ledgers import audit, file_rows, hurry, open_later, writing_connection
-from tests.torture.results import Progress, Result, Violation
+from tests.torture.results import Progress, Result, Violation, quiet
 
 from flatfee.server.gateway import LEASE_SECONDS
 from flatfee.server.housekeeping import SWEEP_SECONDS
@@ -140,7 +140,8 @@ def disks(rounds: int, troubles: Sequence[Trouble] = TROUBLES) -> Result:
 
 
 def _run_apart(number: int) -> list[str]:
-    return _run(TROUBLES[number])
+    with quiet():
+        return _run(TROUBLES[number])
 
 
 def _run(trouble: Trouble) -> list[str]:

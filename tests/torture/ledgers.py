@@ -10,12 +10,10 @@ import asyncio
 import functools
 import json
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from unittest import mock
 
 from flatfee.server.clocks import Clocks, system_clocks
 from flatfee.server.keys import KeyKind, digest
@@ -251,9 +249,9 @@ class InlineSqliteStore(SqliteStore):
 def open_later(path: Path, seconds: float) -> SqliteStore:
     """Open a file as if it were later: its clocks are ahead by ``seconds``."""
     real = system_clocks()
-    later = Clocks(lambda: time.time() + seconds, lambda: real.steady() + seconds, real.boot)
-    with mock.patch("flatfee.server.clocks.system_clocks", return_value=later):
-        return SqliteStore(path)
+    store = SqliteStore(path)
+    store._clocks = Clocks(lambda: real.wall() + seconds, lambda: real.steady() + seconds, real.boot)
+    return store
 
 
 def writing_connection(store: SqliteStore) -> sqlite3.Connection:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from queue import Empty
+from threading import BrokenBarrierError
 from typing import Any, Final
 
 from tests.torture.ledgers import audit, file_rows, made_up_caller, reservation
@@ -26,6 +27,9 @@ from flatfee.wire import Lane, Reason
 
 RACERS: Final = 1000
 PROCESSES: Final = 4
+Share = list[int] | str
+"""The offers that one process was granted in one race; or why it gave up."""
+
 _LIMIT: Final = 120.0
 """Seconds within which every process has reached the barrier, and every race has ended."""
 
@@ -83,6 +87,7 @@ def race(rounds: int, racers: int = RACERS, processes: int = PROCESSES) -> Resul
     races = [kind for _ in range(rounds) for kind in RACES]
     barrier, results = context.Barrier(processes), context.Queue()
     progress = Progress("racers", len(races))
+    told: dict[int, list[Share]] = defaultdict(list)
     violations: list[Violation] = []
     with tempfile.TemporaryDirectory() as folder:
         runners: list[BaseProcess] = [
@@ -93,11 +98,10 @@ def race(rounds: int, racers: int = RACERS, processes: int = PROCESSES) -> Resul
             runner.start()
         try:
             for number, kind in enumerate(races):
-                shares = [results.get(timeout=_LIMIT) for _ in runners]
-                if lost := [share for share in shares if isinstance(share, str)]:
-                    violations.append(Violation(text=f"{kind.name}: a process gave up: {lost[0]}"))
-                    break
+                shares = _gather(results, number, told, processes)
                 violations += [Violation(text=text) for text in _judge(Path(folder), number, kind, shares)]
+                if any(isinstance(share, str) for share in shares):
+                    break
                 progress.at(number + 1, len(violations))
         except Empty:
             violations.append(Violation(text=f"a race did not end within {_LIMIT:.0f} s"))
@@ -108,7 +112,23 @@ def race(rounds: int, racers: int = RACERS, processes: int = PROCESSES) -> Resul
     return Result(scenario="racers", runs=len(races), violations=tuple(violations))
 
 
-def _judge(folder: Path, number: int, kind: Race, shares: Sequence[Sequence[int]]) -> list[str]:
+def _gather(results: Any, number: int, told: dict[int, list[Share]], processes: int) -> list[Share]:
+    """Wait for what every process was granted in a race; or for one of them to give up.
+
+    Raises:
+        Empty: they took too long.
+    """
+    while len(told[number]) < processes:
+        race, share = results.get(timeout=_LIMIT)
+        if race is None:
+            return [share]
+        told[race].append(share)
+    return told.pop(number)
+
+
+def _judge(folder: Path, number: int, kind: Race, shares: Sequence[Share]) -> list[str]:
+    if gave_up := [share for share in shares if isinstance(share, str)]:
+        return [f"{kind.name}: a process gave up: {gave_up[0]}"]
     granted = Counter(choice for share in shares for choice in share)
     path = _file(folder, number)
     rows = file_rows(path)
@@ -148,7 +168,9 @@ def _run(
         for number, kind in enumerate(races):
             choices = asyncio.run(one(number, kind))
             barrier.wait(_LIMIT)  # the file may be counted: everybody has left it
-            results.put(choices)
+            results.put((number, choices))
+    except BrokenBarrierError:
+        pass  # another process gave up, and says why
     except Exception as error:
-        results.put(f"{type(error).__name__}: {error}")
+        results.put((None, f"{type(error).__name__}: {error}"))
         barrier.abort()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -38,6 +40,17 @@ def table(results: Sequence[Result]) -> str:
     lines = [f"| {row[0]:<{wide[0]}} | {row[1]:>{wide[1]}} | {row[2]:>{wide[2]}} |" for row in rows]
     rule = f"| {'-' * wide[0]} | {'-' * (wide[1] - 1)}: | {'-' * (wide[2] - 1)}: |"
     return "\n".join([lines[0], rule, *lines[1:]])
+
+
+@contextmanager
+def quiet() -> Generator[None, None, None]:
+    """Log nothing, as warnings are what these runs make the gateway give."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 class Progress:

@@ -7,12 +7,10 @@ A run is its seed: ``python -m tests.torture --seed N`` repeats one and tells it
 from __future__ import annotations
 
 import asyncio
-import logging
 import multiprocessing
 import tempfile
-from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -22,7 +20,7 @@ from tests.torture import callers
 from tests.torture.clerk import Clerk
 from tests.torture.fickle import FickleProvider, FickleStore, Kept
 from tests.torture.ledgers import InlineSqliteStore, memory_store, rows_of
-from tests.torture.results import Progress, Result, Violation
+from tests.torture.results import Progress, Result, Violation, quiet
 from tests.torture.scenery import IDLE, PLANS, settings
 from tests.torture.virtual import Clocks, Stuck, VirtualLoop
 from tests.torture.witness import Witness
@@ -191,17 +189,6 @@ async def _close(store: Kept) -> None:
         store.drop()
 
 
-@contextmanager
-def _quiet() -> Generator[None, None, None]:
-    """Log nothing, as warnings are what these runs are made of."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
 def simulate(seed: int, *, trace: bool = False) -> Run:
     """Run one seed."""
     loop = VirtualLoop()
@@ -213,7 +200,7 @@ def simulate(seed: int, *, trace: bool = False) -> Run:
     def made_up(now: float) -> str:
         return request_id(now, world.rng.getrandbits)
 
-    with _quiet(), tempfile.TemporaryDirectory() as folder, mock.patch("flatfee.server.app.request_id", made_up):
+    with quiet(), tempfile.TemporaryDirectory() as folder, mock.patch("flatfee.server.app.request_id", made_up):
         try:
             loop.run_until_complete(_live(world, Path(folder)))
         except Stuck:
