@@ -5,9 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.server.fakes import make_settings
 
 from flatfee.receipt import Receipt, TokenUsage
 from flatfee.server.ask import Ask, read_ask
+from flatfee.server.gateway import Gateway
 from flatfee.server.meter import Meter
 from flatfee.server.settings import PlanSettings, RouteSettings
 from flatfee.server.stages.settle import Bill, charge, lane_of, outcome_of
@@ -176,7 +178,8 @@ class Counting(MemoryStore):
 
 
 def a_bill(store: Counting) -> Bill:
-    return Bill(ticket=a_ticket(), ask=an_ask(), plan=PLAN, meter=answered(), store=store)
+    gateway = Gateway(settings=make_settings(), store=store, providers={})
+    return Bill(ticket=a_ticket(), ask=an_ask(), plan=PLAN, meter=answered(), gateway=gateway)
 
 
 async def test_a_bill_is_settled_once_however_often_it_is_asked_for() -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from tests.server.fakes import DONE, completion, delta, event, refusal, usage_event
 from tests.torture.ledgers import InlineSqliteStore
 from tests.torture.witness import Witness
-from tests.torture.world import REQUEST, Crashed, Process, World
+from tests.torture.world import Crashed, Process, World
 
 from flatfee.server.providers.base import ProviderFailure
 from flatfee.server.settings import RouteSettings
@@ -57,7 +57,7 @@ class FickleStore:
 
         async def call(*arguments: Any, **named: Any) -> Any:
             if name == "reserve":
-                REQUEST.set(arguments[0].request_id)
+                self._world.wants(arguments[0].request_id)
             work = self._apply(name, partial(operation, **named), arguments)
             return await (asyncio.shield(asyncio.ensure_future(work)) if self._world.mood.queued else work)
 
@@ -119,12 +119,12 @@ class FickleProvider:
     @asynccontextmanager
     async def send(self, route: RouteSettings, body: bytes, *, stream: bool) -> AsyncGenerator[FickleAnswer, None]:
         world = self._world
-        self._witness.sent(REQUEST.get())
+        self._witness.sent(world.request())
         await world.pause(self._process, "provider asked")
         kind = "whole"
         if world.strikes(world.mood.provider):
             kind = world.rng.choice(("unreachable", "broken", "silent", "status", "midway", "midway", "midway"))
-        world.note(REQUEST.get(), route.name, "provider is", kind)
+        world.note(world.request(), route.name, "provider is", kind)
         if kind == "unreachable":
             raise ProviderFailure(AttemptOutcome.UNAVAILABLE, "cannot be reached")
         if kind == "broken":
@@ -141,7 +141,7 @@ class FickleProvider:
             world.rng.choice(
                 (self._cut, self._stop, self._silence, self._say_error, self._garble, self._tell_no_usage)
             )(pieces)
-        self._witness.told(REQUEST.get(), usage)
+        self._witness.told(world.request(), usage)
         yield FickleAnswer(self._world, self._process, pieces)
 
     def _plain(self, usage: tuple[int, int]) -> list[bytes | Exception | None]:

@@ -20,9 +20,6 @@ _T = TypeVar("_T")
 CALL: ContextVar[int] = ContextVar("CALL", default=0)
 """The number of the caller's request that a task works on."""
 
-REQUEST: ContextVar[str] = ContextVar("REQUEST", default="")
-"""The gateway's id of it, once it was admitted."""
-
 _PROCESS: ContextVar[Process | None] = ContextVar("PROCESS", default=None)
 _DELAYS: Final = (0.0, 0.0, 0.001, 0.03, 0.2, 1.0, 4.0, 12.0)
 _LONG_DELAYS: Final = (25.0, 61.0, 95.0)
@@ -119,7 +116,16 @@ class World:
         self.calm = False
         self.notes: list[tuple[float, tuple[object, ...]]] = []
         self.violations: list[str] = []
+        self._requests: dict[int, str] = {}
         self._trace = trace
+
+    def wants(self, request_id: str) -> None:
+        """Note the gateway's id of the caller's request that this task, or one it started, works on."""
+        self._requests[CALL.get()] = request_id
+
+    def request(self) -> str:
+        """Return the gateway's id of the caller's request that this task works on."""
+        return self._requests.get(CALL.get(), "")
 
     def note(self, *what: object) -> None:
         """Keep a line of the trace."""

@@ -48,6 +48,11 @@ class Fault(Exception):
         self.retry_after = retry_after
 
 
+def deadline_passed() -> Fault:
+    """Return what a caller is told whose own limit passed."""
+    return Fault(ErrorCode.DEADLINE_EXCEEDED, f"The caller's {Header.DEADLINE_MS} passed before the answer was whole.")
+
+
 class ProviderRefusal(Exception):
     """A provider's own refusal that no other route could cure; it passes through with its status."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from flatfee.server.faults import Fault
 from flatfee.server.health import Circuits
@@ -21,6 +22,8 @@ from flatfee.server.store.records import Caller, Terms, Ticket
 from flatfee.server.windows import Calendar
 from flatfee.server.worker import ALONE, Worker
 from flatfee.wire import ErrorCode, Model, ReceiptDetail
+
+log = logging.getLogger("flatfee.server")
 
 LEASE_SECONDS: Final = 60.0
 """A running request's hold on its units and slot; the heartbeat extends it three times as often."""
@@ -47,6 +50,7 @@ class Gateway:
     active: int = 0
     draining: bool = False
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
+    _unfinished: set[asyncio.Future[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Share the memory for kept answers with the other workers."""
@@ -87,6 +91,17 @@ class Gateway:
     def holder(self) -> str:
         """How the ledger names the process that keeps an answer."""
         return str(self.worker.number)
+
+    def keep_doing(self, work: Coroutine[Any, Any, None]) -> None:
+        """Go on with work that nobody waits for any more; that it fails is logged, and no more."""
+        task = asyncio.ensure_future(work)
+        self._unfinished.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Future[None]) -> None:
+        self._unfinished.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("request.left_undone", extra={"error": type(error).__name__})
 
     def known(self, request_id: str) -> Held:
         """Return what this process knows of a request whose answer may be asked for again."""

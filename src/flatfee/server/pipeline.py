@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from flatfee.server.ask import Ask, body_digest, read_ask, read_idempotency_key
 from flatfee.server.call import Call
-from flatfee.server.faults import CallerGone, Fault
+from flatfee.server.faults import CallerGone, Fault, deadline_passed
 from flatfee.server.gateway import LEASE_SECONDS, Gateway, calendar_of, terms_of
 from flatfee.server.kept import MOST_STREAMED
 from flatfee.server.meter import Meter
+from flatfee.server.patience import in_time
 from flatfee.server.policy.facts import Facts
 from flatfee.server.policy.plan import RoutePlan, plan_routes
 from flatfee.server.settings import PlanSettings, RouteSettings
-from flatfee.server.stages.admit import admit
+from flatfee.server.stages.admit import admit, refusal_of
 from flatfee.server.stages.authenticate import authenticate, check_scope, still_valid
 from flatfee.server.stages.relay import Job, relay
 from flatfee.server.stages.replay import replay
 from flatfee.server.stages.settle import Bill
 from flatfee.server.store.base import StoreDown
-from flatfee.server.store.records import Caller, Idempotency, Repeat, Reservation, Ticket
+from flatfee.server.store.records import Caller, Changed, Idempotency, Outcome, Repeat, Reservation, Ticket
 from flatfee.server.tell import receipt_headers, ticket_headers
 from flatfee.wire import ErrorCode
 
+_NOT_KEPT: Final = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.DEADLINE_EXCEEDED})
+"""A caller that is told to slow down must not make us write for each of its tries, and a ledger that was too
+slow to admit a request is not asked to note that it was."""
+
+_Answer = Ticket | Repeat | Changed
 _MOST_CHANGES: Final = 5
 """A caller may change so often between its look-up and its admission; more is no accident."""
 
@@ -39,7 +45,8 @@ async def serve(call: Call, gateway: Gateway) -> None:
         body = await call.body(gateway.settings.server.max_body_bytes)
         ask = read_ask(call.headers, body)
         once = Idempotency(key=key, body=body_digest(key, body), holder=gateway.holder) if key else None
-        admitted = await _admitted(call.request_id, ask, caller, once, gateway)
+        deadline = arrived + ask.deadline_ms / 1000 if ask.deadline_ms is not None else None
+        admitted = await _admitted(call.request_id, ask, caller, once, deadline, gateway)
         if isinstance(admitted, Repeat):
             await replay(admitted, call, gateway)
             return
@@ -47,8 +54,7 @@ async def serve(call: Call, gateway: Gateway) -> None:
     call.tell(ticket_headers(ticket))
     if once is not None:
         call.copy_what_is_sent(MOST_STREAMED)
-    bill = Bill(ticket=ticket, ask=ask, plan=admitted.plan, meter=Meter(), store=gateway.store)
-    deadline = arrived + ask.deadline_ms / 1000 if ask.deadline_ms is not None else None
+    bill = Bill(ticket=ticket, ask=ask, plan=admitted.plan, meter=Meter(), gateway=gateway, deadline=deadline)
     job = Job(ask=ask, routes=admitted.routes, deadline=deadline)
     async with _settled_on_every_way_out(call, bill, gateway), call.until_gone():
         await relay(job, call, bill, gateway)
@@ -64,20 +70,36 @@ class _Admitted:
 
 
 async def _admitted(
-    request_id: str, ask: Ask, caller: Caller, once: Idempotency | None, gateway: Gateway
+    request_id: str, ask: Ask, caller: Caller, once: Idempotency | None, deadline: float | None, gateway: Gateway
 ) -> _Admitted | Repeat:
     """Plan and reserve; plan anew if meanwhile the key or its account has become another."""
     for _ in range(_MOST_CHANGES):
         plan = gateway.plan_of(caller)
         routes = await plan_request(ask, caller, plan, gateway)
         want = reserve_for(request_id, ask, caller, plan, routes, gateway, once)
-        answer = await admit(want, gateway.store)
+        answer = await _in_time(admit(want, gateway.store), want, deadline, gateway)
         if isinstance(answer, Repeat):
             return answer
         if isinstance(answer, Ticket):
             return _Admitted(ticket=answer, plan=plan, routes=routes.choices[answer.choice].routes)
         caller = still_valid(answer.caller)
     raise Fault(ErrorCode.GATEWAY_OVERLOADED, "The account is being changed all the time; try again shortly.")
+
+
+async def _in_time(
+    admitting: Coroutine[Any, Any, _Answer], want: Reservation, deadline: float | None, gateway: Gateway
+) -> _Answer:
+    """Wait for the ledger until the caller's deadline; a ticket that comes later is given back."""
+
+    async def give_back(answer: _Answer) -> None:
+        if isinstance(answer, Ticket):
+            await gateway.store.settle(answer, Outcome(charged=0, receipt=refusal_of(want)))
+
+    left = deadline - gateway.monotonic() if deadline is not None else None
+    try:
+        return await in_time(admitting, left, gateway.keep_doing, give_back)
+    except TimeoutError as error:
+        raise deadline_passed() from error
 
 
 async def plan_request(ask: Ask, caller: Caller, plan: PlanSettings, gateway: Gateway) -> RoutePlan:
@@ -122,8 +144,7 @@ async def _refusals_leave_a_receipt(call: Call, caller: Caller, gateway: Gateway
     try:
         yield
     except Fault as fault:
-        # A caller that is told to slow down must not make us write for each of its tries.
-        if fault.code is not ErrorCode.RATE_LIMITED:
+        if fault.code not in _NOT_KEPT:
             with suppress(StoreDown):  # the refusal stands, whether or not it can be kept
                 reduced = gateway.keeps_figures_only(caller)
                 await gateway.store.record(caller, fault.receipt or call.refusal(), reduced=reduced)

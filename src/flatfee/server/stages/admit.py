@@ -17,13 +17,17 @@ class Refused(Fault):
     def __init__(self, refusal: Refusal, want: Reservation, message: str) -> None:
         super().__init__(refusal.code, message, retry_after=refusal.retry_after)
         self.told = standing_headers(refusal.standing)
-        self.receipt = Receipt(
-            request_id=want.request_id,
-            state=ReceiptState.REFUSED,
-            model_requested=want.model_requested,
-            fair_use=fair_use(refusal.standing, charged=0),
-            workflow=workflow_state(want.workflow, refusal.standing),
+        self.receipt = refusal_of(want).model_copy(
+            update={
+                "fair_use": fair_use(refusal.standing, charged=0),
+                "workflow": workflow_state(want.workflow, refusal.standing),
+            }
         )
+
+
+def refusal_of(want: Reservation) -> Receipt:
+    """Return the receipt of a reservation that comes to nothing."""
+    return Receipt(request_id=want.request_id, state=ReceiptState.REFUSED, model_requested=want.model_requested)
 
 
 async def admit(want: Reservation, store: Ledger) -> Ticket | Repeat | Changed:

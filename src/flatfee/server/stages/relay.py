@@ -17,9 +17,10 @@ from typing import Final
 from flatfee.server.answers import RelayedStream, UnusableAnswer, read_completion
 from flatfee.server.ask import Ask
 from flatfee.server.call import Call
-from flatfee.server.faults import CallerGone, Fault, ProviderRefusal
+from flatfee.server.faults import CallerGone, Fault, ProviderRefusal, deadline_passed
 from flatfee.server.gateway import Gateway
 from flatfee.server.meter import Meter
+from flatfee.server.patience import in_time
 from flatfee.server.providers.base import ProviderFailure, Upstream
 from flatfee.server.settings import RouteSettings
 from flatfee.server.stages.failures import Failed, jittered, rejected
@@ -108,8 +109,21 @@ class _Try:
             return self.route.total_timeout
         left = self.job.deadline - self.gateway.monotonic()
         if left <= 0:
-            raise _deadline_passed()
+            raise deadline_passed()
         return min(left, self.route.total_timeout)
+
+    async def dispatch(self) -> None:
+        """Have the ledger mark that money is about to be spent.
+
+        Raises:
+            Fault: ``deadline_exceeded``: it did not say so while the caller waited.
+            StoreDown: it cannot be written.
+        """
+        left = self.left() if self.job.deadline is not None else None
+        try:
+            await in_time(self.gateway.store.dispatch(self.bill.ticket), left, self.gateway.keep_doing)
+        except TimeoutError as error:
+            raise deadline_passed() from error
 
     def late(self) -> bool:
         """Tell whether the caller's deadline has passed. Timers may ring a moment before their time."""
@@ -145,7 +159,7 @@ async def _try_once(this: _Try) -> Failed | None:
         if not meter.dispatched:
             # From here on the mark may stand in the ledger, even if we never hear that it does.
             meter.dispatched = True
-            await this.gateway.store.dispatch(this.bill.ticket)
+            await this.dispatch()
         meter.trying = route
         await _ask_provider(this)
     except Failed as failed:
@@ -172,7 +186,7 @@ def _judge(this: _Try, failed: Failed) -> Failed:
         # The caller's own limit tells nothing of the route. What was asked and heard by then is charged.
         circuits.let_go(name)
         this.meter.route = this.route
-        raise _deadline_passed() from failed
+        raise deadline_passed() from failed
     if failed.blameless:
         circuits.let_go(name)
     elif failed.refusal is not None:
@@ -185,7 +199,7 @@ def _judge(this: _Try, failed: Failed) -> Failed:
         this.meter.broken = not failed.blameless
         raise _broke_midway(this.route, failed) from failed
     if this.late():
-        raise _deadline_passed() from failed
+        raise deadline_passed() from failed
     return failed
 
 
@@ -346,7 +360,3 @@ def _broke_midway(route: RouteSettings, failed: Failed) -> Fault:
     else:
         message = f"The route {route.name!r} failed in the middle of its answer: not whole, and not charged."
     return Fault(ErrorCode.PROVIDER_UNAVAILABLE, message)
-
-
-def _deadline_passed() -> Fault:
-    return Fault(ErrorCode.DEADLINE_EXCEEDED, f"The caller's {Header.DEADLINE_MS} passed before the answer was whole.")

@@ -9,11 +9,13 @@ from typing import Any
 
 from flatfee.receipt import Receipt, TokenUsage
 from flatfee.server.ask import Ask, estimate_tokens
+from flatfee.server.gateway import Gateway
 from flatfee.server.meter import Meter
+from flatfee.server.patience import GRACE, in_time
 from flatfee.server.policy.plan import units
 from flatfee.server.settings import PlanSettings, RouteSettings
 from flatfee.server.store import ledger
-from flatfee.server.store.base import Ledger, StoreDown
+from flatfee.server.store.base import StoreDown
 from flatfee.server.store.records import Outcome, Purse, Settlement, Ticket
 from flatfee.wire import Lane, Reason, ReceiptState, Tier
 
@@ -22,43 +24,50 @@ log = logging.getLogger("flatfee.server")
 
 @dataclass(slots=True, kw_only=True)
 class Bill:
-    """One request's ticket, until it is settled."""
+    """One request's ticket, until it is settled. ``deadline`` is the caller's, by the gateway's monotonic clock."""
 
     ticket: Ticket
     ask: Ask
     plan: PlanSettings
     meter: Meter
-    store: Ledger
+    gateway: Gateway
+    deadline: float | None = None
     _settling: asyncio.Future[Settlement] | None = field(default=None)
 
     async def settle(self) -> Settlement:
         """Settle, at the first call; every call returns the same settlement.
 
-        A caller that is cancelled meanwhile does not take the settlement with it.
+        A caller that is cancelled meanwhile does not take the settlement with it. One whose deadline has
+        passed does not wait for a slow ledger: it is told what is known, and the ledger notes it when it can.
 
         Raises:
             StoreDown: the ledger was lost before anything was spent.
         """
         if self._settling is None:
-            self._settling = asyncio.ensure_future(self._settle())
+            outcome = outcome_of(self.ticket, self.ask, self.plan, self.meter)
+            self._settling = asyncio.ensure_future(self._settled(outcome))
         return await asyncio.shield(self._settling)
 
-    async def _settle(self) -> Settlement:
-        outcome = outcome_of(self.ticket, self.ask, self.plan, self.meter)
+    async def _settled(self, outcome: Outcome) -> Settlement:
+        left = None if self.deadline is None else max(0.0, self.deadline - self.gateway.monotonic()) + GRACE
         try:
-            return await self.store.settle(self.ticket, outcome)
-        except StoreDown as error:
-            if not self.meter.dispatched:
+            return await in_time(self.gateway.store.settle(self.ticket, outcome), left, self.gateway.keep_doing)
+        except (StoreDown, TimeoutError) as error:
+            if not self.meter.dispatched and isinstance(error, StoreDown):
                 raise
             # What was bought is not thrown away. The ticket's lease runs out, and its estimate is charged then.
-            log.error("ledger.settle_failed", extra={"request_id": self.ticket.request_id, "error": str(error)})  # noqa: TRY400
-            return unkept(outcome.receipt)
+            why = str(error) or "slow"
+            log.error("ledger.settle_failed", extra={"request_id": self.ticket.request_id, "error": why})  # noqa: TRY400
+            return unkept(outcome.receipt) if self.meter.dispatched else _told(outcome.receipt)
 
 
 def unkept(receipt: Receipt) -> Settlement:
     """Return the settlement of a request whose receipt could not be kept: its figures are estimates."""
-    estimated = receipt.model_copy(update={"state": ReceiptState.ESTIMATED})
-    return Settlement(receipt=estimated, json=estimated.model_dump_json(exclude_unset=True).encode())
+    return _told(receipt.model_copy(update={"state": ReceiptState.ESTIMATED}))
+
+
+def _told(receipt: Receipt) -> Settlement:
+    return Settlement(receipt=receipt, json=receipt.model_dump_json(exclude_unset=True).encode())
 
 
 def outcome_of(ticket: Ticket, ask: Ask, plan: PlanSettings, meter: Meter) -> Outcome:
