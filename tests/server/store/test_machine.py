@@ -114,10 +114,21 @@ class Ledgers(RuleBasedStateMachine):
             self.looked_up[project] = self.valid_caller(project)
 
     def teardown(self) -> None:
+        self.come_to_rest()
         for store in self.stores:
             self.run(store.close())
         self.loop.close()
         self.directory.cleanup()
+
+    def come_to_rest(self) -> None:
+        """Once every lease is over nothing is held, whatever happened before."""
+        self.wall += LEASE + IDLE
+        self.steady += max(LEASE, IDLE)
+        self.sweep()
+        usage = self.both(lambda store: store.usage("acme", "token", self.calendar(self.plan)))
+        assert (usage.fair_use_pending, usage.continuation_pending, usage.workflows_active) == (0, 0, 0)
+        assert self.running == {}
+        self.receipts_tell_what_the_model_charged()
 
     # What both stores are told, and must answer alike
 

@@ -119,14 +119,18 @@ INSERT INTO slots VALUES ('acme', 'ci', 'run', 1792000000.0, 1792000120.0, 'open
 """
 
 
-async def test_accounts_keys_and_receipts_of_the_first_schema_are_kept(
-    connection: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("version", range(1, steps()[-1][0]))
+async def test_whatever_an_earlier_version_kept_is_kept(
+    connection: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
-    first = steps()[:1]
+    """A file of the first schema, as it was left by each version that came after it."""
+    every = steps()
     with monkeypatch.context() as earlier:
-        earlier.setattr(migrations, "steps", lambda: first)
+        earlier.setattr(migrations, "steps", lambda: every[:1])
         migrate(connection)
-    connection.executescript(OLD_ROWS)
+        connection.executescript(OLD_ROWS)
+        earlier.setattr(migrations, "steps", lambda: every[:version])
+        migrate(connection)
     connection.execute("PRAGMA foreign_keys = ON")
     store = SqliteStore(tmp_path / "ledger.db", clock=lambda: 1_793_534_400.0)
     try:
