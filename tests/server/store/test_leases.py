@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from flatfee.server.store.administration import Refund
 from flatfee.wire import ReceiptState
 
 
@@ -109,6 +112,23 @@ async def test_settling_late_twice_is_the_same_as_once(desk: Any) -> None:
     first = await desk.settle(ticket, charged=20)
     assert (await desk.settle(ticket, charged=2)).json == first.json
     assert await desk.balance() == (20, 0)
+
+
+@pytest.mark.parametrize(("refunded", "stays"), [(5, 15), (20, 0), (30, 0)])
+async def test_a_late_settlement_does_not_give_back_what_was_refunded_already(
+    desk: Any, refunded: int, stays: int
+) -> None:
+    await desk.settle(await desk.admitted(desk.premium(50)), charged=50)
+    ticket = await lapsed(desk)
+    await desk.store.administer("operator", Refund(request_id=ticket.request_id, units=refunded))
+    settlement = await desk.settle(ticket, charged=20)
+    assert settlement.receipt.fair_use.charged == stays
+    assert await desk.balance() == (50 + stays, 0)
+
+
+async def test_a_late_settlement_tells_what_remains_after_its_correction(desk: Any) -> None:
+    settlement = await desk.settle(await lapsed(desk), charged=2)
+    assert settlement.receipt.fair_use.remaining == 98
 
 
 async def test_a_late_settlement_belongs_to_the_window_of_its_reservation(desk: Any) -> None:

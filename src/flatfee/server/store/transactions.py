@@ -43,6 +43,8 @@ _LAPSE_WITH_A_REQUEST: Final = 20
 _KEEP_BALANCES: Final = 86_400
 """Balances of windows that ended longer ago are read from their entries."""
 
+_NO_CORRECTION: Final = Balance()
+
 Admission = Ticket | Refusal | Repeat | Changed
 
 
@@ -231,8 +233,10 @@ def _free_claim(book: Book, held: OpenTicket) -> None:
         book.drop_claim(ClaimKey(held.account, held.project, held.claim), held.request_id)
 
 
-def _final_receipt(book: Book, ticket: Ticket, outcome: Outcome, charged: int) -> Receipt:
-    balance = book.balance(ticket.account, ticket.terms.unit, ticket.window)
+def _final_receipt(
+    book: Book, ticket: Ticket, outcome: Outcome, charged: int, correction: Balance = _NO_CORRECTION
+) -> Receipt:
+    balance = book.balance(ticket.account, ticket.terms.unit, ticket.window) + correction
     standing = ledger.standing(balance, ticket.terms, ticket.window, ticket.standing.workflows_active)
     return outcome.receipt.model_copy(
         update={
@@ -249,9 +253,10 @@ def _settle_late(book: Book, ticket: Ticket, outcome: Outcome, now: Moment) -> S
         raise ForeignTicket(ticket.request_id)
     before = book.adjustments(ticket.request_id)
     if kept.lapsed and not any(entry.kind == entries.LATE for entry in before):
-        fair_use = min(outcome.charged, kept.charged) if kept.purse is Purse.FAIR_USE else 0
-        receipt = _final_receipt(book, ticket, outcome, fair_use)
-        entries.correct(book, kept, receipt, outcome.charged, now, reduced=ticket.reduced)
+        units = entries.correction(kept, before, outcome.charged)
+        charged = entries.net(kept, before) + units if kept.purse is Purse.FAIR_USE else 0
+        receipt = _final_receipt(book, ticket, outcome, charged, ledger.change(kept.purse, posted=units))
+        entries.correct(book, kept, receipt, units, now, reduced=ticket.reduced)
         before = book.adjustments(ticket.request_id)
     return entries.settlement_of(kept, before)
 
