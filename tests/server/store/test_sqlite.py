@@ -292,6 +292,22 @@ def set_aside(path: Path, replaced: bool) -> Callable[[], object]:
     return lambda: aside.rename(path)
 
 
+async def test_nothing_is_admitted_while_the_directory_is_something_else(
+    open_sqlite: Callable[[], Any], path: Path, tmp_path: Path
+) -> None:
+    """Whether the file is there cannot even be asked then; the writer goes on all the same."""
+    desk = open_sqlite()
+    await desk.admitted(desk.premium(10))
+    aside = tmp_path.rename(tmp_path.with_name("aside"))
+    tmp_path.touch()
+    with pytest.raises(StoreDown):
+        await asyncio.wait_for(desk.reserve(desk.premium(10)), 30)
+    tmp_path.unlink()
+    aside.rename(tmp_path)
+    await desk.admitted(desk.premium(10))
+    assert await desk.balance() == (0, 20)
+
+
 @pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
 async def test_nothing_is_admitted_once_the_file_is_gone(
     open_sqlite: Callable[[], Any], path: Path, replaced: bool
