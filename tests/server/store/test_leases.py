@@ -114,6 +114,13 @@ async def test_settling_late_twice_is_the_same_as_once(desk: Any) -> None:
     assert await desk.balance() == (20, 0)
 
 
+async def test_however_many_requests_were_lost_what_they_held_is_free_without_a_sweep(desk: Any) -> None:
+    for _ in range(50):
+        await desk.admitted(desk.premium(2), workflow="run", fanout=50)
+    desk.clock.advance(60)
+    await desk.admitted(desk.premium(100), workflow="run", fanout=1)
+
+
 @pytest.mark.parametrize(("refunded", "stays"), [(5, 15), (20, 0), (30, 0)])
 async def test_a_late_settlement_does_not_give_back_what_was_refunded_already(
     desk: Any, refunded: int, stays: int

@@ -37,8 +37,8 @@ from flatfee.wire import ErrorCode
 REMEMBER_SECONDS: Final = 25 * 3600
 """How long an idempotency key is remembered: a day, and an hour more for a clock that is put forward."""
 
-_LAPSE_WITH_A_REQUEST: Final = 20
-"""So many lost requests are ended before one is refused, or gets another lane than it wanted."""
+_LAPSED_AT_ONCE: Final = 20
+"""So many lost requests are ended before it is looked again whether one that came fits now."""
 
 _KEEP_BALANCES: Final = 86_400
 """Balances of windows that ended longer ago are read from their entries."""
@@ -70,7 +70,7 @@ def reserve(book: Book, want: Reservation, now: Moment) -> Admission:
     if refusal is not None:
         return refusal
     choice = _choose(book, want, view, now)
-    if choice != 0 and _lapse_expired(book, now, _LAPSE_WITH_A_REQUEST):
+    while choice != 0 and _lapse_expired(book, now, _LAPSED_AT_ONCE):
         # What lost requests held is free once their lease is over, whether or not a sweep has come by.
         view = _look(book, want, key, now)
         choice = _choose(book, want, view, now)
