@@ -93,6 +93,15 @@ async def test_a_heartbeat_does_not_bring_back_what_has_ended(desk: Any) -> None
     assert await desk.balance() == (3, 0)
 
 
+async def test_a_heartbeat_that_crosses_a_settlement_does_not_hold_the_slot_on(desk: Any) -> None:
+    """The heartbeat's list was made before the request ended, and is written after it."""
+    ticket = await desk.admitted(workflow="run", idle=5.0)
+    await desk.settle(ticket)
+    await desk.store.heartbeat([ticket], 60.0)
+    desk.clock.advance(5)
+    assert (await desk.usage()).workflows_active == 0
+
+
 async def test_settling_after_the_sweep_lowers_the_estimate_to_what_was_used(desk: Any) -> None:
     ticket = await lapsed(desk)
     settlement = await desk.settle(ticket, charged=2, route="openai")

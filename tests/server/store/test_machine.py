@@ -431,10 +431,10 @@ class Ledgers(RuleBasedStateMachine):
         requests = [*self.running.values(), *self.ended.values()]
         for index, store in enumerate(self.stores):
             self.run(store.heartbeat([request.tickets[index] for request in requests], LEASE))
-        for request in self.running.values():
-            if request.expires_at > self.steady:
-                request.expires_at = self.steady + LEASE
-        for flow in self.live().keys() & {request.flow for request in requests}:
+        extended = [request for request in self.running.values() if request.expires_at > self.steady]
+        for request in extended:
+            request.expires_at = self.steady + LEASE
+        for flow in self.live().keys() & {request.flow for request in extended}:
             self.slots[flow] = self.steady + max(LEASE, IDLE)
 
     @rule()

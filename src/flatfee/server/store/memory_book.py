@@ -224,10 +224,12 @@ class MemoryBook(MemoryEntries, MemoryDirectory):
             self.tickets[request_id] = replace(ticket, dispatched=True)
         return ticket is not None
 
-    def extend_ticket(self, request_id: str, now: float, expires_at: float) -> None:
+    def extend_ticket(self, request_id: str, now: float, expires_at: float) -> bool:
         ticket = self.tickets.get(request_id)
-        if ticket is not None and ticket.expires_at > now:
-            self.tickets[request_id] = replace(ticket, expires_at=expires_at)
+        if ticket is None or ticket.expires_at <= now:
+            return False
+        self.tickets[request_id] = replace(ticket, expires_at=expires_at)
+        return True
 
     def find_ticket(self, request_id: str) -> OpenTicket | None:
         return self.tickets.get(request_id)

@@ -130,11 +130,9 @@ class SqliteBook(SqliteEntries, SqliteDirectory):
     def mark_dispatched(self, request_id: str) -> bool:
         return self._execute("UPDATE tickets SET dispatched = 1 WHERE request_id = ?", (request_id,)).rowcount > 0
 
-    def extend_ticket(self, request_id: str, now: float, expires_at: float) -> None:
-        self._execute(
-            "UPDATE tickets SET expires_at = ?3 WHERE request_id = ?1 AND expires_at > ?2",
-            (request_id, now, expires_at),
-        )
+    def extend_ticket(self, request_id: str, now: float, expires_at: float) -> bool:
+        statement = "UPDATE tickets SET expires_at = ?3 WHERE request_id = ?1 AND expires_at > ?2"
+        return self._execute(statement, (request_id, now, expires_at)).rowcount > 0
 
     def find_ticket(self, request_id: str) -> OpenTicket | None:
         row = self._execute("SELECT * FROM tickets WHERE request_id = ?", (request_id,)).fetchone()

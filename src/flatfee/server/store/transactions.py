@@ -292,8 +292,8 @@ def release(book: Book, key: SlotKey, now: Moment) -> bool:
 def heartbeat(book: Book, tickets: Sequence[Ticket], lease: float, now: Moment) -> None:
     """Extend running requests and their workflows. What has run out stays so: others may hold it already."""
     for ticket in tickets:
-        book.extend_ticket(ticket.request_id, now.steady, now.steady + lease)
-        if ticket.workflow is not None:
+        extended = book.extend_ticket(ticket.request_id, now.steady, now.steady + lease)
+        if extended and ticket.workflow is not None:
             key = SlotKey(ticket.account, ticket.project, ticket.workflow)
             book.touch_slot(key, now.steady, now.steady + max(lease, ticket.terms.idle), None)
 
