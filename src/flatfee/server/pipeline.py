@@ -29,6 +29,10 @@ from flatfee.wire import ErrorCode
 _MOST_CHANGES: Final = 5
 """A caller may change so often between its look-up and its admission; more is no accident."""
 
+_LEAVE_NO_RECEIPT: Final = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.IDEMPOTENCY_EXPIRED})
+"""A caller that is told to slow down must not make us write for each of its tries; and the receipt that
+comes with an answer that is gone is of another request, which has left it already."""
+
 
 async def serve(call: Call, gateway: Gateway) -> None:
     """Serve one completion. Nothing else runs between these lines."""
@@ -122,8 +126,7 @@ async def _refusals_leave_a_receipt(call: Call, caller: Caller, gateway: Gateway
     try:
         yield
     except Fault as fault:
-        # A caller that is told to slow down must not make us write for each of its tries.
-        if fault.code is not ErrorCode.RATE_LIMITED:
+        if fault.code not in _LEAVE_NO_RECEIPT:
             with suppress(StoreDown):  # the refusal stands, whether or not it can be kept
                 reduced = gateway.keeps_figures_only(caller)
                 await gateway.store.record(caller, fault.receipt or call.refusal(), reduced=reduced)

@@ -138,8 +138,8 @@ def _used_before(
         wait = math.ceil(min(now.wall - running.at, running.expires_at - now.steady))
         return Refusal(code=ErrorCode.IDEMPOTENCY_IN_FLIGHT, standing=standing, retry_after=max(1, wait))
     kept = book.kept_receipt(claim.request_id)
-    json = entries.shown(kept, book.adjustments(claim.request_id)) if kept is not None else b"{}"
-    return Repeat(request_id=claim.request_id, holder=claim.holder, receipt=json)
+    told = entries.owned(book, kept).json if kept is not None else entries.as_json(Receipt(request_id=claim.request_id))
+    return Repeat(request_id=claim.request_id, holder=claim.holder, receipt=told)
 
 
 def _grant(book: Book, want: Reservation, choice: int, key: SlotKey | None, view: _View, now: Moment) -> Ticket:
