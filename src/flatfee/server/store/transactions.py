@@ -52,6 +52,7 @@ Admission = Ticket | Refusal | Repeat | Changed
 class _View:
     """What a reservation is decided on: the account as it stands."""
 
+    key: SlotKey | None
     window: Window
     balance: Balance
     slots: Slots
@@ -75,7 +76,7 @@ def reserve(book: Book, want: Reservation, now: Moment) -> Admission:
         view = _look(book, want, key, now)
         choice = _choose(book, want, view, now)
     if isinstance(choice, int):
-        return _grant(book, want, choice, key, view, now)
+        return _grant(book, want, choice, view, now)
     return _within_rate(book, want, choice, now) if isinstance(choice, Refusal) else choice
 
 
@@ -83,7 +84,7 @@ def _look(book: Book, want: Reservation, key: SlotKey | None, now: Moment) -> _V
     account, window = want.caller.account, want.calendar.at(now.wall)
     balance = book.open_balance(account, want.terms.unit, window)
     slots = book.slots(account, key, now.steady)
-    return _View(window, balance, slots, ledger.standing(balance, want.terms, window, slots.active))
+    return _View(key, window, balance, slots, ledger.standing(balance, want.terms, window, slots.active))
 
 
 def _choose(book: Book, want: Reservation, view: _View, now: Moment) -> int | Refusal | Repeat:
@@ -92,11 +93,21 @@ def _choose(book: Book, want: Reservation, view: _View, now: Moment) -> int | Re
         used = _used_before(book, want, want.idempotency, now, view.standing)
         if used is not None:
             return used
-    refusal = ledger.refuse_slot(want, view.slots, now.steady, view.standing)
+    refusal = _refuse_slot(book, want, view, now.steady)
     if refusal is not None:
         return refusal
     choice = ledger.first_fit(want.offers, view.balance, want.terms)
     return choice if choice is not None else Refusal(code=ErrorCode.FAIR_USE_EXHAUSTED, standing=view.standing)
+
+
+def _refuse_slot(book: Book, want: Reservation, view: _View, now: float) -> Refusal | None:
+    """Say until when a request gets no workflow slot, or ``None`` if it may have one."""
+    number = ledger.leases_to_end(want.terms, view.slots)
+    if number < 1:
+        return None
+    if view.key is not None and view.slots.holds_one:
+        return ledger.full(book.request_end(view.key, number), now, view.standing)
+    return ledger.full(book.slot_end(want.caller.account, now, number), now, view.standing)
 
 
 def _refuse_rate(book: Book, want: Reservation, view: _View, now: Moment) -> Refusal | None:
@@ -108,7 +119,7 @@ def _refuse_rate(book: Book, want: Reservation, view: _View, now: Moment) -> Ref
     if wait is None:
         book.set_arrival(key_id, arrival)
         return None
-    slot = ledger.refuse_slot(want, view.slots, now.steady, view.standing)
+    slot = _refuse_slot(book, want, view, now.steady)
     longer = max(wait, (slot.retry_after or 0) if slot is not None else 0)
     return Refusal(code=ErrorCode.RATE_LIMITED, standing=view.standing, retry_after=longer)
 
@@ -142,12 +153,12 @@ def _used_before(
     return Repeat(request_id=claim.request_id, holder=claim.holder, receipt=told)
 
 
-def _grant(book: Book, want: Reservation, choice: int, key: SlotKey | None, view: _View, now: Moment) -> Ticket:
+def _grant(book: Book, want: Reservation, choice: int, view: _View, now: Moment) -> Ticket:
     caller, terms, offer = want.caller, want.terms, want.offers[choice]
     held = ledger.change(offer.purse, pending=offer.units)
     book.shift_balance(caller.account, terms.unit, now.wall, held)
-    if key is not None:
-        book.hold_slot(key, now, now.steady + max(want.lease, terms.idle))
+    if view.key is not None:
+        book.hold_slot(view.key, now, now.steady + max(want.lease, terms.idle))
     _claim(book, want, now)
     book.add_ticket(_open_ticket(want, offer, now))
     active = view.slots.active + (0 if view.slots.holds_one else 1)
