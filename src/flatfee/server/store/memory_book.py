@@ -125,7 +125,7 @@ class MemoryEntries:
 
 
 class MemoryBook(MemoryEntries, MemoryDirectory):
-    """All rows of a store. Of the receipts, the newest ``max_receipts`` are kept."""
+    """All rows of a store. Of receipts and of used idempotency keys, the newest ``max_receipts`` are kept."""
 
     def __init__(self, max_receipts: int) -> None:
         MemoryEntries.__init__(self, max_receipts)
@@ -253,7 +253,13 @@ class MemoryBook(MemoryEntries, MemoryDirectory):
         return self.claims.get(key)
 
     def set_claim(self, key: ClaimKey, claim: Claim) -> None:
+        self.claims.pop(key, None)  # so that the oldest is always the first
         self.claims[key] = claim
+        while len(self.claims) > self.max_receipts:
+            oldest = next(iter(self.claims))
+            if self.claims[oldest].request_id in self.tickets:
+                return
+            del self.claims[oldest]
 
     def drop_claim(self, key: ClaimKey, request_id: str) -> None:
         claim = self.claims.get(key)
