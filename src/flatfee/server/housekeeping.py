@@ -37,7 +37,7 @@ async def keep_house(gateway: Gateway) -> None:
 
 
 async def _prune(gateway: Gateway) -> None:
-    """Forget receipts that are older than the operator keeps them; if they are very many, the rest in the next round."""
+    """Forget receipts that are older than the operator keeps them; of very many, the rest in the next round."""
     days = gateway.settings.receipts.retention_days
     if days is None:
         return
