@@ -26,14 +26,19 @@ from tests.server.fakes import (
 )
 from tests.server.fakes_gateway import running
 
+from flatfee.receipt import Receipt
 from flatfee.server import housekeeping
 from flatfee.server.app import App, create_app, open_store
 from flatfee.server.gateway import LEASE_SECONDS
+from flatfee.server.ids import request_id
+from flatfee.server.keys import KeyKind
 from flatfee.server.providers.simulated import SimulatedProvider
-from flatfee.server.settings import ServerSettings
+from flatfee.server.settings import ReceiptsSettings, ServerSettings
 from flatfee.server.store.memory import MemoryStore
+from flatfee.server.store.records import Caller
 from flatfee.server.store.sqlite import SqliteStore
 from flatfee.server.worker import Worker
+from flatfee.wire import Billing
 
 ORIGIN = "https://app.example.com"
 
@@ -114,12 +119,12 @@ async def test_a_running_requests_lease_is_extended_and_a_lost_one_is_swept(
         store.down.add("heartbeat")
         await until(partial(beaten_since, store, store.heartbeats))
         store.down.clear()
-        ((request_id, ticket),) = rig.gateway.running.items()
+        ((running_id, ticket),) = rig.gateway.running.items()
         rig.gateway.running.clear()
         now += LEASE_SECONDS * 1.1
         await until(lambda: "ledger.swept" in caplog.messages)
         usage = await rig.usage()
-        rig.gateway.running[request_id] = ticket
+        rig.gateway.running[running_id] = ticket
         gate.set()
         response = await asking
         after = await rig.usage()
@@ -129,6 +134,27 @@ async def test_a_running_requests_lease_is_extended_and_a_lost_one_is_swept(
     assert after["fair_use"]["used"] == 10 + 4 * 5 < ticket.offer.units
     assert '"state":"settled"' in response.text
     assert "store.down" in caplog.messages
+
+
+@pytest.mark.parametrize(("rounds", "left"), [(50, 0), (2, 3)])
+async def test_a_round_forgets_what_is_too_old_in_short_transactions_up_to_a_bound(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, rounds: int, left: int
+) -> None:
+    monkeypatch.setattr(housekeeping, "PRUNE_AT_ONCE", 2)
+    monkeypatch.setattr(housekeeping, "PRUNES_IN_A_ROUND", rounds)
+    caplog.set_level(logging.INFO, "flatfee.server")
+    now = 1_800_000_000.0
+    store = MemoryStore(lambda: now)
+    settings = make_settings()
+    settings = settings.model_copy(update={"receipts": ReceiptsSettings(retention_days=40)})
+    owner = Caller(
+        key_id="k", kind=KeyKind.TEAM, account="acme", project="ci", plan="pro", billing=Billing.ACTIVE, billing_day=1
+    )
+    for _ in range(7):
+        await store.record(owner, Receipt(request_id=request_id(now - 41 * 86_400)))
+    async with running(settings, store=store) as rig:
+        await until(lambda: "receipts.pruned" in caplog.messages)
+        assert len((await rig.client.get("/v1/receipts")).json()["data"]) == left
 
 
 async def test_an_allowed_page_still_needs_a_key() -> None:

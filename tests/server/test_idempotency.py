@@ -109,6 +109,18 @@ async def test_an_answer_that_is_gone_is_told_with_its_receipt() -> None:
         assert len(rig.provider.asked) == 1
 
 
+async def test_a_request_whose_receipt_is_gone_too_is_told_by_its_id_and_leaves_no_other() -> None:
+    async with running(store=MemoryStore(max_receipts=1)) as rig:
+        first = (await rig.ask(ONCE)).headers["x-flatfee-request-id"]
+        last = (await rig.ask()).headers["x-flatfee-request-id"]
+        rig.gateway.answers = KeptAnswers(rig.gateway.monotonic)
+        again = await rig.ask(ONCE)
+        assert code(again) == "idempotency_expired"
+        assert again.json()["flatfee"] == {"request_id": first}
+        kept = (await rig.client.get("/v1/receipts")).json()["data"]
+        assert [receipt["request_id"] for receipt in kept] == [last]
+
+
 @pytest.mark.parametrize("reply", [cut(), error(500)])
 async def test_a_request_that_failed_and_cost_nothing_may_be_sent_again(reply: Any) -> None:
     """Clients send the same key on every try: a failed one must not stand in the way of the next."""

@@ -14,6 +14,8 @@ log = logging.getLogger("flatfee.server")
 SWEEP_SECONDS: Final = LEASE_SECONDS / 3
 PRUNE_AT_ONCE: Final = 500
 """Receipts forgotten in one transaction: few enough that no request waits for it long."""
+PRUNES_IN_A_ROUND: Final = 50
+"""Transactions of that in one round: more receipts than can come meanwhile, and the next heartbeat is in time."""
 
 _DAY: Final = 86_400.0
 
@@ -35,10 +37,16 @@ async def keep_house(gateway: Gateway) -> None:
 
 
 async def _prune(gateway: Gateway) -> None:
-    """Forget some of the receipts that are older than the operator keeps them; the rest in the next rounds."""
+    """Forget receipts that are older than the operator keeps them; of very many, the rest in the next round."""
     days = gateway.settings.receipts.retention_days
     if days is None:
         return
-    gone = await gateway.store.prune(gateway.store.now() - days * _DAY, PRUNE_AT_ONCE)
+    before, gone = gateway.store.now() - days * _DAY, 0
+    for _ in range(PRUNES_IN_A_ROUND):
+        some = await gateway.store.prune(before, PRUNE_AT_ONCE)
+        gone += some
+        if some < PRUNE_AT_ONCE:
+            break
+        await asyncio.sleep(0)  # the memory store works on the event loop: let requests in between
     if gone:
         log.info("receipts.pruned", extra={"receipts": gone, "older_than_days": days})

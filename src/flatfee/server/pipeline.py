@@ -27,13 +27,16 @@ from flatfee.server.store.records import Caller, Changed, Idempotency, Outcome, 
 from flatfee.server.tell import receipt_headers, ticket_headers
 from flatfee.wire import ErrorCode
 
-_NOT_KEPT: Final = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.DEADLINE_EXCEEDED})
-"""A caller that is told to slow down must not make us write for each of its tries, and a ledger that was too
-slow to admit a request is not asked to note that it was."""
-
 _Answer = Ticket | Repeat | Changed
 _MOST_CHANGES: Final = 5
 """A caller may change so often between its look-up and its admission; more is no accident."""
+
+_LEAVE_NO_RECEIPT: Final = frozenset(
+    {ErrorCode.RATE_LIMITED, ErrorCode.IDEMPOTENCY_EXPIRED, ErrorCode.DEADLINE_EXCEEDED}
+)
+"""A caller that is told to slow down must not make us write for each of its tries; the receipt that comes with
+an answer that is gone is of another request, which has left it already; and a ledger that was too slow to
+admit a request is not asked to note that it was."""
 
 
 async def serve(call: Call, gateway: Gateway) -> None:
@@ -144,7 +147,7 @@ async def _refusals_leave_a_receipt(call: Call, caller: Caller, gateway: Gateway
     try:
         yield
     except Fault as fault:
-        if fault.code not in _NOT_KEPT:
+        if fault.code not in _LEAVE_NO_RECEIPT:
             with suppress(StoreDown):  # the refusal stands, whether or not it can be kept
                 reduced = gateway.keeps_figures_only(caller)
                 await gateway.store.record(caller, fault.receipt or call.refusal(), reduced=reduced)

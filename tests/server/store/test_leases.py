@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from flatfee.server.store.administration import Refund
 from flatfee.wire import ReceiptState
 
 
@@ -90,6 +93,15 @@ async def test_a_heartbeat_does_not_bring_back_what_has_ended(desk: Any) -> None
     assert await desk.balance() == (3, 0)
 
 
+async def test_a_heartbeat_that_crosses_a_settlement_does_not_hold_the_slot_on(desk: Any) -> None:
+    """The heartbeat's list was made before the request ended, and is written after it."""
+    ticket = await desk.admitted(workflow="run", idle=5.0)
+    await desk.settle(ticket)
+    await desk.store.heartbeat([ticket], 60.0)
+    desk.clock.advance(5)
+    assert (await desk.usage()).workflows_active == 0
+
+
 async def test_settling_after_the_sweep_lowers_the_estimate_to_what_was_used(desk: Any) -> None:
     ticket = await lapsed(desk)
     settlement = await desk.settle(ticket, charged=2, route="openai")
@@ -109,6 +121,30 @@ async def test_settling_late_twice_is_the_same_as_once(desk: Any) -> None:
     first = await desk.settle(ticket, charged=20)
     assert (await desk.settle(ticket, charged=2)).json == first.json
     assert await desk.balance() == (20, 0)
+
+
+async def test_however_many_requests_were_lost_what_they_held_is_free_without_a_sweep(desk: Any) -> None:
+    for _ in range(50):
+        await desk.admitted(desk.premium(2), workflow="run", fanout=50)
+    desk.clock.advance(60)
+    await desk.admitted(desk.premium(100), workflow="run", fanout=1)
+
+
+@pytest.mark.parametrize(("refunded", "stays"), [(5, 15), (20, 0), (30, 0)])
+async def test_a_late_settlement_does_not_give_back_what_was_refunded_already(
+    desk: Any, refunded: int, stays: int
+) -> None:
+    await desk.settle(await desk.admitted(desk.premium(50)), charged=50)
+    ticket = await lapsed(desk)
+    await desk.store.administer("operator", Refund(request_id=ticket.request_id, units=refunded))
+    settlement = await desk.settle(ticket, charged=20)
+    assert settlement.receipt.fair_use.charged == stays
+    assert await desk.balance() == (50 + stays, 0)
+
+
+async def test_a_late_settlement_tells_what_remains_after_its_correction(desk: Any) -> None:
+    settlement = await desk.settle(await lapsed(desk), charged=2)
+    assert settlement.receipt.fair_use.remaining == 98
 
 
 async def test_a_late_settlement_belongs_to_the_window_of_its_reservation(desk: Any) -> None:

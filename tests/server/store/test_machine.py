@@ -356,16 +356,14 @@ class Ledgers(RuleBasedStateMachine):
     def settle_again(self, data: st.DataObject, charged: int) -> None:
         """Settled before, it changes nothing; lost before, it lowers the estimate, once."""
         request = self.ended[data.draw(st.sampled_from(sorted(self.ended)))]
-        if request.lapsed and not request.corrected and not request.refunded:
+        if request.lapsed and not request.corrected:
             request.corrected = True
-            request.charged = min(request.charged, charged)
+            request.charged = max(min(request.charged, charged), request.refunded)
             settlement = self.both_settle(request, charged, "late", answered=True)
-        elif not request.lapsed or request.corrected:
+        else:
             kept = self.run(self.stores[0].receipt(self.looked_up[None], request.id))
             settlement = self.both_settle(request, charged, "late", answered=True)
             assert settlement.json == kept
-        else:
-            return
         told = settlement.receipt.fair_use.charged if settlement.receipt.fair_use else None
         assert told == (request.net if request.purse is Purse.FAIR_USE else 0)
 
@@ -444,10 +442,10 @@ class Ledgers(RuleBasedStateMachine):
         requests = [*self.running.values(), *self.ended.values()]
         for index, store in enumerate(self.stores):
             self.run(store.heartbeat([request.tickets[index] for request in requests], LEASE))
-        for request in self.running.values():
-            if request.expires_at > self.steady:
-                request.expires_at = self.steady + LEASE
-        for flow in self.live().keys() & {request.flow for request in requests}:
+        extended = [request for request in self.running.values() if request.expires_at > self.steady]
+        for request in extended:
+            request.expires_at = self.steady + LEASE
+        for flow in self.live().keys() & {request.flow for request in extended}:
             self.slots[flow] = self.steady + max(LEASE, IDLE)
 
     @rule()

@@ -92,6 +92,8 @@ def test_no_table_is_scanned_to_admit_to_settle_or_to_find_what_was_lost(book: E
     book.adjustments("req_1")
     book.prune(1.0, 10)
     book.slots("acme", key, 1.0)
+    book.slot_end("acme", 1.0, 2)
+    book.request_end(key, 2)
     book.touch_slot(key, 1.0, 70.0, "openai")
     book.expired_tickets(1.0)
     book.live_file_keys()

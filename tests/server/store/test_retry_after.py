@@ -35,6 +35,20 @@ async def gets_in_after(desk: Any, refusal: Refusal, workflow: str | None, limit
     await desk.settle(ticket)
 
 
+@pytest.mark.parametrize("smaller", [{"workflows": 2}, {"fanout": 2}])
+async def test_the_wait_is_true_when_the_plan_has_become_smaller(desk: Any, smaller: dict[str, int]) -> None:
+    """More leases than one must end then."""
+    for seconds in (5, 10, 15, 20):
+        await desk.admitted(desk.budget(), workflow="run" if "fanout" in smaller else None, fanout=4, lease=60.0)
+        desk.clock.advance(seconds)
+    wanted = {"workflow": "run"} if "fanout" in smaller else {}
+    refusal = await desk.refused(desk.budget(), **wanted, **smaller)
+    desk.clock.advance(refusal.retry_after - 1)
+    await desk.refused(desk.budget(), **wanted, **smaller)
+    desk.clock.advance(1)
+    assert isinstance(await desk.reserve(desk.budget(), **wanted, **smaller), Ticket)
+
+
 async def test_nobody_is_told_to_wait_longer_than_needed(desk: Any) -> None:
     """A second less is too early: the wait is rounded up, not guessed."""
     for _ in range(6):

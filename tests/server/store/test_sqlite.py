@@ -289,7 +289,26 @@ def set_aside(path: Path, replaced: bool) -> Callable[[], object]:
     aside = path.rename(path.with_name("aside"))
     if replaced:
         path.touch()
-    return lambda: aside.rename(path)
+
+    def put_back() -> None:
+        path.unlink(missing_ok=True)
+        aside.rename(path)
+
+    return put_back
+
+
+async def test_nothing_is_admitted_while_the_directory_is_something_else(
+    open_sqlite: Callable[[], Any], path: Path, tmp_path: Path
+) -> None:
+    """Whether the file is there cannot even be asked then; the writer goes on all the same."""
+    desk = open_sqlite()
+    await desk.admitted(desk.premium(10))
+    put_back = set_aside(tmp_path, replaced=True)
+    with pytest.raises(StoreDown):
+        await asyncio.wait_for(desk.reserve(desk.premium(10)), 30)
+    put_back()
+    await desk.admitted(desk.premium(10))
+    assert await desk.balance() == (0, 20)
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])

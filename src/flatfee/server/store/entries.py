@@ -74,15 +74,17 @@ def enter_refusal(book: Entries, owner: Owner, receipt: Receipt, at: float, *, r
     )
 
 
-def correct(book: Entries, kept: KeptReceipt, receipt: Receipt, charged: int, now: Moment, *, reduced: bool) -> int:
-    """Enter a settlement that came after the lease had run out; return the units that stay charged.
+def correction(kept: KeptReceipt, adjustments: Sequence[Adjustment], charged: int) -> int:
+    """Return what a settlement that came after the lease had run out changes of what is charged: 0, or below it.
 
-    The estimate that was charged then is a ceiling: a correction only lowers it.
+    The estimate that was charged then is a ceiling; and what was refunded is not given back again.
     """
-    charged = min(charged, kept.charged)
-    json = as_json(_figures_of(receipt) if reduced else receipt)
-    _adjust(book, kept, charged - kept.charged, LATE, "", now, json)
-    return charged
+    return max(min(charged, kept.charged) - kept.charged, -net(kept, adjustments))
+
+
+def correct(book: Entries, kept: KeptReceipt, receipt: Receipt, units: int, now: Moment, *, reduced: bool) -> None:
+    """Enter a settlement that came after the lease had run out, with its correction in units."""
+    _adjust(book, kept, units, LATE, "", now, as_json(_figures_of(receipt) if reduced else receipt))
 
 
 def refund(book: Entries, request_id: str, units: int | None, note: str, now: Moment) -> KeptReceipt:

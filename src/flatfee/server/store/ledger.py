@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from flatfee.receipt import FairUse, WorkflowState
-from flatfee.server.store.records import Offer, Purse, Refusal, Reservation, Standing, Terms
+from flatfee.server.store.records import Offer, Purse, Refusal, Standing, Terms
 from flatfee.server.windows import Window
 from flatfee.wire import ErrorCode, Lane
 
@@ -52,18 +52,12 @@ def change(purse: Purse, *, pending: int = 0, posted: int = 0) -> Balance:
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Who holds workflow slots. ``frees_at`` is when the first of them can be free, if nothing changes.
-
-    ``holds_one``, ``in_flight``, ``released`` and ``room_at`` are of the workflow that was asked about;
-    ``room_at`` is when the lease of the first of its requests ends.
-    """
+    """Who holds workflow slots; all but ``active`` is of the workflow that was asked about."""
 
     active: int
     holds_one: bool
     in_flight: int
-    frees_at: float | None
     released: bool = False
-    room_at: float | None = None
 
 
 def disagreement(account: str, unit: str, window: Window, kept: Balance, rebuilt: Balance) -> str | None:
@@ -90,19 +84,18 @@ def _fits(offer: Offer, balance: Balance, terms: Terms) -> bool:
             return offer.lane is not Lane.BUDGET or balance.posted + balance.pending < terms.fair_use
 
 
-def refuse_slot(want: Reservation, slots: Slots, now: float, standing: Standing) -> Refusal | None:
-    """Say why a request gets no workflow slot, or ``None`` if it may have one."""
-    if want.workflow is not None and slots.holds_one:
-        if slots.in_flight < want.terms.fanout:
-            return None
-        return _full(slots.room_at, now, standing)
-    if slots.active < want.terms.workflows:
-        return None
-    return _full(slots.frees_at, now, standing)
+def leases_to_end(terms: Terms, slots: Slots) -> int:
+    """Return how many leases must end before there is room: for a workflow that holds a slot, of its requests.
+
+    More than one, after the plan has become smaller. Below one, there is room.
+    """
+    if slots.holds_one:
+        return slots.in_flight - terms.fanout + 1
+    return slots.active - terms.workflows + 1
 
 
-def _full(until: float | None, now: float, standing: Standing) -> Refusal:
-    """Refuse until a lease ends: who comes then gets in, if nobody extended it or came before."""
+def full(until: float | None, now: float, standing: Standing) -> Refusal:
+    """Refuse until a lease ends: who comes then gets in, if nobody extended one or came before."""
     wait = math.ceil(until - now) if until is not None else 1
     return Refusal(code=ErrorCode.WORKFLOW_LIMIT, standing=standing, retry_after=max(1, wait))
 

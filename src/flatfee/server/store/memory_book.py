@@ -124,7 +124,7 @@ class MemoryEntries:
 
 
 class MemoryBook(MemoryEntries, MemoryDirectory):
-    """All rows of a store. Of the receipts, the newest ``max_receipts`` are kept."""
+    """All rows of a store. Of receipts and of used idempotency keys, the newest ``max_receipts`` are kept."""
 
     def __init__(self, max_receipts: int) -> None:
         MemoryEntries.__init__(self, max_receipts)
@@ -143,23 +143,30 @@ class MemoryBook(MemoryEntries, MemoryDirectory):
         self.arrivals = {key_id: arrival for key_id, arrival in self.arrivals.items() if arrival > now}
 
     def slots(self, account: str, key: SlotKey | None, now: float) -> Slots:
-        named = {key: slot for key, slot in self.held.items() if key.account == account and slot.expires_at > now}
+        own = self.held.get(key) if key is not None else None
+        if own is not None and own.expires_at <= now:
+            own = None
+        return Slots(
+            active=len(self._slot_ends(account, now)),
+            holds_one=own is not None,
+            in_flight=self.in_flight(key) if key is not None and own is not None else 0,
+            released=own is not None and own.released,
+        )
+
+    def _slot_ends(self, account: str, now: float) -> list[float]:
+        named = [slot.expires_at for key, slot in self.held.items() if key.account == account]
         single = [
             ticket.expires_at
             for ticket in self.tickets.values()
-            if ticket.account == account and ticket.workflow is None and ticket.expires_at > now
+            if ticket.account == account and ticket.workflow is None
         ]
-        ends = [*(slot.expires_at for slot in named.values()), *single]
-        own = named.get(key) if key is not None else None
-        running = [ticket.expires_at for ticket in self.tickets.values() if own is not None and _slot_of(ticket) == key]
-        return Slots(
-            active=len(ends),
-            holds_one=own is not None,
-            in_flight=len(running),
-            frees_at=min(ends, default=None),
-            released=own is not None and own.released,
-            room_at=min(running, default=None),
-        )
+        return [end for end in (*named, *single) if end > now]
+
+    def slot_end(self, account: str, now: float, number: int) -> float | None:
+        return _nth(self._slot_ends(account, now), number)
+
+    def request_end(self, key: SlotKey, number: int) -> float | None:
+        return _nth([ticket.expires_at for ticket in self.tickets.values() if _slot_of(ticket) == key], number)
 
     def in_flight(self, key: SlotKey) -> int:
         """Return how many requests of a workflow run."""
@@ -223,10 +230,12 @@ class MemoryBook(MemoryEntries, MemoryDirectory):
             self.tickets[request_id] = replace(ticket, dispatched=True)
         return ticket is not None
 
-    def extend_ticket(self, request_id: str, now: float, expires_at: float) -> None:
+    def extend_ticket(self, request_id: str, now: float, expires_at: float) -> bool:
         ticket = self.tickets.get(request_id)
-        if ticket is not None and ticket.expires_at > now:
-            self.tickets[request_id] = replace(ticket, expires_at=expires_at)
+        if ticket is None or ticket.expires_at <= now:
+            return False
+        self.tickets[request_id] = replace(ticket, expires_at=expires_at)
+        return True
 
     def find_ticket(self, request_id: str) -> OpenTicket | None:
         return self.tickets.get(request_id)
@@ -243,7 +252,13 @@ class MemoryBook(MemoryEntries, MemoryDirectory):
         return self.claims.get(key)
 
     def set_claim(self, key: ClaimKey, claim: Claim) -> None:
+        self.claims.pop(key, None)  # so that the oldest is always the first
         self.claims[key] = claim
+        while len(self.claims) > self.max_receipts:
+            oldest = next(iter(self.claims))
+            if self.claims[oldest].request_id in self.tickets:
+                return
+            del self.claims[oldest]
 
     def drop_claim(self, key: ClaimKey, request_id: str) -> None:
         claim = self.claims.get(key)
@@ -252,6 +267,10 @@ class MemoryBook(MemoryEntries, MemoryDirectory):
 
     def drop_claims(self, before: float) -> None:
         self.claims = {key: claim for key, claim in self.claims.items() if claim.at > before}
+
+
+def _nth(ends: list[float], number: int) -> float | None:
+    return sorted(ends)[number - 1] if number <= len(ends) else None
 
 
 def _slot_of(ticket: OpenTicket) -> SlotKey | None:

@@ -14,11 +14,16 @@ from flatfee.wire import Lane, Reason
 
 _SLOTS: Final = """
 SELECT * FROM (
-    SELECT count(*), min(expires_at), max(project = ?3 AND workflow = ?4),
-        max(released AND project = ?3 AND workflow = ?4)
+    SELECT count(*), max(project = ?3 AND workflow = ?4), max(released AND project = ?3 AND workflow = ?4)
     FROM slots WHERE account = ?1 AND expires_at > ?2
-), (SELECT count(*), min(expires_at) FROM tickets WHERE account = ?1 AND workflow IS NULL AND expires_at > ?2)
+), (SELECT count(*) FROM tickets WHERE account = ?1 AND workflow IS NULL AND expires_at > ?2)
 """
+_SLOT_END: Final = """
+SELECT expires_at FROM slots WHERE account = ?1 AND expires_at > ?2
+UNION ALL SELECT expires_at FROM tickets WHERE account = ?1 AND workflow IS NULL AND expires_at > ?2
+ORDER BY expires_at LIMIT 1 OFFSET ?3 - 1
+"""
+_REQUESTS: Final = "FROM tickets WHERE account = ? AND project IS ? AND workflow = ?"
 _LEASES: Final = (
     "SELECT account, project, workflow, started_at, expires_at, (SELECT count(*) FROM tickets t"
     " WHERE t.account = s.account AND t.workflow = s.workflow AND t.project IS nullif(s.project, ''))"
@@ -56,21 +61,25 @@ class SqliteBook(SqliteEntries, SqliteDirectory):
 
     def slots(self, account: str, key: SlotKey | None, now: float) -> Slots:
         mine = _row_key(key)[1:] if key is not None else (None, None)
-        named, named_end, holds, released, single, single_end = self._execute(_SLOTS, (account, now, *mine)).fetchone()
-        in_flight, room_at = 0, None
+        named, holds, released, single = self._execute(_SLOTS, (account, now, *mine)).fetchone()
+        in_flight = 0
         if holds and key is not None:
-            in_flight, room_at = self._execute(
-                "SELECT count(*), min(expires_at) FROM tickets WHERE account = ? AND project IS ? AND workflow = ?", key
-            ).fetchone()
-        ends = [end for end in (named_end, single_end) if end is not None]
+            (in_flight,) = self._execute(f"SELECT count(*) {_REQUESTS}", key).fetchone()
         return Slots(
             active=named + single,
             holds_one=bool(holds),
             in_flight=in_flight,
-            frees_at=min(ends, default=None),
             released=bool(released),
-            room_at=room_at,
         )
+
+    def slot_end(self, account: str, now: float, number: int) -> float | None:
+        row = self._execute(_SLOT_END, (account, now, number)).fetchone()
+        return row[0] if row else None
+
+    def request_end(self, key: SlotKey, number: int) -> float | None:
+        statement = f"SELECT expires_at {_REQUESTS} ORDER BY expires_at LIMIT 1 OFFSET ? - 1"
+        row = self._execute(statement, (*key, number)).fetchone()
+        return row[0] if row else None
 
     def hold_slot(self, key: SlotKey, now: Moment, expires_at: float) -> None:
         self._execute(
@@ -130,11 +139,9 @@ class SqliteBook(SqliteEntries, SqliteDirectory):
     def mark_dispatched(self, request_id: str) -> bool:
         return self._execute("UPDATE tickets SET dispatched = 1 WHERE request_id = ?", (request_id,)).rowcount > 0
 
-    def extend_ticket(self, request_id: str, now: float, expires_at: float) -> None:
-        self._execute(
-            "UPDATE tickets SET expires_at = ?3 WHERE request_id = ?1 AND expires_at > ?2",
-            (request_id, now, expires_at),
-        )
+    def extend_ticket(self, request_id: str, now: float, expires_at: float) -> bool:
+        statement = "UPDATE tickets SET expires_at = ?3 WHERE request_id = ?1 AND expires_at > ?2"
+        return self._execute(statement, (request_id, now, expires_at)).rowcount > 0
 
     def find_ticket(self, request_id: str) -> OpenTicket | None:
         row = self._execute("SELECT * FROM tickets WHERE request_id = ?", (request_id,)).fetchone()

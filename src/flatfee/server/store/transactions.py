@@ -37,11 +37,13 @@ from flatfee.wire import ErrorCode
 REMEMBER_SECONDS: Final = 25 * 3600
 """How long an idempotency key is remembered: a day, and an hour more for a clock that is put forward."""
 
-_LAPSE_WITH_A_REQUEST: Final = 20
-"""So many lost requests are ended before one is refused, or gets another lane than it wanted."""
+_LAPSED_AT_ONCE: Final = 20
+"""So many lost requests are ended before it is looked again whether one that came fits now."""
 
 _KEEP_BALANCES: Final = 86_400
 """Balances of windows that ended longer ago are read from their entries."""
+
+_NO_CORRECTION: Final = Balance()
 
 Admission = Ticket | Refusal | Repeat | Changed
 
@@ -50,6 +52,7 @@ Admission = Ticket | Refusal | Repeat | Changed
 class _View:
     """What a reservation is decided on: the account as it stands."""
 
+    key: SlotKey | None
     window: Window
     balance: Balance
     slots: Slots
@@ -68,12 +71,12 @@ def reserve(book: Book, want: Reservation, now: Moment) -> Admission:
     if refusal is not None:
         return refusal
     choice = _choose(book, want, view, now)
-    if choice != 0 and _lapse_expired(book, now, _LAPSE_WITH_A_REQUEST):
+    while choice != 0 and _lapse_expired(book, now, _LAPSED_AT_ONCE):
         # What lost requests held is free once their lease is over, whether or not a sweep has come by.
         view = _look(book, want, key, now)
         choice = _choose(book, want, view, now)
     if isinstance(choice, int):
-        return _grant(book, want, choice, key, view, now)
+        return _grant(book, want, choice, view, now)
     return _within_rate(book, want, choice, now) if isinstance(choice, Refusal) else choice
 
 
@@ -81,7 +84,7 @@ def _look(book: Book, want: Reservation, key: SlotKey | None, now: Moment) -> _V
     account, window = want.caller.account, want.calendar.at(now.wall)
     balance = book.open_balance(account, want.terms.unit, window)
     slots = book.slots(account, key, now.steady)
-    return _View(window, balance, slots, ledger.standing(balance, want.terms, window, slots.active))
+    return _View(key, window, balance, slots, ledger.standing(balance, want.terms, window, slots.active))
 
 
 def _choose(book: Book, want: Reservation, view: _View, now: Moment) -> int | Refusal | Repeat:
@@ -90,11 +93,21 @@ def _choose(book: Book, want: Reservation, view: _View, now: Moment) -> int | Re
         used = _used_before(book, want, want.idempotency, now, view.standing)
         if used is not None:
             return used
-    refusal = ledger.refuse_slot(want, view.slots, now.steady, view.standing)
+    refusal = _refuse_slot(book, want, view, now.steady)
     if refusal is not None:
         return refusal
     choice = ledger.first_fit(want.offers, view.balance, want.terms)
     return choice if choice is not None else Refusal(code=ErrorCode.FAIR_USE_EXHAUSTED, standing=view.standing)
+
+
+def _refuse_slot(book: Book, want: Reservation, view: _View, now: float) -> Refusal | None:
+    """Say until when a request gets no workflow slot, or ``None`` if it may have one."""
+    number = ledger.leases_to_end(want.terms, view.slots)
+    if number < 1:
+        return None
+    if view.key is not None and view.slots.holds_one:
+        return ledger.full(book.request_end(view.key, number), now, view.standing)
+    return ledger.full(book.slot_end(want.caller.account, now, number), now, view.standing)
 
 
 def _refuse_rate(book: Book, want: Reservation, view: _View, now: Moment) -> Refusal | None:
@@ -106,7 +119,7 @@ def _refuse_rate(book: Book, want: Reservation, view: _View, now: Moment) -> Ref
     if wait is None:
         book.set_arrival(key_id, arrival)
         return None
-    slot = ledger.refuse_slot(want, view.slots, now.steady, view.standing)
+    slot = _refuse_slot(book, want, view, now.steady)
     longer = max(wait, (slot.retry_after or 0) if slot is not None else 0)
     return Refusal(code=ErrorCode.RATE_LIMITED, standing=view.standing, retry_after=longer)
 
@@ -136,16 +149,16 @@ def _used_before(
         wait = math.ceil(min(now.wall - running.at, running.expires_at - now.steady))
         return Refusal(code=ErrorCode.IDEMPOTENCY_IN_FLIGHT, standing=standing, retry_after=max(1, wait))
     kept = book.kept_receipt(claim.request_id)
-    json = entries.shown(kept, book.adjustments(claim.request_id)) if kept is not None else b"{}"
-    return Repeat(request_id=claim.request_id, holder=claim.holder, receipt=json)
+    told = entries.owned(book, kept).json if kept is not None else entries.as_json(Receipt(request_id=claim.request_id))
+    return Repeat(request_id=claim.request_id, holder=claim.holder, receipt=told)
 
 
-def _grant(book: Book, want: Reservation, choice: int, key: SlotKey | None, view: _View, now: Moment) -> Ticket:
+def _grant(book: Book, want: Reservation, choice: int, view: _View, now: Moment) -> Ticket:
     caller, terms, offer = want.caller, want.terms, want.offers[choice]
     held = ledger.change(offer.purse, pending=offer.units)
     book.shift_balance(caller.account, terms.unit, now.wall, held)
-    if key is not None:
-        book.hold_slot(key, now, now.steady + max(want.lease, terms.idle))
+    if view.key is not None:
+        book.hold_slot(view.key, now, now.steady + max(want.lease, terms.idle))
     _claim(book, want, now)
     book.add_ticket(_open_ticket(want, offer, now))
     active = view.slots.active + (0 if view.slots.holds_one else 1)
@@ -231,8 +244,10 @@ def _free_claim(book: Book, held: OpenTicket) -> None:
         book.drop_claim(ClaimKey(held.account, held.project, held.claim), held.request_id)
 
 
-def _final_receipt(book: Book, ticket: Ticket, outcome: Outcome, charged: int) -> Receipt:
-    balance = book.balance(ticket.account, ticket.terms.unit, ticket.window)
+def _final_receipt(
+    book: Book, ticket: Ticket, outcome: Outcome, charged: int, correction: Balance = _NO_CORRECTION
+) -> Receipt:
+    balance = book.balance(ticket.account, ticket.terms.unit, ticket.window) + correction
     standing = ledger.standing(balance, ticket.terms, ticket.window, ticket.standing.workflows_active)
     return outcome.receipt.model_copy(
         update={
@@ -249,9 +264,10 @@ def _settle_late(book: Book, ticket: Ticket, outcome: Outcome, now: Moment) -> S
         raise ForeignTicket(ticket.request_id)
     before = book.adjustments(ticket.request_id)
     if kept.lapsed and not any(entry.kind == entries.LATE for entry in before):
-        fair_use = min(outcome.charged, kept.charged) if kept.purse is Purse.FAIR_USE else 0
-        receipt = _final_receipt(book, ticket, outcome, fair_use)
-        entries.correct(book, kept, receipt, outcome.charged, now, reduced=ticket.reduced)
+        units = entries.correction(kept, before, outcome.charged)
+        charged = entries.net(kept, before) + units if kept.purse is Purse.FAIR_USE else 0
+        receipt = _final_receipt(book, ticket, outcome, charged, ledger.change(kept.purse, posted=units))
+        entries.correct(book, kept, receipt, units, now, reduced=ticket.reduced)
         before = book.adjustments(ticket.request_id)
     return entries.settlement_of(kept, before)
 
@@ -287,8 +303,8 @@ def release(book: Book, key: SlotKey, now: Moment) -> bool:
 def heartbeat(book: Book, tickets: Sequence[Ticket], lease: float, now: Moment) -> None:
     """Extend running requests and their workflows. What has run out stays so: others may hold it already."""
     for ticket in tickets:
-        book.extend_ticket(ticket.request_id, now.steady, now.steady + lease)
-        if ticket.workflow is not None:
+        extended = book.extend_ticket(ticket.request_id, now.steady, now.steady + lease)
+        if extended and ticket.workflow is not None:
             key = SlotKey(ticket.account, ticket.project, ticket.workflow)
             book.touch_slot(key, now.steady, now.steady + max(lease, ticket.terms.idle), None)
 

@@ -11,7 +11,6 @@ from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from flatfee.server.store.base import StoreDown
-from flatfee.server.store.turn import TurnLost
 
 _B = TypeVar("_B")
 _T = TypeVar("_T")
@@ -25,7 +24,7 @@ class Writer(Generic[_B]):
 
     A piece of work must depend on nothing but the book and its own arguments: after another
     piece of its group has failed, it is run again. Each transaction takes its ``turn`` among the
-    processes that write to the same file, and raises ``TurnLost`` if it gets none.
+    processes that write to the same file; without it, all who wait are told ``StoreDown``.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class Writer(Generic[_B]):
             self._closed = True
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join)
-            with suppress(TurnLost), self._turn():  # the last connection to a file writes its log back
+            with suppress(OSError), self._turn():  # the last connection to a file writes its log back
                 self._connection.close()
             self._connection.close()
 
@@ -92,7 +91,7 @@ class Writer(Generic[_B]):
         try:
             with self._turn():
                 self._commit_in_turn(group)
-        except TurnLost as error:
+        except OSError as error:  # TurnLost, or whatever keeps us from seeing if it is our turn
             _tell(group, [_as_store_down(error) for _ in group])
 
     def _commit_in_turn(self, group: list[_Work]) -> None:
@@ -125,7 +124,7 @@ class Writer(Generic[_B]):
 
 
 def _as_store_down(error: Exception) -> Exception:
-    if not isinstance(error, (sqlite3.Error, TurnLost)):
+    if not isinstance(error, (sqlite3.Error, OSError)):
         return error
     down = StoreDown(f"the ledger cannot be written: {error}")
     down.__cause__ = error
