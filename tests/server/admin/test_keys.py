@@ -299,3 +299,14 @@ async def test_a_time_that_no_answer_could_tell_is_refused(office: Any, time: st
 async def test_the_last_second_that_can_be_told_is_a_time(office: Any) -> None:
     key = await made(office, expires_at="9999-12-31T23:59:59.999Z")
     assert (await office.get(f"/keys/{key['id']}"))["expires_at"] == "9999-12-31T23:59:59Z"
+
+
+async def test_a_key_that_has_ended_is_not_brought_back(office: Any) -> None:
+    """Neither by its expiry, nor where it was rotated away: its secret may be in the wrong hands."""
+    old = await made(office)
+    await office.post(f"/keys/{old['id']}/rotate", {"overlap_seconds": 0})
+    for change in ({"expires_at": None}, {"expires_at": "2027-01-01T00:00:00Z"}, {"name": "other"}):
+        status, code, _, message = await office.refused("PATCH", f"/keys/{old['id']}", change)
+        assert (status, code) == (409, "conflict")
+        assert "has expired; make a new one" in message
+    assert await office.ask(old["secret"]) == 401
