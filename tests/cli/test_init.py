@@ -172,3 +172,12 @@ def test_where_the_ledger_cannot_be_made_no_file_is_left(flatfee: Flatfee, folde
     assert shown.exit_code == 2
     assert "cannot be opened" in shown.stderr
     assert list(folder.iterdir()) == []
+
+
+def test_a_failure_takes_away_only_what_was_made(flatfee: Flatfee, folder: Path) -> None:
+    (folder / "flatfee.db-turn").mkdir()  # in the way of the ledger
+    (folder / "flatfee.db.backup").write_text("the only copy")
+    shown = flatfee("init")
+    assert shown.exit_code == 2, shown.output
+    assert "cannot be opened" in shown.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["flatfee.db-turn", "flatfee.db.backup"]

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from flatfee.server.settings import ServerSettings, Settings
 
 _LEDGER: Final = "flatfee.db"
+_BESIDE: Final = ("", "-turn", "-wal", "-shm")
+"""Endings of the ledger's own files."""
+
 _NAME: Final = "default"
 
 _NEXT: Final = """\
@@ -131,6 +134,7 @@ def _write(config: Path, text: str) -> None:
 
 def _make(config: Path, ledger: Path) -> dict[str, str]:
     """Make what a first request needs; return the secrets by their keys' kind. All or nothing stays."""
+    ours = [path for ending in _BESIDE if not (path := ledger.with_name(ledger.name + ending)).exists()]
     try:
         with admin(None, config, as_json=False) as api:
             api.post("/accounts", {"name": _NAME, "plan": PLAN})
@@ -141,7 +145,7 @@ def _make(config: Path, ledger: Path) -> dict[str, str]:
                 "admin": api.post("/keys", {"kind": "admin", "name": _NAME})["secret"],
             }
     except BaseException:
-        for path in (config, *ledger.parent.glob(f"{ledger.name}*")):
+        for path in (config, *ours):
             path.unlink(missing_ok=True)
         raise
 
