@@ -141,6 +141,8 @@ def test_a_url_is_a_provider_with_one_model(flatfee: Flatfee, folder: Path) -> N
         (("--provider", "http://127.0.0.1:8080/v1"), "--model NAME"),
         (("--provider", "openai", "--model", "x"), "are for a --provider that is a URL"),
         (("--provider", "http://me@127.0.0.1/v1", "--model", "x"), "providers[0].base_url: must have no user"),
+        (("--provider", "http://[::1/v1", "--model", "x"), "providers[0].base_url: is not an http or https URL"),
+        (("--provider", "http://127.0.0.1:99999/v1", "--model", "x"), "providers[0].base_url: is not an http"),
         (("--provider", "http://127.0.0.1/v1", "--model", "x", "--key-env", "not-a-name"), "is not the name"),
     ],
 )

@@ -7,7 +7,6 @@ import shlex
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
-from urllib.parse import urlsplit
 
 import typer
 
@@ -77,7 +76,7 @@ def _choice(provider: str, model: str | None, key_env: str | None) -> Choice:
         if model is not None or key_env is not None:
             raise Misplaced("--model and --key-env are for a --provider that is a URL; edit the file for the others.")
         return known[provider]
-    if urlsplit(provider).scheme not in {"http", "https"}:
+    if not provider.startswith(("http://", "https://")):
         message = f"There is no provider {provider!r}; use simulated, openai, or a URL such as http://127.0.0.1:8080/v1"
         raise Misplaced(message)
     if model is None:
