@@ -71,6 +71,7 @@ def test_settings_are_frozen() -> None:
         (ServerSettings, {"port": -1}),
         (ServerSettings, {"store": "sqlite://"}),
         (ServerSettings, {"store": "sqlite:///"}),
+        (ServerSettings, {"store": "sqlite:///a\0b"}),
         (ServerSettings, {"store": "mysql://x"}),
         (ServerSettings, {"durability": "none"}),
         (ServerSettings, {"max_body_bytes": 10}),

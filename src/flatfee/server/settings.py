@@ -48,7 +48,7 @@ def is_http_address(text: str) -> bool:
 
 def _store_url(text: str) -> str:
     path = text.removeprefix("sqlite:///")
-    if text != "memory://" and (path in {"", text, ":memory:"} or "?" in path):
+    if text != "memory://" and (path in {"", text, ":memory:"} or "?" in path or "\0" in path):
         raise ValueError("is not a store; use 'memory://' or 'sqlite:///PATH'")
     return text
 
