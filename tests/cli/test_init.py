@@ -141,6 +141,8 @@ def test_a_url_is_a_provider_with_one_model(flatfee: Flatfee, folder: Path) -> N
         (("--provider", "http://127.0.0.1:8080/v1"), "--model NAME"),
         (("--provider", "openai", "--model", "x"), "are for a --provider that is a URL"),
         (("--provider", "http://me@127.0.0.1/v1", "--model", "x"), "providers[0].base_url: must have no user"),
+        (("--provider", "http://[::1/v1", "--model", "x"), "providers[0].base_url: is not an http or https URL"),
+        (("--provider", "http://127.0.0.1:99999/v1", "--model", "x"), "providers[0].base_url: is not an http"),
         (("--provider", "http://127.0.0.1/v1", "--model", "x", "--key-env", "not-a-name"), "is not the name"),
     ],
 )
@@ -172,3 +174,12 @@ def test_where_the_ledger_cannot_be_made_no_file_is_left(flatfee: Flatfee, folde
     assert shown.exit_code == 2
     assert "cannot be opened" in shown.stderr
     assert list(folder.iterdir()) == []
+
+
+def test_a_failure_takes_away_only_what_was_made(flatfee: Flatfee, folder: Path) -> None:
+    (folder / "flatfee.db-turn").mkdir()  # in the way of the ledger
+    (folder / "flatfee.db.backup").write_text("the only copy")
+    shown = flatfee("init")
+    assert shown.exit_code == 2, shown.output
+    assert "cannot be opened" in shown.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["flatfee.db-turn", "flatfee.db.backup"]

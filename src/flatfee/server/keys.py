@@ -13,6 +13,7 @@ import zlib
 from enum import StrEnum
 from typing import Final
 
+_PREFIX: Final = "ff_"
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_CHARS: Final = 43
 _CHECK_CHARS: Final = 6
@@ -31,7 +32,7 @@ class KeyKind(StrEnum):
     @property
     def prefix(self) -> str:
         """What every key of this kind starts with."""
-        return f"ff_{self}_"
+        return f"{_PREFIX}{self}_"
 
 
 def new_key(kind: KeyKind) -> str:
@@ -61,7 +62,12 @@ def well_formed(secret: str) -> bool:
         if secret.startswith(kind.prefix):
             right_length = len(secret) == len(kind.prefix) + _RANDOM_CHARS + _CHECK_CHARS
             return right_length and checksum(secret[:-_CHECK_CHARS]) == secret[-_CHECK_CHARS:]
-    return not secret.startswith("ff_")
+    return not is_ours(secret)
+
+
+def is_ours(secret: str) -> bool:
+    """Tell whether ``secret`` has the prefix of the keys that are made here, which an operator's own never has."""
+    return secret.startswith(_PREFIX)
 
 
 def digest(secret: str) -> bytes:

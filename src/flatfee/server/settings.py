@@ -29,17 +29,26 @@ POLICY_REASONS = (Reason.FRAGILE_REASONING, Reason.SMALL_TASK, Reason.CONTEXT_SI
 
 
 def _http_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.query or parts.fragment or "@" in text:
+    if any(sign in text for sign in "?#@"):
         raise ValueError("must have no user, query or fragment; bring the key by api_key_env")
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if not is_http_address(text):
         raise ValueError("is not an http or https URL; write one such as 'https://api.openai.com/v1'")
     return text.rstrip("/")
 
 
+def is_http_address(text: str) -> bool:
+    """Tell whether a URL names a host, and a port that can be if any, to speak HTTP to."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port  # which is read only now, and may be none
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
+
+
 def _store_url(text: str) -> str:
     path = text.removeprefix("sqlite:///")
-    if text != "memory://" and (path in {"", text, ":memory:"} or "?" in path):
+    if text != "memory://" and (path in {"", text, ":memory:"} or "?" in path or "\0" in path):
         raise ValueError("is not a store; use 'memory://' or 'sqlite:///PATH'")
     return text
 

@@ -85,9 +85,9 @@ class Office:
         error = response.json()["error"]
         return response.status_code, error["code"], error["param"], error["message"]
 
-    async def log(self) -> list[tuple[str, str, str]]:
+    async def log(self, **more: Any) -> list[tuple[str, str, str]]:
         """Return actor, action and subject of every entry that the file did not make, oldest first."""
-        entries = (await self.get("/audit?limit=100"))["data"]
+        entries = (await self.get("/audit?limit=100", **more))["data"]
         found = [(entry["actor"], entry["action"], entry["subject"]) for entry in reversed(entries)]
         return [entry for entry in found if entry[0] not in {"file", "setup"}]
 

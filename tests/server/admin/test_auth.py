@@ -84,6 +84,19 @@ async def test_a_revoked_administrator_is_out_with_the_next_request(office: Any)
     assert (await office.refused("GET", "/plans", key=key))[:2] == (401, "invalid_api_key")
 
 
+async def test_a_revoked_key_is_out_although_the_gateways_environment_holds_it(office: Any) -> None:
+    """Commands read the same variable, so it is easily exported where the gateway is started as well."""
+    key = await office.key(KeyKind.ADMIN)
+    gateway = office.rig.gateway
+    server = gateway.settings.server.with_admin_key(key)
+    gateway.settings = gateway.settings.model_copy(update={"server": server})
+    key_id = (await office.store.find_key(digest(key))).key_id
+    await office.patch("/accounts/beta", {"billing_day": 2}, key=key)
+    assert [actor for actor, _, _ in await office.log(key=key)] == [key_id]
+    await office.delete(f"/keys/{key_id}", key=key)
+    assert (await office.refused("GET", "/plans", key=key))[:2] == (401, "invalid_api_key")
+
+
 async def test_the_operators_key_is_compared_in_constant_time(office: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[int, int]] = []
     really = hmac.compare_digest

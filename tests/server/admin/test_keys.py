@@ -282,3 +282,31 @@ async def test_a_team_key_of_the_store_keeps_its_kind_when_rotated(office: Any) 
     new = await office.post(f"/keys/{key_id}/rotate")
     assert new["secret"].startswith("ff_team_")
     assert (new["kind"], new["project"]) == ("team", None)
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
+async def test_a_time_that_no_answer_could_tell_is_refused(office: Any, time: str) -> None:
+    """Kept, it would be in the way of every list of keys from then on."""
+    key = await made(office)
+    body = {"kind": "team", "account": "beta", "name": "b", "expires_at": time}
+    for method, path, sent in (("POST", "/keys", body), ("PATCH", f"/keys/{key['id']}", {"expires_at": time})):
+        status, code, param, message = await office.refused(method, path, sent)
+        assert (status, code, param) == (400, "invalid_request", "expires_at")
+        assert "1 to 9999" in message
+    assert [found["id"] for found in (await office.get("/keys?account=beta"))["data"]] == [key["id"]]
+
+
+async def test_the_last_second_that_can_be_told_is_a_time(office: Any) -> None:
+    key = await made(office, expires_at="9999-12-31T23:59:59.999Z")
+    assert (await office.get(f"/keys/{key['id']}"))["expires_at"] == "9999-12-31T23:59:59Z"
+
+
+async def test_a_key_that_has_ended_is_not_brought_back(office: Any) -> None:
+    """Neither by its expiry, nor where it was rotated away: its secret may be in the wrong hands."""
+    old = await made(office)
+    await office.post(f"/keys/{old['id']}/rotate", {"overlap_seconds": 0})
+    for change in ({"expires_at": None}, {"expires_at": "2027-01-01T00:00:00Z"}, {"name": "other"}):
+        status, code, _, message = await office.refused("PATCH", f"/keys/{old['id']}", change)
+        assert (status, code) == (409, "conflict")
+        assert "has expired; make a new one" in message
+    assert await office.ask(old["secret"]) == 401

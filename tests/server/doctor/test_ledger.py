@@ -75,6 +75,14 @@ def test_a_folder_in_place_of_the_file_is_told(tmp_path: Path) -> None:
     assert finding.verdict == Verdict.FAIL
 
 
+def test_a_file_that_cannot_even_be_looked_at_is_told(tmp_path: Path) -> None:
+    """As when a folder above it may not be entered; here its name is too long, which holds for root as well."""
+    (finding,) = examined(tmp_path / ("a" * 300)).findings
+    assert (finding.check, finding.verdict) == ("store", Verdict.FAIL)
+    assert "cannot be looked at: File name too long" in finding.found
+    assert "may enter its folder" in str(finding.cure)
+
+
 def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.touch(mode=0o600)

@@ -176,14 +176,19 @@ async def test_a_revoked_key_ends_at_once_and_for_good(office: Office) -> None:
         await office.do(AddKey(key=new_key(id="key_two"), account="acme", project="ci"))
 
 
-async def test_a_key_with_an_expiry_ends_by_the_stores_clock_unless_it_is_taken_off(office: Office) -> None:
+async def test_a_key_with_an_expiry_ends_by_the_stores_clock_unless_it_is_taken_off_before(office: Office) -> None:
+    await office.do(ChangeKey(id="key_one", expires_at=office.desk.clock.now + 5))
+    await office.do(ChangeKey(id="key_one", expires_at=None))
+    office.desk.clock.advance(5)
+    assert await office.works()
     await office.do(ChangeKey(id="key_one", expires_at=office.desk.clock.now + 5))
     office.desk.clock.advance(5)
     assert not await office.works()
     with pytest.raises(NotAllowed, match="has expired"):
         await office.do(RotateKey(id="key_one", new_id="key_two", digest=b"two", last4="2222", overlap=60))
-    await office.do(ChangeKey(id="key_one", expires_at=None))
-    assert await office.works()
+    with pytest.raises(NotAllowed, match="has expired; make a new one"):
+        await office.do(ChangeKey(id="key_one", expires_at=None))
+    assert not await office.works()
 
 
 async def test_rotation_overlaps_by_the_stores_clock(office: Office) -> None:

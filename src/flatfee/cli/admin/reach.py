@@ -80,10 +80,11 @@ def _reach(url: str | None, config: Path | None) -> Admin:
 def _remote(url: str) -> Admin:
     """Return a running gateway's API."""
     from flatfee.server.doctor.network import is_loopback
+    from flatfee.server.settings import is_http_address
 
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in url or parts.query or parts.fragment:
+    if any(sign in url for sign in "?#@") or not is_http_address(url):
         raise Misplaced("The gateway's URL must be http or https without user and query: --url http://127.0.0.1:8787")
+    parts = urlsplit(url)
     key = os.environ.get(KEY_ENV, "")
     if not key:
         message = f"Set {KEY_ENV} to an admin key of that gateway; it is made with '{command()} keys create --admin'."
@@ -91,9 +92,10 @@ def _remote(url: str) -> Admin:
     if not (key.isascii() and key.isprintable()):
         message = f"What {KEY_ENV} holds cannot be a key: use printable ASCII characters only."
         raise Misplaced(message)
-    here = is_loopback(parts.hostname)
+    host = parts.hostname or ""
+    here = is_loopback(host)
     if parts.scheme == "http" and not here:
-        typer.echo(f"The admin key travels to {one_line(parts.hostname)} unencrypted; use https.", err=True)
+        typer.echo(f"The admin key travels to {one_line(host)} unencrypted; use https.", err=True)
     return Admin.at(f"{parts.scheme}://{parts.netloc}", key, proxied=not here)
 
 

@@ -7,7 +7,6 @@ import shlex
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
-from urllib.parse import urlsplit
 
 import typer
 
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
     from flatfee.server.settings import ServerSettings, Settings
 
 _LEDGER: Final = "flatfee.db"
+_BESIDE: Final = ("", "-turn", "-wal", "-shm")
+"""Endings of the ledger's own files."""
+
 _NAME: Final = "default"
 
 _NEXT: Final = """\
@@ -74,7 +76,7 @@ def _choice(provider: str, model: str | None, key_env: str | None) -> Choice:
         if model is not None or key_env is not None:
             raise Misplaced("--model and --key-env are for a --provider that is a URL; edit the file for the others.")
         return known[provider]
-    if urlsplit(provider).scheme not in {"http", "https"}:
+    if not provider.startswith(("http://", "https://")):
         message = f"There is no provider {provider!r}; use simulated, openai, or a URL such as http://127.0.0.1:8080/v1"
         raise Misplaced(message)
     if model is None:
@@ -131,6 +133,7 @@ def _write(config: Path, text: str) -> None:
 
 def _make(config: Path, ledger: Path) -> dict[str, str]:
     """Make what a first request needs; return the secrets by their keys' kind. All or nothing stays."""
+    ours = [path for ending in _BESIDE if not (path := ledger.with_name(ledger.name + ending)).exists()]
     try:
         with admin(None, config, as_json=False) as api:
             api.post("/accounts", {"name": _NAME, "plan": PLAN})
@@ -141,7 +144,7 @@ def _make(config: Path, ledger: Path) -> dict[str, str]:
                 "admin": api.post("/keys", {"kind": "admin", "name": _NAME})["secret"],
             }
     except BaseException:
-        for path in (config, *ledger.parent.glob(f"{ledger.name}*")):
+        for path in (config, *ours):
             path.unlink(missing_ok=True)
         raise
 

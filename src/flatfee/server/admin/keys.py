@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from flatfee.server.admin.endpoint import (
     Body,
@@ -35,7 +35,17 @@ from flatfee.wire import ErrorCode, Model
 _DAY: Final = 86_400
 _MAX_OVERLAP: Final = 30 * _DAY
 
+
+def _in_utc(at: datetime) -> datetime:
+    """Return the same time in UTC: what is kept and can be told again."""
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("is outside the years 1 to 9999 in UTC; send another time") from error
+
+
 Kind = Literal["project", "team", "admin"]
+Expiry = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 Models = Annotated[list[Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=100)]
 
 _KINDS: Final[dict[Kind, KeyKind]] = {"project": KeyKind.PROJECT, "team": KeyKind.TEAM, "admin": KeyKind.ADMIN}
@@ -86,7 +96,7 @@ class CreateKey(Body):
     project: Name | None = None
     name: Name
     models: Models | None = None
-    expires_at: AwareDatetime | None = None
+    expires_at: Expiry | None = None
 
     @model_validator(mode="after")
     def _has_its_owner(self) -> Self:
@@ -103,7 +113,7 @@ class UpdateKey(Change):
 
     name: Name = unchanged()
     models: Models | None = unchanged()
-    expires_at: AwareDatetime | None = unchanged()
+    expires_at: Expiry | None = unchanged()
 
 
 class RotateBody(Body):
@@ -162,7 +172,7 @@ def _expiry(at: datetime | None, gateway: Gateway) -> float | None:
     if at is None:
         return None
     if at.timestamp() <= gateway.store.now():
-        message = f"expires_at is {at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}, which is past; revoke a key to end it now."
+        message = f"expires_at is {at:%Y-%m-%dT%H:%M:%SZ}, which is past; revoke a key to end it now."
         raise Fault(ErrorCode.INVALID_REQUEST, message, param="expires_at")
     return at.timestamp()
 

@@ -80,6 +80,13 @@ def check_free(path: Path, free: int) -> Finding:
 def _check_place(path: Path) -> Finding | None:
     """SQLite makes two files beside its own, so that the folder must be writable too."""
     folder = path.absolute().parent
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        cure = "Check that this user may enter its folder, or name another file: [server] store."
+        return fail(_STORE, f"{path} cannot be looked at: {error.strerror}", cure)
     if not folder.is_dir():
         return fail(_STORE, f"there is no folder {folder}", f"mkdir -p {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):

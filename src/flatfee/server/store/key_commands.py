@@ -66,10 +66,9 @@ class ChangeKey:
     expires_at: float | Unchanged | None = UNCHANGED
 
     def apply(self, book: AdminBook, now: Moment) -> Done[Key]:
-        """Change it, unless it was revoked or belongs to the configuration file."""
-        del now
+        """Change it, unless it has ended or belongs to the configuration file."""
         before = _key_of_ours(book, self.id)
-        _refuse_revoked(before)
+        _refuse_ended(before, now)
         after = changed(before, name=self.name, models=self.models, expires_at=self.expires_at)
         book.put_key(after)
         return Done(result=after, subject=self.id, details=difference(before, after, ("name", "models", "expires_at")))
@@ -92,9 +91,7 @@ class RotateKey:
     def apply(self, book: AdminBook, now: Moment) -> Done[Key]:
         """Keep the new key, and let the old one end with the overlap or with its own expiry."""
         old = _key_of_ours(book, self.id)
-        _refuse_revoked(old)
-        if old.state(now.wall) == "expired":
-            raise NotAllowed(f"The key {self.id} has expired; make a new one.")
+        _refuse_ended(old, now)
         ends = now.wall + self.overlap
         book.put_key(replace(old, expires_at=ends if old.expires_at is None else min(ends, old.expires_at)))
         new = replace(old, id=self.new_id, digest=self.digest, last4=self.last4, created_at=now.wall, last_used_at=None)
@@ -129,9 +126,13 @@ def _key_of_ours(book: AdminBook, key_id: str) -> Key:
     return key
 
 
-def _refuse_revoked(key: Key) -> None:
-    if key.revoked_at is not None:
-        raise NotAllowed(f"The key {key.id} was revoked; make a new one.")
+def _refuse_ended(key: Key, now: Moment) -> None:
+    """Let no key come back: one that was rotated away ended by its expiry."""
+    match key.state(now.wall):
+        case "revoked":
+            raise NotAllowed(f"The key {key.id} was revoked; make a new one.")
+        case "expired":
+            raise NotAllowed(f"The key {key.id} has expired; make a new one.")
 
 
 def _about(key: Key) -> dict[str, Scalar]:
