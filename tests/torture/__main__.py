@@ -15,11 +15,11 @@ from tests.torture.simulation import simulate, simulate_many
 
 SCENARIOS: Mapping[str, Callable[[], Result]] = {
     "calendars": lambda: calendars(years=11),
-    "edges": lambda: edges(rounds=60),
-    "racers": lambda: race(rounds=25),
-    "kills": lambda: kills(at_every_point(rounds=4), "kill -9 at each point"),
-    "moments": lambda: kills(at_any_moment(rounds=60), "kill -9 of 16 requests at any moment"),
-    "disks": lambda: disks(rounds=5),
+    "edges": lambda: edges(rounds=100),
+    "racers": lambda: race(rounds=50),
+    "kills": lambda: kills(at_every_point(rounds=10), "kill -9 at each point"),
+    "moments": lambda: kills(at_any_moment(rounds=150), "kill -9 of 16 requests at any moment"),
+    "disks": lambda: disks(rounds=10),
     "simulation": lambda: simulate_many(range(10_000)),
 }
 SHOWN = 20

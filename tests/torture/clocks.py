@@ -12,7 +12,7 @@ from calendar import monthrange
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tests.torture.ledgers import InlineSqliteStore, audit, made_up_caller, memory_store, reservation, rows_of
 from tests.torture.results import Progress, Result, Violation
@@ -62,7 +62,12 @@ def _check_days(billing_day: int, days: list[datetime]) -> Iterator[str]:
 
 def edges(rounds: int) -> Result:
     """Reserve, settle and lapse at edges of windows and leases, on both stores."""
-    checks: list[Callable[[_Desk, int], Awaitable[None]]] = [_Desk.window_edge, _Desk.lease_edge, _Desk.jump]
+    checks: list[Callable[[_Desk, int], Awaitable[None]]] = [
+        _Desk.window_edge,
+        _Desk.lease_edge,
+        _Desk.jump,
+        _Desk.told_to_wait,
+    ]
     runs = [(check, number, kind) for number in range(rounds) for check in checks for kind in ("memory", "sqlite")]
     progress = Progress("edges of windows and leases", len(runs))
     violations: list[Violation] = []
@@ -105,10 +110,10 @@ class _Desk:
         """Set the wall clock."""
         self.clocks.jump(wall - self.clocks.wall())
 
-    async def want(self, calendar: Calendar) -> Reservation:
+    async def want(self, calendar: Calendar, fair_use: int = 100, **terms: Any) -> Reservation:
         self._count += 1
         caller = await made_up_caller(self.store)
-        return reservation(caller, f"req_{self._count:026d}", [_PREMIUM], calendar=calendar, fair_use=100)
+        return reservation(caller, f"req_{self._count:026d}", [_PREMIUM], calendar=calendar, fair_use=fair_use, **terms)
 
     async def admitted(self, calendar: Calendar) -> Ticket:
         answer = await self.store.reserve(await self.want(calendar))
@@ -153,7 +158,13 @@ class _Desk:
         self.clocks.jump((number % 3 - 1) * 3600)
         self.expect("swept before its end", await self.store.sweep(), 0)
         self.steady += _MILLISECOND
-        self.expect("swept at its end", await self.store.sweep(), 1)
+        if number % 4 < 2:  # whether or not anything sweeps: what it held is free, unless it was spent
+            answer = await self.store.reserve(await self.want(calendar))
+            self.expect("its units are free at its end", isinstance(answer, Ticket), not number % 2)
+            if isinstance(answer, Ticket):
+                await self.settle(answer, 0)
+        else:
+            self.expect("swept at its end", await self.store.sweep(), 1)
         await self.settle(ticket, 25)  # late: it may lower what the lapse had charged
         rows = rows_of(self.store)
         self.expect("charged", rows.receipts[ticket.request_id].net, 25 if number % 2 else 0)
@@ -176,4 +187,25 @@ class _Desk:
         self.expect("slots after the end", rows_of(self.store).active("acme", self.steady), 0)
         again = await self.store.reserve(await self.want(calendar))
         self.expect("what is left is free", isinstance(again, Ticket), True)
+        self.found += audit(rows_of(self.store))
+
+    async def told_to_wait(self, number: int) -> None:
+        """Who waits exactly as long as told gets in, through the slots and through the rate; and not much before."""
+        calendar, limit = Calendar("month", 1), 1 + number % 4
+        terms = {"workflows": limit} if number % 2 else {"requests_per_minute": limit}
+        for _ in range(3):
+            answer = await self.store.reserve(await self.want(calendar, fair_use=100_000, **terms))
+            while isinstance(answer, Ticket):
+                self.steady += number * 0.37 % 1
+                answer = await self.store.reserve(await self.want(calendar, fair_use=100_000, **terms))
+            wait = answer.retry_after if isinstance(answer, Refusal) else None
+            assert wait is not None, answer
+            self.expect(f"a wait of {wait} s, by clocks that nobody sets", wait <= 60, True)
+            self.steady += max(0.0, wait - 1.5)
+            early = await self.store.reserve(await self.want(calendar, fair_use=100_000, **terms))
+            self.expect("let in before its time", isinstance(early, Ticket), False)
+            self.steady += min(1.5, wait)
+            late = await self.store.reserve(await self.want(calendar, fair_use=100_000, **terms))
+            self.expect(f"let in after {wait} s, through {terms}", isinstance(late, Ticket), True)
+            self.clocks.jump((-3600, 3600)[number % 2])
         self.found += audit(rows_of(self.store))
