@@ -50,7 +50,7 @@ def test_a_cap_that_is_not_kept_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_workflow_limit_that_is_not_kept_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "refuse_slot", lambda *_: None)
+    monkeypatch.setattr(ledger, "leases_to_end", lambda *_: 0)
     assert any("workflows of" in text for text in violations(range(100)))
 
 
