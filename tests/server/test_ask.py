@@ -1,6 +1,7 @@
 """Reading a request: what is refused with which words, what is estimated, and what passes through untouched."""
 
 import hashlib
+import hmac
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flatfee.server.ask import Ask, body_digest, estimate_tokens, read_ask, read_idempotency_key
+from flatfee.server.ask import Ask, digests_of, estimate_tokens, read_ask, read_idempotency_key
 from flatfee.server.faults import Fault
 from flatfee.wire import ErrorCode, OnExhausted, Task
 
@@ -145,7 +146,7 @@ def test_headers_say_what_the_body_does_not() -> None:
 @pytest.mark.parametrize("length", [1, 255])
 def test_an_idempotency_key_has_up_to_255_characters(length: int) -> None:
     assert read_idempotency_key({}) is None
-    assert read_idempotency_key({b"idempotency-key": b"k" * length}) == hashlib.sha256(b"k" * length).digest()
+    assert read_idempotency_key({b"idempotency-key": b"k" * length}) == b"k" * length
 
 
 @pytest.mark.parametrize("length", [0, 256])
@@ -157,9 +158,18 @@ def test_another_length_of_idempotency_key_is_refused(length: int) -> None:
 
 def test_a_body_is_told_from_another_only_under_its_own_key() -> None:
     """Equal prompts under different keys must not be seen to be equal."""
-    digests = {body_digest(key, body) for key in (b"k", b"l") for body in (b"{}", b"[]")}
-    assert len(digests) == 4
-    assert body_digest(b"k", b"{}") in digests
+    digests = {digests_of(key, body)[1] for key in (b"k", b"l", b"k{}") for body in (b"{}", b"[]", b"")}
+    assert len(digests) == 9
+    assert digests_of(b"k", b"{}")[1] in digests
+
+
+@pytest.mark.parametrize("key", [b"k", b"k" * 64, b"k" * 255])
+def test_what_is_kept_of_a_key_does_not_tell_what_its_body_was(key: bytes) -> None:
+    """The kept digest of the key is not enough to try bodies with."""
+    kept, of_body = digests_of(key, b"{}")
+    assert kept == hashlib.sha256(key).digest()
+    tries = [hashlib.sha256(kept + b"{}").digest(), hmac.digest(kept, b"{}", "sha256"), digests_of(kept, b"{}")[1]]
+    assert of_body not in tries
 
 
 def test_absent_and_null_mean_the_same() -> None:

@@ -236,7 +236,7 @@ def _deadline(headers: Mapping[bytes, bytes]) -> int | None:
 
 
 def read_idempotency_key(headers: Mapping[bytes, bytes]) -> bytes | None:
-    """Return the digest of the ``Idempotency-Key``, if one was sent: what a caller wrote is not kept.
+    """Return the ``Idempotency-Key`` as it was sent, if it was. It is not to be kept; its digest may be.
 
     Raises:
         Fault: ``invalid_request``: it is empty or too long.
@@ -248,12 +248,19 @@ def read_idempotency_key(headers: Mapping[bytes, bytes]) -> bytes | None:
         raise _invalid(
             f"Idempotency-Key has {len(text)} characters; send 1 to {MAX_IDEMPOTENCY_KEY}", Header.IDEMPOTENCY_KEY
         )
-    return hashlib.sha256(text).digest()
+    return text
 
 
-def body_digest(key: bytes, body: bytes) -> bytes:
-    """Return what tells one body from another under an idempotency key's digest, and nothing else of it."""
-    return hashlib.sha256(key + body).digest()
+def digests_of(key: bytes, body: bytes) -> tuple[bytes, bytes]:
+    """Return what tells one idempotency key from another, and one body from another under the same key.
+
+    The key itself is what makes the body's digest secret, and is kept nowhere: who reads the ledger cannot
+    try there whether a body was a certain one, unless the key can be guessed too. Its length comes first,
+    so that what is hashed for a body is never a continuation of what is hashed for a key.
+    """
+    of_body = hashlib.sha256(b"%d:%b" % (len(key), key))
+    of_body.update(body)
+    return hashlib.sha256(key).digest(), of_body.digest()
 
 
 def _shown(text: bytes) -> str:

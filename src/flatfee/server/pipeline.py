@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flatfee.server.ask import Ask, body_digest, read_ask, read_idempotency_key
+from flatfee.server.ask import Ask, digests_of, read_ask, read_idempotency_key
 from flatfee.server.call import Call
 from flatfee.server.faults import CallerGone, Fault, deadline_passed
 from flatfee.server.gateway import LEASE_SECONDS, Gateway, calendar_of, terms_of
@@ -47,7 +47,7 @@ async def serve(call: Call, gateway: Gateway) -> None:
         key = read_idempotency_key(call.headers)
         body = await call.body(gateway.settings.server.max_body_bytes)
         ask = read_ask(call.headers, body)
-        once = Idempotency(key=key, body=body_digest(key, body), holder=gateway.holder) if key else None
+        once = _used_once(key, body, gateway) if key is not None else None
         deadline = arrived + ask.deadline_ms / 1000 if ask.deadline_ms is not None else None
         admitted = await _admitted(call.request_id, ask, caller, once, deadline, gateway)
         if isinstance(admitted, Repeat):
@@ -61,6 +61,11 @@ async def serve(call: Call, gateway: Gateway) -> None:
     job = Job(ask=ask, routes=admitted.routes, deadline=deadline)
     async with _settled_on_every_way_out(call, bill, gateway), call.until_gone():
         await relay(job, call, bill, gateway)
+
+
+def _used_once(key: bytes, body: bytes, gateway: Gateway) -> Idempotency:
+    of_key, of_body = digests_of(key, body)
+    return Idempotency(key=of_key, body=of_body, holder=gateway.holder)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
