@@ -230,6 +230,16 @@ def test_a_secret_that_cannot_be_a_key_is_refused_without_being_shown(secret: st
     assert "canary" not in problem
 
 
+@pytest.mark.parametrize("kind", [KeyKind.TEAM, KeyKind.ADMIN])
+def test_a_key_that_is_for_something_else_is_no_projects(kind: KeyKind) -> None:
+    """It would be turned into one, and be lost for what it was made for."""
+    secret = new_key(kind)
+    (problem,) = problems(BASE + ACCOUNT, CI_KEY=secret)
+    assert problem.startswith("accounts[0].projects[0].keys[0].key_env: ")
+    assert f"'{kind.prefix}', and a project's key is wanted" in problem
+    assert secret not in problem
+
+
 def test_the_operators_own_key_comes_from_the_environment() -> None:
     assert parse_settings(BASE, source="f", env={}).server.admin_key is None
     server = parse_settings(BASE, source="f", env={"FLATFEE_ADMIN_KEY": SECRET}).server

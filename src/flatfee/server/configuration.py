@@ -17,7 +17,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from flatfee.server import settings as tables
-from flatfee.server.keys import well_formed
+from flatfee.server.keys import KeyKind, well_formed
 from flatfee.server.settings import Settings
 from flatfee.server.windows import longest
 from flatfee.wire import Model
@@ -255,6 +255,11 @@ def _key_problems(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:
             yield f"{where}.key_env: {_variable(key.key_env)} is not set; export it"
         elif not well_formed(secret):
             yield f"{where}.key_env: {_no_key(key.key_env)}"
+        elif other := next((kind for kind in (KeyKind.TEAM, KeyKind.ADMIN) if secret.startswith(kind.prefix)), None):
+            yield (
+                f"{where}.key_env: the secret in {_variable(key.key_env)} starts with {other.prefix!r}, "
+                "and a project's key is wanted; use another secret"
+            )
         elif secret in owners:
             yield f"{where}.key_env: the secret in {key.key_env!r} is that of {owners[secret]}; each key needs its own"
         else:

@@ -132,19 +132,30 @@ async def _open_once(server: ServerSettings) -> None:
 async def _hold_address(server: ServerSettings) -> Sequence[socket.socket]:
     """Bind what one process would, every address of the host's name, without listening.
 
-    It is bound as if for one process alone, so that an address where another gateway listens is an
-    error; only then may workers bind it as well.
+    First it is listened on for a moment as if by one process alone: an address that another gateway
+    has, or takes at the same moment, is an error. Only then may workers bind it as well.
     """
-    try:
-        bound = await asyncio.get_running_loop().create_server(
-            asyncio.Protocol, server.host, server.port, start_serving=False
-        )
-    except OSError as error:
-        raise NotStarted("") from error
-    held = [each.dup() for each in bound.sockets]
-    bound.close()
-    for each in held:
-        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    with ExitStack() as moment, ExitStack() as on_failure:
+        try:
+            bound = await asyncio.get_running_loop().create_server(
+                asyncio.Protocol, server.host, server.port, start_serving=False
+            )
+            alone = [moment.enter_context(each.dup()) for each in bound.sockets]
+            bound.close()
+            held = [on_failure.enter_context(_held_beside(each)) for each in alone]
+        except OSError as error:
+            raise NotStarted("") from error
+        on_failure.pop_all()
+    return held
+
+
+def _held_beside(alone: socket.socket) -> socket.socket:
+    """Return another socket on an address that was bound for one process alone, which keeps it for our workers."""
+    alone.listen()  # if somebody else bound it as well, when nobody listened yet, one of both ends here
+    alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held = _beside(alone)
+    # With this, Linux would let anybody bind the address as long as no worker listens.
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     return held
 
 

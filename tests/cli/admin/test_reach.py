@@ -67,6 +67,18 @@ def test_what_leads_nowhere_is_told_with_the_cure(
     assert "me:pw" not in shown.stderr
 
 
+def test_a_ledger_that_is_made_is_told_with_its_place(
+    local: Operator, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path in the file is that of the working directory: elsewhere, a key would be made that no gateway knows."""
+    monkeypatch.chdir(config.parent)
+    local.env = {"FLATFEE_STORE": "sqlite:///here.db"}
+    made = local.run("accounts", "list")
+    assert made.stdout == "There are none.\n"
+    assert made.stderr == f"There was no ledger {config.parent / 'here.db'}: it is made.\n"
+    assert local.run("accounts", "list").stderr == ""
+
+
 def test_a_ledger_in_memory_can_only_be_reached_at_the_gateway(local: Operator, config: Path) -> None:
     local.env = {"FLATFEE_STORE": "memory://"}
     shown = local.run("accounts", "list")

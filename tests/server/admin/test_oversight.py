@@ -192,3 +192,17 @@ async def test_the_audit_log_is_read_newest_first_in_pages(office: Any) -> None:
     assert newest["details"] == {"billing_day": 4, "billing_day_was": 3}
     rest = await office.get(f"/audit?limit=1&after={first['data'][-1]['id']}")
     assert rest["data"][0]["details"] == {"billing_day": 2, "billing_day_was": 1}
+
+
+async def test_the_log_tells_times_as_the_rest_of_the_api_does(office: Any) -> None:
+    body = {"kind": "team", "account": "beta", "name": "b", "expires_at": "2027-01-01T00:00:00Z"}
+    key = await office.post("/keys", body)
+    await office.patch(f"/keys/{key['id']}", {"expires_at": "2027-02-01T01:00:00+01:00"})
+    newest = (await office.get("/audit?limit=1"))["data"][0]
+    assert newest["details"] == {"expires_at": "2027-02-01T00:00:00Z", "expires_at_was": "2027-01-01T00:00:00Z"}
+
+
+async def test_a_place_in_the_log_is_a_number(office: Any) -> None:
+    status, code, param, message = await office.refused("GET", "/audit?after=key_1")
+    assert (status, code, param) == (400, "invalid_request", "after")
+    assert "use the id of an entry" in message

@@ -107,6 +107,7 @@ def _local(config: Path) -> Admin:
     """
     from flatfee.server.app import create_app
     from flatfee.server.configuration import SettingsError, read_settings
+    from flatfee.server.doctor.ledger import ledger_path
     from flatfee.server.store.base import StoreDown
 
     if not config.exists():
@@ -115,12 +116,16 @@ def _local(config: Path) -> Admin:
         raise Misplaced(message)
     try:
         settings = read_settings(config, os.environ)
-        if settings.server.store == "memory://":
+        ledger = ledger_path(settings.server.store)
+        if ledger is None:
             message = f"{config} keeps its ledger in the gateway's memory; name the running gateway: --url"
             raise Misplaced(message)
+        there = ledger.exists()
         app = create_app(settings, providers={}, operator=f"local:{_user()}")
-    except (SettingsError, StoreDown) as error:
+    except (SettingsError, StoreDown, OSError) as error:
         raise Misplaced(str(error)) from error
+    if not there:
+        typer.echo(one_line(f"There was no ledger {ledger.absolute()}: it is made."), err=True)
     return Admin.inside(app, app.gateway.store.close)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from flatfee.server.admin.endpoint import Endpoint, ListOf, Nothing, PageQuery, Resource, Visit, listed, moment
 
@@ -22,10 +22,16 @@ class AuditObject(Resource):
     details: dict[str, str | int | float | bool | None]
 
 
+def _number(text: str) -> str:
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError("is not a place in the log; use the id of an entry")
+    return text
+
+
 class AuditQuery(PageQuery):
     """Which piece of the log; ``after`` is the id of an entry."""
 
-    after: Annotated[str, Field(pattern=r"^[0-9]{1,15}$")] | None = None
+    after: Annotated[str, Field(max_length=15), AfterValidator(_number)] | None = None
 
 
 async def _list_audit(visit: Visit[AuditQuery, Nothing]) -> ListOf[AuditObject]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from flatfee.server.store.accounts import Account, AuditEntry, Filed, Key, NewAuditEntry, Page, Project, Scalar
@@ -173,8 +174,10 @@ def difference(before: object, after: object, names: Iterable[str]) -> dict[str,
 
 
 def scalar(value: Any) -> Scalar:
-    """Return a value as the audit log keeps it: a set of names as one text."""
-    return ", ".join(sorted(value)) if isinstance(value, frozenset) else value
+    """Return a value as the audit log keeps it: a set of names as one text, and a time in RFC 3339."""
+    if isinstance(value, frozenset):
+        return ", ".join(sorted(value))
+    return f"{datetime.fromtimestamp(int(value), UTC):%Y-%m-%dT%H:%M:%SZ}" if isinstance(value, float) else value
 
 
 def note(book: DirectoryBook, actor: str, action: str, subject: str, details: Mapping[str, Scalar], now: float) -> None:
