@@ -75,6 +75,11 @@ class Exchange:
         self.messages.append(message)
 
     @property
+    def hurried(self) -> bool:
+        """Tell whether the caller gave a deadline."""
+        return any(name == b"x-flatfee-deadline-ms" for name, _ in self.scope["headers"])
+
+    @property
     def status(self) -> int | None:
         """The status of the answer, once it began."""
         return self.messages[0]["status"] if self.messages else None

@@ -171,6 +171,8 @@ class _Simulation:
                 world.violate(f"request {number} shows a receipt of no request")
             elif receipt is not None:
                 self.witness.shown[receipt["request_id"]] = receipt
+                if exchange.hurried:
+                    self.witness.hurried.add(receipt["request_id"])
 
     def _check_repeat(self, exchange: callers.Exchange) -> None:
         """Whatever is answered under one request id is the same each time."""
