@@ -79,7 +79,10 @@ LAYERS = (
     ),
     Layer(
         name="rules of the directory do no I/O",
-        files=tuple(f"server/store/{name}.py" for name in ("directory", "accounts", "administration", "key_commands")),
+        files=tuple(
+            f"server/store/{name}.py"
+            for name in ("directory", "accounts", "commands", "account_commands", "key_commands", "ledger_commands")
+        ),
         forbids=("flatfee.server.providers", "flatfee.server.stages", "flatfee.server.admin", *IO, *CLOCK, *RANDOM),
         pure=True,
     ),

@@ -15,10 +15,12 @@ from tests.torture.witness import Witness
 from tests.torture.world import World
 
 from flatfee.server.keys import KeyKind, digest
+from flatfee.server.store.account_commands import ChangeAccount
 from flatfee.server.store.accounts import Denied
-from flatfee.server.store.administration import ChangeAccount, Command, Refund, ReleaseWorkflow
 from flatfee.server.store.base import Store, StoreDown
+from flatfee.server.store.commands import Command
 from flatfee.server.store.key_commands import AddKey, RevokeKey
+from flatfee.server.store.ledger_commands import Refund, ReleaseWorkflow
 from flatfee.server.store.records import NewKey
 from flatfee.wire import Billing
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from tests.torture.ledgers import InlineSqliteStore, ReceiptRow, Rows, audit, rows_of
 from tests.torture.world import World
 
-from flatfee.server.store.administration import Refund
+from flatfee.server.store.ledger_commands import Refund
 from flatfee.server.store.memory import MemoryStore
 from flatfee.server.store.records import Outcome, Purse, Refusal, Reservation, Settlement, Ticket
 from flatfee.server.store.transactions import Admission

@@ -16,7 +16,7 @@ from flatfee.server.admin.openapi import document
 from flatfee.server.admin.table import ENDPOINTS, ROOT
 from flatfee.server.keys import KeyKind, digest, new_key
 from flatfee.server.settings import Settings
-from flatfee.server.store.administration import AddAccount, AddProject
+from flatfee.server.store.account_commands import AddAccount, AddProject
 from flatfee.server.store.key_commands import AddKey
 from flatfee.server.store.memory import MemoryStore
 from flatfee.server.store.records import NewKey

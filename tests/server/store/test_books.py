@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from flatfee.server.store.account_commands import ChangeAccount
 from flatfee.server.store.accounts import NoSuch, NotAllowed
-from flatfee.server.store.administration import ChangeAccount, Refund
 from flatfee.server.store.key_commands import RevokeKey
+from flatfee.server.store.ledger_commands import Refund
 from flatfee.server.store.records import Changed, ReceiptQuery
 from flatfee.server.windows import Calendar
 

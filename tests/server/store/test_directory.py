@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 
 from flatfee.server.keys import KeyKind
-from flatfee.server.store.accounts import Denied, Exists, NoSuch, NotAllowed, Page
-from flatfee.server.store.administration import (
+from flatfee.server.store.account_commands import (
     AddAccount,
     AddProject,
     ChangeAccount,
     ChangeProject,
-    ReleaseWorkflow,
     RemoveAccount,
     RemoveProject,
 )
+from flatfee.server.store.accounts import Denied, Exists, NoSuch, NotAllowed, Page
 from flatfee.server.store.key_commands import AddKey, ChangeKey, RevokeKey, RotateKey
+from flatfee.server.store.ledger_commands import ReleaseWorkflow
 from flatfee.server.store.records import NewAccount, NewKey, NewProject
 from flatfee.wire import Billing, ReceiptDetail
 

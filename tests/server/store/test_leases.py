@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flatfee.server.store.administration import Refund
+from flatfee.server.store.ledger_commands import Refund
 from flatfee.wire import ReceiptState
 
 

@@ -19,10 +19,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from flatfee.receipt import Receipt
 from flatfee.server.keys import KeyKind
+from flatfee.server.store.account_commands import AddAccount, AddProject, ChangeAccount
 from flatfee.server.store.accounts import Denied
-from flatfee.server.store.administration import AddAccount, AddProject, ChangeAccount, Refund
 from flatfee.server.store.base import ForeignTicket, Store, StoreDown
 from flatfee.server.store.key_commands import AddKey, RevokeKey
+from flatfee.server.store.ledger_commands import Refund
 from flatfee.server.store.memory import MemoryStore
 from flatfee.server.store.records import (
     Caller,

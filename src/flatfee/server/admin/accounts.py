@@ -23,8 +23,7 @@ from flatfee.server.admin.endpoint import (
 from flatfee.server.faults import Fault
 from flatfee.server.gateway import Gateway
 from flatfee.server.settings import Name
-from flatfee.server.store.accounts import Account, NoSuch, Project
-from flatfee.server.store.administration import (
+from flatfee.server.store.account_commands import (
     AddAccount,
     AddProject,
     ChangeAccount,
@@ -32,6 +31,7 @@ from flatfee.server.store.administration import (
     RemoveAccount,
     RemoveProject,
 )
+from flatfee.server.store.accounts import Account, NoSuch, Project
 from flatfee.wire import Billing, ErrorCode, ReceiptDetail
 
 

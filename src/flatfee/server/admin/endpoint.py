@@ -18,7 +18,7 @@ from flatfee.server.admin.wording import refusal
 from flatfee.server.call import Call
 from flatfee.server.gateway import Gateway
 from flatfee.server.store.accounts import Page
-from flatfee.server.store.administration import UNCHANGED, Command
+from flatfee.server.store.commands import UNCHANGED, Command
 from flatfee.wire import ErrorCode
 
 MAX_BODY_BYTES: Final = 65_536

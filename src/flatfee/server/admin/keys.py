@@ -27,7 +27,7 @@ from flatfee.server.gateway import Gateway
 from flatfee.server.keys import KeyKind, digest, new_key, new_key_id
 from flatfee.server.settings import Name
 from flatfee.server.store.accounts import Key, NoSuch
-from flatfee.server.store.administration import UNCHANGED, Unchanged
+from flatfee.server.store.commands import UNCHANGED, Unchanged
 from flatfee.server.store.key_commands import AddKey, ChangeKey, RevokeKey, RotateKey
 from flatfee.server.store.records import NewKey
 from flatfee.wire import ErrorCode, Model

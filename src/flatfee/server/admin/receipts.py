@@ -10,7 +10,7 @@ from flatfee.receipt import Receipt
 from flatfee.server.admin.endpoint import Body, Endpoint, ListOf, Nothing, PageQuery, Visit, listed
 from flatfee.server.settings import Name
 from flatfee.server.store.accounts import NoSuch
-from flatfee.server.store.administration import Refund
+from flatfee.server.store.ledger_commands import Refund
 from flatfee.server.store.records import LedgerQuery, OwnedReceipt
 
 _Text = Annotated[str, Field(min_length=1, max_length=128)]

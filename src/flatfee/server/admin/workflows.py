@@ -14,7 +14,7 @@ from flatfee.server.keys import KeyKind
 from flatfee.server.queries import usage_of
 from flatfee.server.settings import Name
 from flatfee.server.store.accounts import NotAllowed
-from flatfee.server.store.administration import ReleaseWorkflow
+from flatfee.server.store.ledger_commands import ReleaseWorkflow
 from flatfee.server.store.records import Caller
 from flatfee.wire import WORKFLOW_ID, Billing, ErrorCode
 

@@ -7,10 +7,11 @@ cannot be reached it raises ``StoreDown``, and then nothing is admitted: premium
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from flatfee.receipt import Receipt
 from flatfee.server.store.accounts import Account, AuditEntry, Key, Page, Project
+from flatfee.server.store.commands import Command
 from flatfee.server.store.records import (
     Caller,
     Changed,
@@ -28,10 +29,6 @@ from flatfee.server.store.records import (
     WorkflowLease,
 )
 from flatfee.server.windows import Calendar
-
-if TYPE_CHECKING:
-    # It stands on the ledger's transactions, which know ``StoreDown``.
-    from flatfee.server.store.administration import Command
 
 _T = TypeVar("_T")
 

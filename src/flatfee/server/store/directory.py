@@ -1,7 +1,7 @@
 """Who may ask: rules over the rows of accounts, projects and keys. Pure: no I/O, no clock.
 
 Each function runs within one transaction of a store, as in ``transactions``. What an administrator
-may do is in ``administration``; here is what the configuration file does, and what a key stands for.
+may do is in ``commands`` and its kin; here is what the configuration file does, and what a key stands for.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an administrator may do with keys. Like ``administration``, of which these are the other half."""
+"""What an administrator may do with keys. A secret was made and shown before; only its digest comes here."""
 
 from __future__ import annotations
 
@@ -7,15 +7,7 @@ from typing import ClassVar
 
 from flatfee.server.clocks import Moment
 from flatfee.server.store.accounts import Exists, Key, NoSuch, NotAllowed, Scalar
-from flatfee.server.store.administration import (
-    UNCHANGED,
-    AdminBook,
-    Done,
-    Unchanged,
-    changed,
-    known_account,
-    known_project,
-)
+from flatfee.server.store.commands import UNCHANGED, AdminBook, Done, Unchanged, changed, known_account, known_project
 from flatfee.server.store.directory import difference
 from flatfee.server.store.records import NewKey
 

@@ -1,4 +1,4 @@
-"""The directory's rows in dictionaries. ``directory`` and ``administration`` decide what may happen."""
+"""The directory's rows in dictionaries. ``directory`` and the commands decide what may happen."""
 
 from __future__ import annotations
 

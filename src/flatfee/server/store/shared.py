@@ -10,8 +10,8 @@ from flatfee.receipt import Receipt
 from flatfee.server.clocks import Clocks
 from flatfee.server.store import directory, entries, transactions
 from flatfee.server.store.accounts import Account, AuditEntry, Key, Page, Project
-from flatfee.server.store.administration import AdminBook, Command, administer
 from flatfee.server.store.book import SlotKey
+from flatfee.server.store.commands import AdminBook, Command, administer
 from flatfee.server.store.entries import Owner, may_see
 from flatfee.server.store.records import (
     Caller,

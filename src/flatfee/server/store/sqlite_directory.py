@@ -1,4 +1,4 @@
-"""The directory's rows in SQLite. Statements only: ``directory`` and ``administration`` decide."""
+"""The directory's rows in SQLite. Statements only: ``directory`` and the commands decide."""
 
 from __future__ import annotations
 
