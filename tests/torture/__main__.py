@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from tests.torture.clocks import calendars, edges
 from tests.torture.disks import disks
 from tests.torture.kills import at_any_moment, at_every_point, kills
+from tests.torture.machine import machine
 from tests.torture.racers import race
 from tests.torture.results import Result, quiet, table
 from tests.torture.simulation import simulate, simulate_many
 
 SCENARIOS: Mapping[str, Callable[[], Result]] = {
     "calendars": lambda: calendars(years=11),
+    "machine": lambda: machine(1_500),
     "edges": lambda: edges(rounds=100),
     "racers": lambda: race(rounds=50),
     "kills": lambda: kills(at_every_point(rounds=10), "kill -9 at each point"),
