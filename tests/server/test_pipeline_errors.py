@@ -24,6 +24,7 @@ from tests.server.fakes import (
 )
 from tests.server.fakes_gateway import Rig, running
 
+from flatfee.server.kept import KeptAnswers
 from flatfee.server.keys import KeyKind, digest
 from flatfee.server.store.records import (
     NewAccount,
@@ -123,8 +124,27 @@ async def while_draining(rig: Rig) -> httpx.Response:
     return await rig.ask()
 
 
+async def with_a_key_of_another_body(rig: Rig) -> httpx.Response:
+    await rig.ask({"idempotency-key": "once"})
+    return await rig.ask({"idempotency-key": "once"}, max_tokens=7)
+
+
+async def for_an_answer_that_is_gone(rig: Rig) -> httpx.Response:
+    rig.gateway.answers = KeptAnswers(rig.gateway.monotonic, 0)
+    await rig.ask({"idempotency-key": "once"})
+    return await rig.ask({"idempotency-key": "once"})
+
+
+async def while_the_first_runs(rig: Rig) -> httpx.Response:
+    first = asyncio.create_task(rig.ask({"idempotency-key": "once"}, stream=True))
+    await until(lambda: rig.provider.asked)
+    response = await rig.ask({"idempotency-key": "once"}, stream=True)
+    first.cancel()
+    return response
+
+
 async def in_no_time(rig: Rig) -> httpx.Response:
-    return await rig.ask({"x-flatfee-deadline-ms": "20"})
+    return await rig.ask({"x-flatfee-deadline-ms": "300"})
 
 
 ONE = [route("only")]
@@ -154,21 +174,19 @@ PRODUCED: dict[ErrorCode, tuple[Produce, dict[str, Any], dict[str, Any], Sequenc
         {"first": error(500), "second": error(500), "thrifty": error(500)},
         ROUTED,
     ),
+    ErrorCode.IDEMPOTENCY_MISMATCH: (with_a_key_of_another_body, {}, {}, STANDING),
+    ErrorCode.IDEMPOTENCY_EXPIRED: (for_an_answer_that_is_gone, {}, {}, ROUTED[:3]),
+    ErrorCode.IDEMPOTENCY_IN_FLIGHT: (while_the_first_runs, {}, {"first": streamed(Silence.FOR_EVER)}, STANDING),
     ErrorCode.DEADLINE_EXCEEDED: (in_no_time, {}, {"first": streamed(Silence.FOR_EVER)}, ROUTED),
 }
-COMES_WITH_REPLAY = {
-    ErrorCode.IDEMPOTENCY_MISMATCH,
-    ErrorCode.IDEMPOTENCY_EXPIRED,
-    ErrorCode.IDEMPOTENCY_IN_FLIGHT,
+STATES = {
+    ErrorCode.DEADLINE_EXCEEDED: "estimated",  # it passed while a provider worked: the prompt stays charged
+    ErrorCode.IDEMPOTENCY_EXPIRED: "settled",  # the receipt is the first request's
 }
-"""Codes that need remembered answers, which there are none of yet."""
 
 
 @pytest.mark.parametrize("code", ErrorCode)
 async def test_every_error_is_told_the_same_way(code: ErrorCode) -> None:
-    if code in COMES_WITH_REPLAY:
-        assert code not in PRODUCED
-        return
     produce, options, scripts, known = PRODUCED[code]
     options = dict(options)
     store = FailingStore(*filter(None, [options.pop("store", None)]))
@@ -181,8 +199,7 @@ async def test_every_error_is_told_the_same_way(code: ErrorCode) -> None:
     assert (body["error"]["code"], body["error"]["type"]) == (code, rule.type)
     assert body["error"]["message"].endswith(".")
     assert body["flatfee"]["request_id"] == response.headers["x-flatfee-request-id"] == response.headers["x-request-id"]
-    # A deadline that passed while a provider worked leaves the prompt charged.
-    assert body["flatfee"]["state"] == ("estimated" if code == "deadline_exceeded" else "refused")
+    assert body["flatfee"]["state"] == STATES.get(code, "refused")
     assert response.headers["x-should-retry"] == ("true" if rule.retryable else "false")
     assert ("retry-after" in response.headers) == rule.retryable
     assert int(response.headers.get("retry-after", "1")) >= 1

@@ -27,7 +27,9 @@ def standing_headers(standing: Standing) -> dict[str, str]:
 
 def receipt_headers(receipt: Receipt) -> dict[str, str]:
     """Return the headers that a settled receipt makes final."""
-    told = {Header.ATTEMPTS: str(len(receipt.attempts or ()))}
+    told: dict[str, str] = {}
+    if receipt.attempts is not None:
+        told[Header.ATTEMPTS] = str(len(receipt.attempts))
     if receipt.lane is not None and receipt.reason is not None:
         told |= {Header.LANE: receipt.lane, Header.REASON: receipt.reason}
     if receipt.fair_use_remaining is not None:

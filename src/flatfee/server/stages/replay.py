@@ -8,11 +8,12 @@ from flatfee.server.faults import Fault
 from flatfee.server.gateway import Gateway
 from flatfee.server.peers import Held, ask_peer
 from flatfee.server.store.records import Repeat
+from flatfee.server.tell import receipt_headers
 from flatfee.wire import ErrorCode, Header, ReceiptState
 
 
 class Gone(Fault):
-    """The key's request has ended, and its answer is kept no longer; it tells that request's id and receipt."""
+    """The key's request has ended, and its answer is kept no longer; body and headers tell that request's receipt."""
 
     def __init__(self, repeat: Repeat) -> None:
         receipt = Receipt.model_validate_json(repeat.receipt)
@@ -23,7 +24,8 @@ class Gone(Fault):
             "What it was charged is in its receipt, beside this error. To ask again, send another key.",
         )
         self.receipt = receipt
-        self.told = {Header.REQUEST_ID: repeat.request_id, Header.X_REQUEST_ID: repeat.request_id}
+        ids = {Header.REQUEST_ID: repeat.request_id, Header.X_REQUEST_ID: repeat.request_id}
+        self.told = receipt_headers(receipt) | ids
 
 
 async def replay(repeat: Repeat, call: Call, gateway: Gateway) -> None:
