@@ -202,16 +202,22 @@ def answer(size: int, *, streamed: bool = False) -> KeptAnswer:
 
 
 def test_answers_are_kept_within_their_memory_oldest_first_out() -> None:
-    answers = KeptAnswers(lambda: 0.0, most=100)
+    answers = KeptAnswers(lambda: 0.0, most=10_000)
     for name in ("a", "b", "c"):
-        answers.put(name, answer(40))
+        answers.put(name, answer(4_000))
     assert [answers.get(name) is not None for name in ("a", "b", "c")] == [False, True, True]
 
 
+def test_small_answers_count_for_what_their_objects_weigh() -> None:
+    """Else sixty-four megabytes of them would be a hundred and fifty."""
+    small = KeptAnswer(((b"a", b"b"),) * 10, b"", streamed=False)
+    assert small.size > 10 * 100
+
+
 def test_an_answer_larger_than_the_memory_is_not_kept_and_drives_nobody_out() -> None:
-    answers = KeptAnswers(lambda: 0.0, most=100)
-    answers.put("a", answer(40))
-    answers.put("b", answer(101))
+    answers = KeptAnswers(lambda: 0.0, most=10_000)
+    answers.put("a", answer(4_000))
+    answers.put("b", answer(9_900))
     assert answers.get("a") is not None
     assert answers.get("b") is None
 

@@ -15,6 +15,8 @@ from typing import Final
 KEEP_SECONDS: Final = 600.0
 KEEP_BYTES: Final = 64 << 20
 MOST_STREAMED: Final = 1 << 20
+_OF_A_HEADER: Final = 130
+_OF_AN_ANSWER: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,9 @@ class KeptAnswer:
 
     @property
     def size(self) -> int:
-        """The bytes that it takes."""
-        return len(self.body) + sum(len(name) + len(value) for name, value in self.headers)
+        """The bytes that it takes, roughly: the objects of small answers weigh more than what they hold."""
+        headers = sum(len(name) + len(value) + _OF_A_HEADER for name, value in self.headers)
+        return len(self.body) + headers + _OF_AN_ANSWER
 
 
 class KeptAnswers:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -58,7 +58,13 @@ async def answering_peers(worker: Worker, look: Look) -> AsyncGenerator[None]:
         yield
         return
 
+    answering: set[asyncio.Task[Any]] = set()
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine always runs in a task
+        answering.add(task)
+        task.add_done_callback(answering.discard)
         try:
             async with asyncio.timeout(_SECONDS):
                 asked = await reader.readuntil(b"\n")
@@ -72,6 +78,7 @@ async def answering_peers(worker: Worker, look: Look) -> AsyncGenerator[None]:
     path = _path(worker.meeting, str(worker.number))
     path.unlink(missing_ok=True)  # left behind by the worker that this one replaces
     async with AsyncExitStack() as ends:
+        ends.push_async_callback(_ended, answering)
         try:
             server = await asyncio.start_unix_server(answer, path, limit=_LONGEST_ID)
         except OSError as error:
@@ -81,6 +88,11 @@ async def answering_peers(worker: Worker, look: Look) -> AsyncGenerator[None]:
             ends.callback(path.unlink, missing_ok=True)  # the last to leave removes a meeting place that is empty
             await ends.enter_async_context(server)
         yield
+
+
+async def _ended(tasks: Collection[asyncio.Task[Any]]) -> None:
+    if tasks:
+        await asyncio.wait(tasks, timeout=_SECONDS)
 
 
 async def ask_peer(worker: Worker, holder: str, request_id: str) -> Held:

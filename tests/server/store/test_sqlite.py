@@ -326,3 +326,18 @@ async def test_nothing_is_admitted_once_the_file_is_gone(
     put_back()
     await desk.admitted(desk.premium(10))
     assert await desk.balance() == (0, 20)
+
+
+async def test_a_use_that_was_noted_in_a_transaction_undone_is_noted_again(open_sqlite: Callable[[], Any]) -> None:
+    """Another request of its group failed: all of them are run again."""
+    desk = open_sqlite()
+    await desk.know(desk.caller())
+
+    def fail(book: Any) -> None:
+        raise RuntimeError("not this one")
+
+    work = [desk.store._write(lambda book: book.used(desk.caller().key_id, desk.clock.now)), desk.store._write(fail)]
+    results = await asyncio.gather(*work, return_exceptions=True)
+    assert isinstance(results[1], RuntimeError)
+    key = await desk.store.key(desk.caller().key_id)
+    assert key.last_used_at == desk.clock.now

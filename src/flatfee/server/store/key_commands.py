@@ -125,6 +125,8 @@ def _refuse_ended(key: Key, now: Moment) -> None:
             raise NotAllowed(f"The key {key.id} was revoked; make a new one.")
         case "expired":
             raise NotAllowed(f"The key {key.id} has expired; make a new one.")
+        case "active":
+            return
 
 
 def _about(key: Key) -> dict[str, Scalar]:

@@ -87,7 +87,8 @@ class SqliteStore(SharedStore):
         # One thread, so that a read whose caller left is over before the next one or the end.
         self._slow_reads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flatfee-reads")
         self._closed = False
-        self._writer: Writer[SqliteBook] = Writer(connection, SqliteBook(connection), self._turn.taken)
+        book = SqliteBook(connection)
+        self._writer: Writer[SqliteBook] = Writer(connection, book, self._turn.taken, book.rolled_back)
 
     async def ready(self) -> None:
         await self._write(lambda book: book.touch())

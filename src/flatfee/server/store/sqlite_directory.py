@@ -157,6 +157,10 @@ class SqliteDirectory:
         """Return what the key with a digest stands for."""
         return _caller(self._execute(_CALLER_BY_DIGEST, (digest, now)).fetchone())
 
+    def rolled_back(self) -> None:
+        """Forget what was noted beside the rows: it may not have been written."""
+        self._noted.clear()
+
     def used(self, key_id: str, now: float) -> None:
         if abs(now - self._noted.get(key_id, -USED_SECONDS)) < USED_SECONDS:
             return  # what was noted a moment ago need not be written again

@@ -24,7 +24,8 @@ class Writer(Generic[_B]):
 
     A piece of work must depend on nothing but the book and its own arguments: after another
     piece of its group has failed, it is run again. Each transaction takes its ``turn`` among the
-    processes that write to the same file; without it, all who wait are told ``StoreDown``.
+    processes that write to the same file; without it, all who wait are told ``StoreDown``. ``undone`` is
+    called when a transaction was rolled back.
     """
 
     def __init__(
@@ -32,10 +33,12 @@ class Writer(Generic[_B]):
         connection: sqlite3.Connection,
         book: _B,
         turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+        undone: Callable[[], None] = lambda: None,
     ) -> None:
         self._connection = connection
         self._book = book
         self._turn = turn
+        self._undone = undone
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="flatfee-ledger", daemon=True)
@@ -119,6 +122,7 @@ class Writer(Generic[_B]):
         except BaseException:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            self._undone()
             raise
         return results
 
