@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 import json
+import os
+import pwd
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,7 +118,7 @@ def test_usage_is_that_of_the_window(acme: Operator) -> None:
 def test_every_change_is_in_the_audit_log_with_its_actor(acme: Operator) -> None:
     entries = acme.told("audit", "list")["data"]
     assert [(entry["action"]) for entry in entries] == ["project.create", "account.create"]
-    actor = "env:FLATFEE_ADMIN_KEY" if "--url" in acme.options else f"local:{getpass.getuser()}"
+    actor = "env:FLATFEE_ADMIN_KEY" if "--url" in acme.options else f"local:{pwd.getpwuid(os.getuid()).pw_name}"
     assert {entry["actor"] for entry in entries} == {actor}
     first = acme.told("audit", "list", "--limit", "1")
     assert first["has_more"] is True

@@ -112,12 +112,18 @@ def test_a_key_that_travels_unencrypted_is_warned_of(flatfee: Flatfee) -> None:
     assert shown.stderr.startswith("The admin key travels to nowhere.invalid unencrypted; use https.\n")
 
 
+def test_the_log_does_not_believe_the_environment_who_it_was(local: Operator) -> None:
+    local.env = {"LOGNAME": "somebody-else", "USER": "somebody-else"}
+    local.do("accounts", "create", "acme", "--plan", "pro")
+    assert "somebody-else" not in local.do("audit", "list")
+
+
 def test_a_user_without_a_name_is_known_by_number(local: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container that runs as a user its image does not know."""
 
-    def nobody() -> str:
+    def nobody(_: int) -> object:
         raise KeyError("uid not found")
 
-    monkeypatch.setattr("getpass.getuser", nobody)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
     local.do("accounts", "create", "acme", "--plan", "pro")
     assert [entry["actor"] for entry in local.told("audit", "list")["data"]] == [f"local:{os.getuid()}"]

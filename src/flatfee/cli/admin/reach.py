@@ -5,8 +5,8 @@ Exit codes: 0 done, 1 the gateway refused or cannot be reached, 2 wrong argument
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,6 +131,6 @@ def _local(config: Path) -> Admin:
 
 def _user() -> str:
     try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a user without a name, as in some containers
+        return pwd.getpwuid(os.getuid()).pw_name  # not what the environment says, which anybody can set
+    except KeyError:  # a user without a name, as in some containers
         return str(os.getuid())

@@ -120,13 +120,10 @@ def _key_of_ours(book: AdminBook, key_id: str) -> Key:
 
 def _refuse_ended(key: Key, now: Moment) -> None:
     """Let no key come back: one that was rotated away ended by its expiry."""
-    match key.state(now.wall):
-        case "revoked":
-            raise NotAllowed(f"The key {key.id} was revoked; make a new one.")
-        case "expired":
-            raise NotAllowed(f"The key {key.id} has expired; make a new one.")
-        case "active":
-            return
+    state = key.state(now.wall)
+    if state != "active":
+        ended = "was revoked" if state == "revoked" else "has expired"
+        raise NotAllowed(f"The key {key.id} {ended}; make a new one.")
 
 
 def _about(key: Key) -> dict[str, Scalar]:
