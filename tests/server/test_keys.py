@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatfee.server.keys import KeyKind, checksum, digest, new_key, well_formed
+from flatfee.server.keys import KeyKind, checksum, digest, new_key, shown, well_formed
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -90,3 +90,9 @@ def test_a_digest_is_sha256() -> None:
 @given(st.text())
 def test_any_text_is_accepted_or_refused_without_a_crash(text: str) -> None:
     well_formed(text)
+
+
+def test_what_may_be_a_key_is_not_repeated() -> None:
+    assert shown("acme") == "'acme'"
+    assert shown("x" * 100, 40) == repr("x" * 40)
+    assert "ff_proj_" not in shown(new_key(KeyKind.PROJECT))

@@ -85,3 +85,8 @@ def _base62(number: int, width: int) -> str:
         number, rest = divmod(number, 62)
         digits.append(_ALPHABET[rest])
     return "".join(reversed(digits))
+
+
+def shown(name: str, most: int = 64) -> str:
+    """Return a name as an error may repeat it: never what may be a key that was written in the wrong place."""
+    return "by what looks like a key" if name.startswith("ff_") else repr(name[:most])

@@ -29,7 +29,7 @@ _NEXT: Final = """\
 
 The admin key, for the admin API and for commands with --url. It is not shown again:
 
-  {admin}
+  export FLATFEE_ADMIN_URL={admin_url} FLATFEE_ADMIN_KEY={admin}
 
 Start the gateway:
 
@@ -153,5 +153,14 @@ def _next(config: Path, ledger: Path, server: ServerSettings, choice: Choice, se
     start = f"{command()} serve" if config == DEFAULT_FILE else f"{command()} serve --config {shlex.quote(str(config))}"
     if choice.key_env is not None and not os.environ.get(choice.key_env):
         start = f"export {choice.key_env}=…  # the provider's key\n  {start}"
-    url = f"http://{server.host}:{server.port}/v1"
-    return _NEXT.format(config=config, ledger=ledger, name=_NAME, start=start, url=url, flatfee=command(), **secrets)
+    admin_url = f"http://{server.host}:{server.port}"
+    return _NEXT.format(
+        config=config,
+        ledger=ledger,
+        name=_NAME,
+        start=start,
+        url=f"{admin_url}/v1",
+        admin_url=admin_url,
+        flatfee=command(),
+        **secrets,
+    )

@@ -22,6 +22,7 @@ from flatfee.server.admin.endpoint import (
 )
 from flatfee.server.faults import Fault
 from flatfee.server.gateway import Gateway
+from flatfee.server.keys import shown
 from flatfee.server.settings import Name
 from flatfee.server.store.account_commands import (
     AddAccount,
@@ -127,7 +128,7 @@ async def existing_account(name: str, gateway: Gateway) -> Account:
     """
     account = await gateway.store.account(name)
     if account is None:
-        raise NoSuch(f"There is no account {name[:64]!r}; list them with GET /admin/v1/accounts.")
+        raise NoSuch(f"There is no account {shown(name)}; list them with GET /admin/v1/accounts.")
     return account
 
 

@@ -24,7 +24,7 @@ from flatfee.server.admin.endpoint import (
 )
 from flatfee.server.faults import Fault
 from flatfee.server.gateway import Gateway
-from flatfee.server.keys import KeyKind, digest, new_key, new_key_id
+from flatfee.server.keys import KeyKind, digest, new_key, new_key_id, shown
 from flatfee.server.settings import Name
 from flatfee.server.store.accounts import Key, NoSuch
 from flatfee.server.store.commands import UNCHANGED, Unchanged
@@ -239,7 +239,7 @@ async def _existing_key(visit: Visit[Any, Any]) -> Key:
     name = visit.names["id"]
     key = await visit.gateway.store.key(name)
     if key is None:
-        raise NoSuch(f"There is no key {name[:40]!r}; list them with GET /admin/v1/keys.")
+        raise NoSuch(f"There is no key {shown(name, 40)}; list them with GET /admin/v1/keys.")
     return key
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from flatfee.receipt import Receipt
 from flatfee.server.admin.endpoint import Body, Endpoint, ListOf, Nothing, PageQuery, Visit, listed
+from flatfee.server.keys import shown
 from flatfee.server.settings import Name
 from flatfee.server.store.accounts import NoSuch
 from flatfee.server.store.ledger_commands import Refund
@@ -68,7 +69,7 @@ async def _get_receipt(visit: Visit[Any, Any]) -> OwnedReceiptObject:
     request_id = visit.names["request_id"]
     found = await visit.gateway.store.any_receipt(request_id)
     if found is None:
-        raise NoSuch(f"There is no receipt {request_id[:40]!r}; list them with GET /admin/v1/receipts.")
+        raise NoSuch(f"There is no receipt {shown(request_id, 40)}; list them with GET /admin/v1/receipts.")
     return _shown(found)
 
 

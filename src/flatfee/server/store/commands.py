@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from flatfee.server.clocks import Moment
+from flatfee.server.keys import shown
 from flatfee.server.store.accounts import Account, Key, NoSuch, Project, Scalar
 from flatfee.server.store.book import Book
 from flatfee.server.store.directory import DirectoryBook, note
@@ -73,7 +74,7 @@ def known_account(book: DirectoryBook, name: str) -> Account:
     """Return an account, or say that there is none."""
     account = book.account(name)
     if account is None:
-        raise NoSuch(f"There is no account {name[:64]!r}; list them with GET /admin/v1/accounts.")
+        raise NoSuch(f"There is no account {shown(name)}; list them with GET /admin/v1/accounts.")
     return account
 
 
@@ -83,7 +84,7 @@ def known_project(book: DirectoryBook, account: str, name: str) -> Project:
     project = book.project(account, name)
     if project is None:
         raise NoSuch(
-            f"The account {account!r} has no project {name[:64]!r}; "
+            f"The account {account!r} has no project {shown(name)}; "
             f"list them with GET /admin/v1/accounts/{account}/projects."
         )
     return project

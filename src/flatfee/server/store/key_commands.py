@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from flatfee.server.clocks import Moment
+from flatfee.server.keys import shown
 from flatfee.server.store.accounts import Exists, Key, NoSuch, NotAllowed, Scalar
 from flatfee.server.store.commands import UNCHANGED, AdminBook, Done, Unchanged, changed, known_account, known_project
 from flatfee.server.store.directory import difference
@@ -110,7 +111,7 @@ class RevokeKey:
 def _key_of_ours(book: AdminBook, key_id: str) -> Key:
     key = book.key(key_id)
     if key is None:
-        raise NoSuch(f"There is no key {key_id[:40]!r}; list them with GET /admin/v1/keys.")
+        raise NoSuch(f"There is no key {shown(key_id, 40)}; list them with GET /admin/v1/keys.")
     if key.source == "file":
         raise NotAllowed(
             f"The key {key_id} is named by the configuration file; change or remove it there, and restart."

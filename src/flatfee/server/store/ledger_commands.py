@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from flatfee.server.clocks import Moment
+from flatfee.server.keys import shown
 from flatfee.server.store import entries, transactions
 from flatfee.server.store.accounts import NoSuch, NotAllowed, Scalar
 from flatfee.server.store.book import SlotKey
@@ -43,7 +44,7 @@ class Refund:
         try:
             kept = entries.refund(book, self.request_id, self.units, self.note, now)
         except entries.NoSuchReceipt as error:
-            raise NoSuch(f"There is no receipt {self.request_id[:40]!r}.") from error
+            raise NoSuch(f"There is no receipt {shown(self.request_id, 40)}.") from error
         except entries.NothingToRefund as error:
             raise NotAllowed(f"Nothing was refunded: {error}.") from error
         made = book.adjustments(self.request_id)
