@@ -5,9 +5,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-# The suite runs in as many processes as this.
-JOBS ?= 2
-FAST := not real_model and not packaging and not torture
+# The suite runs in as many processes as this; much of it waits for disks and other processes.
+JOBS ?= 3
+EVERY := not real_model and not packaging and not torture
+FAST  := $(EVERY) and not processes
 
 PIP     := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # $(call install,LOCK) installs one lock file, every file checked against its hash, then this checkout on top of it.
@@ -48,7 +49,7 @@ check: $(VENV)/.stamp-dev ## Run every gate: format, lint, types, layers, docs, 
 	@$(BIN)/mkdocs build --strict --quiet --site-dir build/site
 	@echo "Tests with branch coverage (layers included) …"
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest --quiet --numprocesses $(JOBS) -m "$(FAST)"
+	@$(BIN)/coverage run -m pytest --quiet --numprocesses $(JOBS) -m "$(EVERY)"
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=95
 	@echo "The ledger under torture, the short way …"

@@ -30,6 +30,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.processes
 def test_a_quick_run_measures_every_scenario_and_keeps_the_raw_figures(tmp_path: Path) -> None:
     raw = tmp_path / "raw.json"
     done = bench("--quick", "--only", "gateway", "--targets", "direct,bare", "--json", str(raw))

@@ -6,9 +6,12 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 from benchmarks.children import ROOT, python
 
 from benchmarks import gateway_cost
+
+pytestmark = pytest.mark.processes
 
 SCENARIOS = {scenario.title for scenario in gateway_cost.SCENARIOS}
 

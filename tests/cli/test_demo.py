@@ -48,12 +48,14 @@ def test_every_lane_and_the_named_failure_are_shown_without_a_terminal() -> None
     assert len([line for line in tried if line.startswith("  tried  ")]) == 3, "attempts must not look like steps"
 
 
+@pytest.mark.processes
 def test_the_caller_s_own_gateway_and_proxy_are_left_alone() -> None:
     nowhere = "http://127.0.0.1:9"
     done = run_demo("--fast", HTTP_PROXY=nowhere, http_proxy=nowhere, FLATFEE_BASE_URL=nowhere, FLATFEE_PORT="0")
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.processes
 def test_on_a_terminal_the_table_is_redrawn_and_fits(on_terminal: OnTerminal) -> None:
     code, screen = on_terminal("demo", "--fast")
     assert code == 0
@@ -62,6 +64,7 @@ def test_on_a_terminal_the_table_is_redrawn_and_fits(on_terminal: OnTerminal) ->
     assert "…\x1b" not in screen.rpartition("\x1b[2K")[2], "a cell of the finished table was cut"
 
 
+@pytest.mark.processes
 def test_a_lane_that_did_not_occur_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     """With more fair-use than the run can spend there is no continuation."""
     rich = demo_text().replace("fair_use = 910", "fair_use = 100000")

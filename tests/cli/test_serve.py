@@ -93,6 +93,7 @@ def test_start_and_end_are_logged_as_our_events_and_nothing_else(tmp_path: Path)
     assert f"url={served.url} store=memory://" in lines[0]
 
 
+@pytest.mark.processes
 def test_at_a_signal_the_stream_that_runs_is_finished_and_what_is_new_is_refused(
     upstream: SlowUpstream, tmp_path: Path
 ) -> None:
@@ -113,6 +114,7 @@ def test_at_a_signal_the_stream_that_runs_is_finished_and_what_is_new_is_refused
         assert served.process.wait(LIMIT) == 0
 
 
+@pytest.mark.processes
 def test_a_second_signal_does_not_wait_for_the_stream(upstream: SlowUpstream, tmp_path: Path) -> None:
     with streaming(upstream, tmp_path) as (served, _), served.connect() as connection:
         served.process.send_signal(signal.SIGTERM)

@@ -36,6 +36,8 @@ from tests.server.fakes_serve import (
 
 from flatfee import Client, ReceiptState
 
+pytestmark = pytest.mark.processes
+
 READY = re.compile(r" worker\.ready worker=(\d) pid=(\d+)")
 RUNNING = re.compile(r" (\S+)(?: signal=\w+)? running=(\d+) worker=(\d)")
 STREAMS = 24
