@@ -12,11 +12,9 @@ from flatfee.server.store.sqlite_directory import SqliteDirectory
 from flatfee.server.store.sqlite_entries import SqliteEntries
 from flatfee.wire import Lane, Reason
 
-_SLOTS: Final = """
-SELECT * FROM (
-    SELECT count(*), max(project = ?3 AND workflow = ?4), max(released AND project = ?3 AND workflow = ?4)
-    FROM slots WHERE account = ?1 AND expires_at > ?2
-), (SELECT count(*) FROM tickets WHERE account = ?1 AND workflow IS NULL AND expires_at > ?2)
+_ACTIVE: Final = """
+SELECT (SELECT count(*) FROM slots WHERE account = ?1 AND expires_at > ?2)
+    + (SELECT count(*) FROM tickets WHERE account = ?1 AND workflow IS NULL AND expires_at > ?2)
 """
 _SLOT_END: Final = """
 SELECT expires_at FROM slots WHERE account = ?1 AND expires_at > ?2
@@ -60,17 +58,17 @@ class SqliteBook(SqliteEntries, SqliteDirectory):
         self._execute("DELETE FROM arrivals WHERE arrival <= ?", (now,))
 
     def slots(self, account: str, key: SlotKey | None, now: float) -> Slots:
-        mine = _row_key(key)[1:] if key is not None else (None, None)
-        named, holds, released, single = self._execute(_SLOTS, (account, now, *mine)).fetchone()
-        in_flight = 0
-        if holds and key is not None:
-            (in_flight,) = self._execute(f"SELECT count(*) {_REQUESTS}", key).fetchone()
-        return Slots(
-            active=named + single,
-            holds_one=bool(holds),
-            in_flight=in_flight,
-            released=bool(released),
-        )
+        (active,) = self._execute(_ACTIVE, (account, now)).fetchone()
+        own = None
+        if key is not None:
+            own = self._execute(
+                "SELECT released FROM slots WHERE account = ? AND project = ? AND workflow = ? AND expires_at > ?",
+                (*_row_key(key), now),
+            ).fetchone()
+        if own is None or key is None:
+            return Slots(active=active, holds_one=False, in_flight=0)
+        (in_flight,) = self._execute(f"SELECT count(*) {_REQUESTS}", key).fetchone()
+        return Slots(active=active, holds_one=True, in_flight=in_flight, released=bool(own[0]))
 
     def slot_end(self, account: str, now: float, number: int) -> float | None:
         row = self._execute(_SLOT_END, (account, now, number)).fetchone()
@@ -148,10 +146,12 @@ class SqliteBook(SqliteEntries, SqliteDirectory):
         return _ticket(row) if row else None
 
     def take_ticket(self, request_id: str, account: str) -> OpenTicket | None:
-        row = self._execute(
-            "DELETE FROM tickets WHERE request_id = ? AND account = ? RETURNING *", (request_id, account)
-        ).fetchone()
-        return _ticket(row) if row else None
+        # Two statements take less time than one with RETURNING, which keeps a table of what it returns.
+        ticket = self.find_ticket(request_id)
+        if ticket is None or ticket.account != account:
+            return None
+        self._execute("DELETE FROM tickets WHERE request_id = ?", (request_id,))
+        return ticket
 
     def expired_tickets(self, now: float, most: int = -1) -> list[OpenTicket]:
         rows = self._execute("SELECT * FROM tickets WHERE expires_at <= ? LIMIT ?", (now, most)).fetchall()

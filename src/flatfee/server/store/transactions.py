@@ -28,6 +28,7 @@ from flatfee.server.store.records import (
     Reservation,
     Settlement,
     Standing,
+    Terms,
     Ticket,
     Usage,
 )
@@ -56,7 +57,12 @@ class _View:
     window: Window
     balance: Balance
     slots: Slots
-    standing: Standing
+    terms: Terms
+
+    @property
+    def standing(self) -> Standing:
+        """How the account stands, for one that is refused."""
+        return ledger.standing(self.balance, self.terms, self.window, self.slots.active)
 
 
 def reserve(book: Book, want: Reservation, now: Moment) -> Admission:
@@ -84,13 +90,13 @@ def _look(book: Book, want: Reservation, key: SlotKey | None, now: Moment) -> _V
     account, window = want.caller.account, want.calendar.at(now.wall)
     balance = book.open_balance(account, want.terms.unit, window)
     slots = book.slots(account, key, now.steady)
-    return _View(key, window, balance, slots, ledger.standing(balance, want.terms, window, slots.active))
+    return _View(key, window, balance, slots, want.terms)
 
 
 def _choose(book: Book, want: Reservation, view: _View, now: Moment) -> int | Refusal | Repeat:
     """Return the index of the offer that is granted, or why none is."""
     if want.idempotency is not None:
-        used = _used_before(book, want, want.idempotency, now, view.standing)
+        used = _used_before(book, want, want.idempotency, now, view)
         if used is not None:
             return used
     refusal = _refuse_slot(book, want, view, now.steady)
@@ -134,7 +140,7 @@ def _within_rate(book: Book, want: Reservation, refusal: Refusal, now: Moment) -
 
 
 def _used_before(
-    book: Book, want: Reservation, idempotency: Idempotency, now: Moment, standing: Standing
+    book: Book, want: Reservation, idempotency: Idempotency, now: Moment, view: _View
 ) -> Refusal | Repeat | None:
     """Say what an idempotency key was used for; ``None`` if it may be used now."""
     key = ClaimKey(want.caller.account, want.caller.project, idempotency.key)
@@ -142,12 +148,12 @@ def _used_before(
     if claim is None or claim.at <= now.wall - REMEMBER_SECONDS:
         return None
     if claim.body != idempotency.body:
-        return Refusal(code=ErrorCode.IDEMPOTENCY_MISMATCH, standing=standing)
+        return Refusal(code=ErrorCode.IDEMPOTENCY_MISMATCH, standing=view.standing)
     running = book.find_ticket(claim.request_id)
     if running is not None:
         # How long it still runs nobody knows; as long as it has run already is a guess that ends soon.
         wait = math.ceil(min(now.wall - running.at, running.expires_at - now.steady))
-        return Refusal(code=ErrorCode.IDEMPOTENCY_IN_FLIGHT, standing=standing, retry_after=max(1, wait))
+        return Refusal(code=ErrorCode.IDEMPOTENCY_IN_FLIGHT, standing=view.standing, retry_after=max(1, wait))
     kept = book.kept_receipt(claim.request_id)
     told = entries.owned(book, kept).json if kept is not None else entries.as_json(Receipt(request_id=claim.request_id))
     return Repeat(request_id=claim.request_id, holder=claim.holder, receipt=told)

@@ -93,27 +93,25 @@ class Writer(Generic[_B]):
     def _commit(self, group: list[_Work]) -> None:
         try:
             with self._turn():
-                self._commit_in_turn(group)
+                results = self._results(group)
         except OSError as error:  # TurnLost, or whatever keeps us from seeing if it is our turn
-            _tell(group, [_as_store_down(error) for _ in group])
+            results = [_as_store_down(error) for _ in group]
+        # Once the turn is given back: who is woken competes with this thread for the interpreter.
+        _tell(group, results)
 
-    def _commit_in_turn(self, group: list[_Work]) -> None:
+    def _results(self, group: list[_Work]) -> list[Any]:
+        """Run a group in one transaction; return a result or an error for each."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             # Locked or lost: that holds for all who wait, and trying for each would take as long each time.
-            _tell(group, [_as_store_down(error) for _ in group])
-            return
+            return [_as_store_down(error) for _ in group]
         try:
-            results = self._transact(group)
+            return self._transact(group)
         except Exception as error:  # noqa: BLE001 - whatever failed is told to the one who asked
             if len(group) > 1:
-                for work in group:
-                    self._commit_in_turn([work])
-                return
-            _tell(group, [_as_store_down(error)])
-        else:
-            _tell(group, results)
+                return [result for work in group for result in self._results([work])]
+            return [_as_store_down(error)]
 
     def _transact(self, group: list[_Work]) -> list[Any]:
         try:
