@@ -58,7 +58,7 @@ async def serve(call: Call, gateway: Gateway) -> None:
     if once is not None:
         call.copy_what_is_sent(MOST_STREAMED)
     bill = Bill(ticket=ticket, ask=ask, plan=admitted.plan, meter=Meter(), gateway=gateway, deadline=deadline)
-    job = Job(ask=ask, routes=admitted.routes, deadline=deadline)
+    job = Job(ask=ask, routes=admitted.routes)
     async with _settled_on_every_way_out(call, bill, gateway), call.until_gone():
         await relay(job, call, bill, gateway)
 

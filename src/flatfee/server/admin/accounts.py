@@ -22,7 +22,6 @@ from flatfee.server.admin.endpoint import (
 )
 from flatfee.server.faults import Fault
 from flatfee.server.gateway import Gateway
-from flatfee.server.keys import shown
 from flatfee.server.settings import Name
 from flatfee.server.store.account_commands import (
     AddAccount,
@@ -32,7 +31,8 @@ from flatfee.server.store.account_commands import (
     RemoveAccount,
     RemoveProject,
 )
-from flatfee.server.store.accounts import Account, NoSuch, Project
+from flatfee.server.store.accounts import Account, Project
+from flatfee.server.store.commands import no_account
 from flatfee.wire import Billing, ErrorCode, ReceiptDetail
 
 
@@ -128,7 +128,7 @@ async def existing_account(name: str, gateway: Gateway) -> Account:
     """
     account = await gateway.store.account(name)
     if account is None:
-        raise NoSuch(f"There is no account {shown(name)}; list them with GET /admin/v1/accounts.")
+        raise no_account(name)
     return account
 
 

@@ -17,6 +17,7 @@ from flatfee.server.admin.auth import administrator
 from flatfee.server.admin.wording import refusal
 from flatfee.server.call import Call
 from flatfee.server.gateway import Gateway
+from flatfee.server.settings import Name
 from flatfee.server.store.accounts import Page
 from flatfee.server.store.commands import UNCHANGED, Command
 from flatfee.wire import ErrorCode
@@ -73,6 +74,19 @@ class PageQuery(Query):
     def page(self) -> Page:
         """The same as the store knows it."""
         return Page(limit=self.limit, after=self.after)
+
+
+class OwnedQuery(PageQuery):
+    """Which piece of a list, of what belongs to an account or to one of its projects."""
+
+    account: Name | None = None
+    project: Name | None = None
+
+    @model_validator(mode="after")
+    def _project_of_an_account(self) -> Self:
+        if self.project is not None and self.account is None:
+            raise ValueError("a project is named within its account; send account too")
+        return self
 
 
 class Resource(BaseModel):

@@ -14,7 +14,7 @@ from flatfee.server.admin.endpoint import (
     Endpoint,
     ListOf,
     Nothing,
-    PageQuery,
+    OwnedQuery,
     Resource,
     Visit,
     listed,
@@ -24,11 +24,11 @@ from flatfee.server.admin.endpoint import (
 )
 from flatfee.server.faults import Fault
 from flatfee.server.gateway import Gateway
-from flatfee.server.keys import KeyKind, digest, new_key, new_key_id, shown
+from flatfee.server.keys import KeyKind, digest, new_key, new_key_id
 from flatfee.server.settings import Name
-from flatfee.server.store.accounts import Key, NoSuch
+from flatfee.server.store.accounts import Key
 from flatfee.server.store.commands import UNCHANGED, Unchanged
-from flatfee.server.store.key_commands import AddKey, ChangeKey, RevokeKey, RotateKey
+from flatfee.server.store.key_commands import AddKey, ChangeKey, RevokeKey, RotateKey, no_key
 from flatfee.server.store.records import NewKey
 from flatfee.wire import ErrorCode, Model
 
@@ -122,17 +122,8 @@ class RotateBody(Body):
     overlap_seconds: int = Field(default=_DAY, ge=0, le=_MAX_OVERLAP)
 
 
-class KeysQuery(PageQuery):
+class KeysQuery(OwnedQuery):
     """Whose keys to list."""
-
-    account: Name | None = None
-    project: Name | None = None
-
-    @model_validator(mode="after")
-    def _project_of_an_account(self) -> Self:
-        if self.project is not None and self.account is None:
-            raise ValueError("a project is named within its account; send account too")
-        return self
 
 
 def _facts(key: Key, now: float) -> dict[str, Any]:
@@ -239,7 +230,7 @@ async def _existing_key(visit: Visit[Any, Any]) -> Key:
     name = visit.names["id"]
     key = await visit.gateway.store.key(name)
     if key is None:
-        raise NoSuch(f"There is no key {shown(name, 40)}; list them with GET /admin/v1/keys.")
+        raise no_key(name)
     return key
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from flatfee.receipt import Receipt
-from flatfee.server.admin.endpoint import Body, Endpoint, ListOf, Nothing, PageQuery, Visit, listed
+from flatfee.server.admin.endpoint import Body, Endpoint, ListOf, Nothing, OwnedQuery, Visit, listed
 from flatfee.server.keys import shown
-from flatfee.server.settings import Name
 from flatfee.server.store.accounts import NoSuch
 from flatfee.server.store.ledger_commands import Refund
 from flatfee.server.store.records import LedgerQuery, OwnedReceipt
@@ -24,19 +23,11 @@ class OwnedReceiptObject(Receipt):
     project: str | None
 
 
-class ReceiptsQuery(PageQuery):
+class ReceiptsQuery(OwnedQuery):
     """Which receipts to list."""
 
-    account: Name | None = None
-    project: Name | None = None
     workflow: _Text | None = None
     lane: _Text | None = None
-
-    @model_validator(mode="after")
-    def _project_of_an_account(self) -> Self:
-        if self.project is not None and self.account is None:
-            raise ValueError("a project is named within its account; send account too")
-        return self
 
 
 class RefundBody(Body):

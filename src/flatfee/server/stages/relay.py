@@ -45,11 +45,10 @@ _CLOCK_SLACK: Final = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What to relay: the routes in order, and until when (the gateway's monotonic clock)."""
+    """What to relay: a request, and the routes in order."""
 
     ask: Ask
     routes: Sequence[RouteSettings]
-    deadline: float | None
 
 
 async def relay(job: Job, call: Call, bill: Bill, gateway: Gateway) -> None:
@@ -105,9 +104,9 @@ class _Try:
         Raises:
             Fault: ``deadline_exceeded``.
         """
-        if self.job.deadline is None:
+        if self.bill.deadline is None:
             return self.route.total_timeout
-        left = self.job.deadline - self.gateway.monotonic()
+        left = self.bill.deadline - self.gateway.monotonic()
         if left <= 0:
             raise deadline_passed()
         return min(left, self.route.total_timeout)
@@ -119,7 +118,7 @@ class _Try:
             Fault: ``deadline_exceeded``: it did not say so while the caller waited.
             StoreDown: it cannot be written.
         """
-        left = self.left() if self.job.deadline is not None else None
+        left = self.left() if self.bill.deadline is not None else None
         try:
             await in_time(self.gateway.store.dispatch(self.bill.ticket), left, self.gateway.keep_doing)
         except TimeoutError as error:
@@ -127,7 +126,7 @@ class _Try:
 
     def late(self) -> bool:
         """Tell whether the caller's deadline has passed. Timers may ring a moment before their time."""
-        return self.job.deadline is not None and self.gateway.monotonic() > self.job.deadline - _CLOCK_SLACK
+        return self.bill.deadline is not None and self.gateway.monotonic() > self.bill.deadline - _CLOCK_SLACK
 
     def first_token_limit(self) -> float:
         """Return the seconds until the first token must be there. A plain answer comes all at once."""

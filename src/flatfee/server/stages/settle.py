@@ -14,7 +14,7 @@ from flatfee.server.meter import Meter
 from flatfee.server.patience import GRACE, in_time
 from flatfee.server.policy.plan import units
 from flatfee.server.settings import PlanSettings, RouteSettings
-from flatfee.server.store import ledger
+from flatfee.server.store import entries, ledger
 from flatfee.server.store.base import StoreDown
 from flatfee.server.store.records import Outcome, Purse, Settlement, Ticket
 from flatfee.wire import Lane, Reason, ReceiptState, Tier
@@ -67,7 +67,7 @@ def unkept(receipt: Receipt) -> Settlement:
 
 
 def _told(receipt: Receipt) -> Settlement:
-    return Settlement(receipt=receipt, json=receipt.model_dump_json(exclude_unset=True).encode())
+    return Settlement(receipt=receipt, json=entries.as_json(receipt))
 
 
 def outcome_of(ticket: Ticket, ask: Ask, plan: PlanSettings, meter: Meter) -> Outcome:

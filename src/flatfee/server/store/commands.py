@@ -74,8 +74,13 @@ def known_account(book: DirectoryBook, name: str) -> Account:
     """Return an account, or say that there is none."""
     account = book.account(name)
     if account is None:
-        raise NoSuch(f"There is no account {shown(name)}; list them with GET /admin/v1/accounts.")
+        raise no_account(name)
     return account
+
+
+def no_account(name: str) -> NoSuch:
+    """Return what is told of an account that is not there."""
+    return NoSuch(f"There is no account {shown(name)}; list them with GET /admin/v1/accounts.")
 
 
 def known_project(book: DirectoryBook, account: str, name: str) -> Project:

@@ -47,7 +47,7 @@ def enter(book: Entries, ticket: OpenTicket, receipt: Receipt, charged: int, *, 
             project=ticket.project,
             workflow=None if ticket.reduced else ticket.workflow,
             lane=receipt.lane,
-            json=as_json(_figures_of(receipt)) if ticket.reduced else json,
+            json=_kept_json(receipt, reduced=True) if ticket.reduced else json,
             at=ticket.at,
             purse=ticket.purse,
             unit=ticket.unit,
@@ -68,7 +68,7 @@ def enter_refusal(book: Entries, owner: Owner, receipt: Receipt, at: float, *, r
             project=owner.project,
             workflow=None if reduced else workflow,
             lane=receipt.lane,
-            json=as_json(_figures_of(receipt) if reduced else receipt),
+            json=_kept_json(receipt, reduced=reduced),
             at=at,
         )
     )
@@ -84,7 +84,7 @@ def correction(kept: KeptReceipt, adjustments: Sequence[Adjustment], charged: in
 
 def correct(book: Entries, kept: KeptReceipt, receipt: Receipt, units: int, now: Moment, *, reduced: bool) -> None:
     """Enter a settlement that came after the lease had run out, with its correction in units."""
-    _adjust(book, kept, units, LATE, "", now, as_json(_figures_of(receipt) if reduced else receipt))
+    _adjust(book, kept, units, LATE, "", now, _kept_json(receipt, reduced=reduced))
 
 
 def refund(book: Entries, request_id: str, units: int | None, note: str, now: Moment) -> KeptReceipt:
@@ -165,8 +165,11 @@ def as_json(receipt: Receipt) -> bytes:
     return receipt.model_dump_json(exclude_unset=True).encode()
 
 
-def _figures_of(receipt: Receipt) -> Receipt:
-    return Receipt(**{name: getattr(receipt, name) for name in _FIGURES if name in receipt.model_fields_set})
+def _kept_json(receipt: Receipt, *, reduced: bool) -> bytes:
+    if not reduced:
+        return as_json(receipt)
+    figures = {name: getattr(receipt, name) for name in _FIGURES if name in receipt.model_fields_set}
+    return as_json(Receipt(**figures))
 
 
 def running_receipt(ticket: OpenTicket) -> Receipt:

@@ -108,10 +108,15 @@ class RevokeKey:
         return Done(result=key, subject=self.id, details=_about(key))
 
 
+def no_key(key_id: str) -> NoSuch:
+    """Return what is told of a key that is not there."""
+    return NoSuch(f"There is no key {shown(key_id, 40)}; list them with GET /admin/v1/keys.")
+
+
 def _key_of_ours(book: AdminBook, key_id: str) -> Key:
     key = book.key(key_id)
     if key is None:
-        raise NoSuch(f"There is no key {shown(key_id, 40)}; list them with GET /admin/v1/keys.")
+        raise no_key(key_id)
     if key.source == "file":
         raise NotAllowed(
             f"The key {key_id} is named by the configuration file; change or remove it there, and restart."

@@ -82,6 +82,7 @@ class SqliteStore(SharedStore):
         self._reader.execute("PRAGMA query_only = ON")
         # It reads on the event loop: should a reader have to wait after all, that is an error instead.
         self._reader.execute("PRAGMA busy_timeout = 0")
+        self._read_now = SqliteBook(self._reader)
         self._slow_reader = connect(path, durability)
         self._slow_reader.execute("PRAGMA query_only = ON")
         # One thread, so that a read whose caller left is over before the next one or the end.
@@ -105,14 +106,14 @@ class SqliteStore(SharedStore):
 
     async def find_key(self, digest: bytes) -> Caller | None:
         try:
-            return SqliteBook(self._reader).caller_of(digest, self.now())
+            return self._read_now.caller_of(digest, self.now())
         except sqlite3.Error as error:
             raise StoreDown(str(error)) from error
 
     async def last_route(self, caller: Caller, workflow: str) -> str | None:
         key = SlotKey(caller.account, caller.project, workflow)
         try:
-            return SqliteBook(self._reader).last_route(key, self._clocks.steady())
+            return self._read_now.last_route(key, self._clocks.steady())
         except sqlite3.Error as error:
             raise StoreDown(str(error)) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any, Final
 
 from flatfee.server.clocks import Moment
@@ -31,6 +32,10 @@ _LEASES: Final = (
 
 class SqliteBook(SqliteEntries, SqliteDirectory):
     """A ``Book`` and a ``DirectoryBook`` over one connection, within whatever transaction is open on it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        SqliteEntries.__init__(self, connection)
+        SqliteDirectory.__init__(self)
 
     def begin_boot(self, boot: str) -> None:
         """Note the run of the machine; after another one, every lease has lost its holder."""

@@ -36,7 +36,9 @@ class SqliteDirectory:
     """A ``DirectoryBook`` over one connection, within whatever transaction is open on it."""
 
     _execute: Callable[..., sqlite3.Cursor]
-    _noted: dict[str, float]
+
+    def __init__(self) -> None:
+        self._noted: dict[str, float] = {}
 
     def account(self, name: str) -> Account | None:
         row = self._execute(f"{_ACCOUNTS} WHERE name = ?", (name,)).fetchone()

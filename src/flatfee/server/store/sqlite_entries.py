@@ -41,7 +41,6 @@ class SqliteEntries:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
-        self._noted: dict[str, float] = {}
 
     @contextmanager
     def snapshot(self) -> Generator[None]:
