@@ -14,7 +14,8 @@ from tests.server.fakes import STREAM, delta, event, usage_event
 
 from flatfee.receipt import TokenUsage
 from flatfee.server import answers
-from flatfee.server.answers import DONE, RelayedStream, UnusableAnswer, read_completion, read_refusal
+from flatfee.server.answers import RelayedStream, UnusableAnswer, read_completion, read_refusal
+from flatfee.server.sse import DONE
 
 RECEIPT = b'{"request_id":"req_1"}'
 

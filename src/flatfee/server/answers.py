@@ -7,7 +7,6 @@ carries the receipt. Nothing else is rewritten, but for a receipt that the provi
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -15,18 +14,12 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from flatfee.receipt import TokenUsage
+from flatfee.server.sse import DONE, LINE_END, cut_events, payload_of
 
 MAX_EVENT: Final = 16 * 1024 * 1024
 MAX_BROKEN_EVENTS: Final = 3
 MAX_TOKENS: Final = 10_000_000
 """More tokens than this in one answer are not believed; the gateway's own estimate counts then."""
-
-DONE: Final = b"data: [DONE]\n\n"
-
-# Two line ends of any kind; a CR that an LF follows is one line end, not two. Whether an LF follows
-# the last byte is not known yet, so a CR there waits for what comes next.
-_EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?=[^\n])){2}")
-_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 
 
 class UnusableAnswer(Exception):
@@ -201,14 +194,14 @@ class RelayedStream:
         self._size += len(data)
         events: list[bytes] = []
         if ends_a_line:
-            events, rest = _cut(b"".join(self._begun))
+            events, rest = cut_events(b"".join(self._begun))
             self._begun, self._size = [rest], len(rest)
         if self._size > MAX_EVENT:
             raise UnusableAnswer(f"has an event of more than {MAX_EVENT} bytes")
         return events
 
     def _take(self, event: bytes, out: list[bytes]) -> None:
-        payload = _payload(event)
+        payload = payload_of(event)
         if payload is None:
             out.append(event)
             return
@@ -254,25 +247,6 @@ class RelayedStream:
             out.append(event)
 
 
-def _cut(data: bytes) -> tuple[list[bytes], bytes]:
-    """Return the whole events in ``data``, and what is left of it."""
-    if b"\r" not in data:
-        *whole, rest = data.split(b"\n\n")
-        return [event + b"\n\n" for event in whole], rest
-    ends = [match.end() for match in _EVENT_END.finditer(data)]
-    events = [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    return events, data[ends[-1] :] if ends else data
-
-
-def _payload(event: bytes) -> bytes | None:
-    """Return the data of an event; ``None`` if it has none (a comment, a keep-alive)."""
-    stripped = event.strip(b"\r\n")
-    if stripped.startswith(b"data:") and b"\n" not in stripped and b"\r" not in stripped:
-        return stripped[5:].strip()
-    lines = [line[5:].removeprefix(b" ") for line in _LINE_END.split(stripped) if line.startswith(b"data:")]
-    return b"\n".join(lines).strip() if lines else None
-
-
 def _read_chunk(payload: bytes) -> _Chunk:
     """Read an event's object; of one whose shape we do not know, nothing is read."""
     try:
@@ -313,11 +287,11 @@ def _told(usage: Raw | UnsetType) -> TokenUsage | None:
 
 def _with_receipt(event: bytes, receipt: bytes | None) -> bytes:
     """Put our receipt, or none, into an event in place of one that the provider, a gateway as well, had put in."""
-    payload = _payload(event) or b"{}"
+    payload = payload_of(event) or b"{}"
     data = _without_receipt(payload) if b'"flatfee"' in payload else payload
     if receipt is not None:
         data = _splice(data, receipt)
-    others = [line for line in _LINE_END.split(event) if line and not line.startswith(b"data:")]
+    others = [line for line in LINE_END.split(event) if line and not line.startswith(b"data:")]
     return b"\n".join([*others, *(b"data: " + line for line in data.split(b"\n"))]) + b"\n\n"
 
 

@@ -1,0 +1,36 @@
+"""Server-sent events as bytes: where one ends, and what its data is. What the data means is told elsewhere.
+
+Line ends may be LF, CRLF or CR, as the standard allows:
+https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+DONE: Final = b"data: [DONE]\n\n"
+LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+
+# Two line ends of any kind; a CR that an LF follows is one line end, not two. Whether an LF follows
+# the last byte is not known yet, so a CR there waits for what comes next.
+_EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?=[^\n])){2}")
+
+
+def cut_events(data: bytes) -> tuple[list[bytes], bytes]:
+    """Return the whole events in ``data``, each with the blank line that ends it, and what is left of it."""
+    if b"\r" not in data:
+        *whole, rest = data.split(b"\n\n")
+        return [event + b"\n\n" for event in whole], rest
+    ends = [match.end() for match in _EVENT_END.finditer(data)]
+    events = [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return events, data[ends[-1] :] if ends else data
+
+
+def payload_of(event: bytes) -> bytes | None:
+    """Return the data of an event; ``None`` if it has none (a comment, a keep-alive)."""
+    stripped = event.strip(b"\r\n")
+    if stripped.startswith(b"data:") and b"\n" not in stripped and b"\r" not in stripped:
+        return stripped[5:].strip()
+    lines = [line[5:].removeprefix(b" ") for line in LINE_END.split(stripped) if line.startswith(b"data:")]
+    return b"\n".join(lines).strip() if lines else None
