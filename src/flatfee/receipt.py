@@ -69,12 +69,16 @@ class TokenUsage(_Part):
 
 
 class Attempt(_Part):
-    """One try of one route. ``status`` is the provider's HTTP status, ``None`` if it sent none."""
+    """One try of one route. ``status`` is the provider's HTTP status, ``None`` if it sent none.
+
+    ``first_token_ms`` is absent without a token.
+    """
 
     route: str
     outcome: AttemptOutcome | str = Field(union_mode="left_to_right")
     status: int | None = None
     duration_ms: int | None = None
+    first_token_ms: int | None = None
 
 
 class Receipt(_Part):

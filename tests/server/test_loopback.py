@@ -90,7 +90,7 @@ async def test_a_caller_that_leaves_in_mid_stream_is_charged_what_was_delivered(
         writer.close()
         await until(lambda: provider.left == 1 and not served.app.gateway.running)
         receipt, usage = await receipt_of(served, head), await usage_of(served)
-        assert served.app.gateway.circuits.down(served.app.gateway.monotonic()) == frozenset()
+        assert served.app.gateway.health.down(served.app.gateway.monotonic()) == frozenset()
     assert receipt["state"] == "estimated"
     assert receipt["usage"]["completion_tokens"] == 14
     assert [tried["outcome"] for tried in receipt["attempts"]] == ["cancelled"]
@@ -170,7 +170,7 @@ async def test_readers_that_stall_pause_the_upstream_and_say_nothing_of_the_rout
         heads = [await reader.readuntil(HEAD_END) for reader, _ in opened]
         await until(lambda: provider.left == 3)
         receipts = [await receipt_of(served, head) for head in heads]
-        assert served.app.gateway.circuits.down(served.app.gateway.monotonic()) == frozenset()
+        assert served.app.gateway.health.down(served.app.gateway.monotonic()) == frozenset()
         for _, writer in opened:
             writer.transport.abort()
     assert provider.sent * 65_536 < 3 * MAX_ANSWER

@@ -193,7 +193,7 @@ async def test_refusals_do_not_open_a_circuit() -> None:
     async with running(provider=ScriptedProvider(first=error(400))) as rig:
         for _ in range(FAILURES_TO_OPEN + 1):
             await rig.ask()
-        assert rig.gateway.circuits.down(rig.gateway.monotonic()) == frozenset()
+        assert rig.gateway.health.down(rig.gateway.monotonic()) == frozenset()
 
 
 async def test_a_context_too_long_goes_to_a_route_with_more_room() -> None:
@@ -246,7 +246,7 @@ async def test_the_one_route_failing_is_worth_a_retry() -> None:
 
 async def fail(rig: Rig, name: str) -> None:
     for _ in range(FAILURES_TO_OPEN):
-        rig.gateway.circuits.failed(name, rig.gateway.monotonic())
+        rig.gateway.health.failed(name, rig.gateway.monotonic())
 
 
 async def test_an_open_circuit_is_skipped_and_told() -> None:
@@ -280,7 +280,7 @@ async def test_failures_open_the_circuit_and_a_success_after_the_cool_down_close
         assert provider.routes == ["first", "first", "second", "first", "second", "second"]
         now += COOL_DOWN
         assert (await rig.ask()).json()["flatfee"]["route"] == "first"
-        assert rig.gateway.circuits.down(now) == frozenset()
+        assert rig.gateway.health.down(now) == frozenset()
 
 
 async def test_a_probe_that_fails_is_not_tried_again_at_once() -> None:
@@ -293,7 +293,7 @@ async def test_a_probe_that_fails_is_not_tried_again_at_once() -> None:
         await rig.ask()
         assert provider.routes == ["first", "second"]
         now += COOL_DOWN
-        assert rig.gateway.circuits.down(now) == {"first"}
+        assert rig.gateway.health.down(now) == {"first"}
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
@@ -307,7 +307,7 @@ async def test_a_deadline_ends_the_tries_and_says_nothing_of_the_routes(stream: 
         assert response.headers["x-should-retry"] == "false"
         assert response.json()["flatfee"] == await rig.receipt(response)
         assert set(provider.routes) == {"first"}
-        assert rig.gateway.circuits.down(rig.gateway.monotonic()) == frozenset()
+        assert rig.gateway.health.down(rig.gateway.monotonic()) == frozenset()
         assert (await rig.usage())["fair_use"]["pending"] == 0
 
 

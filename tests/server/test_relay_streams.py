@@ -47,7 +47,7 @@ async def test_a_deadline_in_mid_stream_charges_what_was_delivered() -> None:
     async with running(provider=provider) as rig:
         response = await rig.ask({"x-flatfee-deadline-ms": "50"}, stream=True)
         receipt = await rig.receipt(response)
-        assert rig.gateway.circuits.down(rig.gateway.monotonic()) == frozenset()
+        assert rig.gateway.health.down(rig.gateway.monotonic()) == frozenset()
         usage = await rig.usage()
     last = events_of(response.content)[-1]
     assert last["error"]["code"] == "deadline_exceeded"

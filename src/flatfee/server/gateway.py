@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flatfee.server.faults import Fault
-from flatfee.server.health import Circuits
+from flatfee.server.health import Health
 from flatfee.server.kept import KEEP_BYTES, KeptAnswers
 from flatfee.server.peers import Held
 from flatfee.server.providers.base import Provider
@@ -41,7 +41,7 @@ class Gateway:
     store: Store
     providers: Mapping[str, Provider]
     worker: Worker = ALONE
-    circuits: Circuits = field(default_factory=Circuits)
+    health: Health = field(default_factory=Health)
     monotonic: Callable[[], float] = time.monotonic
     chance: Callable[[], float] = random.random
     operator: str | None = None

@@ -1,19 +1,90 @@
-"""Health of the routes: a circuit for each. Pure state; the moment comes in as an argument.
+"""Health of the routes: a circuit for each, and what its newest tries came to. Pure; moments come in as arguments.
 
-closed: every request may use the route. After ``FAILURES_TO_OPEN`` failures in a row it opens:
-the route is skipped until its cool-down has passed. Then one probe may pass; its success closes
-the circuit, its failure opens it for twice as long, up to ``LONGEST_COOL_DOWN``.
+closed: every request may use the route. After ``FAILURES_TO_OPEN`` failures in a row it opens, or at
+once where the provider says how long to leave it alone: the route is skipped until its cool-down has
+passed. Then (half open) one probe may pass. Its success closes the circuit, its failure opens it for
+twice as long, up to ``LONGEST_COOL_DOWN``. From a probe's first token on everybody may pass again,
+on probation: the next try that ends well closes the circuit, and one that fails opens it.
+
+Who tries is not known here, only what is told of a route. So what is told while nobody was let
+through since the circuit opened is of a try from before: it neither closes the circuit nor prolongs it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final
+
+from flatfee.receipt import Attempt
+from flatfee.wire import AttemptOutcome
 
 FAILURES_TO_OPEN: Final = 3
 COOL_DOWN: Final = 10.0
 LONGEST_COOL_DOWN: Final = 60.0
 PROBE_LEASE: Final = 60.0
+
+REMEMBERED: Final = 100
+"""Tries of a route that are remembered."""
+
+RECENT: Final = 20
+"""Tries of a route that a report lists."""
+
+FAILURES: Final = frozenset(
+    {AttemptOutcome.TIMEOUT, AttemptOutcome.ERROR, AttemptOutcome.RATE_LIMITED, AttemptOutcome.UNAVAILABLE}
+)
+"""Outcomes that speak against a route. It may refuse a request, or be left by a caller, and be well."""
+
+
+class CircuitState(StrEnum):
+    """Whom a circuit lets through: everybody, nobody, or a probe."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """One try. ``at`` is when it ended, in seconds of the wall clock; the rest is as in the receipt's ``attempts``."""
+
+    at: float
+    outcome: str
+    status: int | None
+    duration_ms: int | None
+    first_token_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Milliseconds that half of the tries, and nine in ten, took at most."""
+
+    p50: int
+    p90: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteHealth:
+    """The health of a route, as one process knows it.
+
+    ``opens_in`` is what is left of the cool-down, in seconds; ``probing`` tells whether a probe runs.
+    ``outcomes`` counts the remembered tries, and ``recent`` lists the last of them, newest first.
+    ``duration`` and ``first_token`` are of the remembered tries that answered. The times of the last
+    success and failure are wall clock seconds, also where that try is not remembered any more.
+    """
+
+    circuit: CircuitState
+    failures_in_a_row: int
+    opens_in: float
+    probing: bool
+    outcomes: Mapping[str, int]
+    recent: tuple[Tried, ...]
+    duration: Latency | None
+    first_token: Latency | None
+    last_success_at: float | None
+    last_failure_at: float | None
 
 
 @dataclass(slots=True)
@@ -22,39 +93,83 @@ class _Circuit:
     cool_down: float = COOL_DOWN
     open_until: float | None = None
     probe_until: float | None = None
+    probation: bool = False
+
+    def state(self, now: float) -> CircuitState:
+        if self.open_until is None:
+            return CircuitState.CLOSED
+        return CircuitState.OPEN if now < self.open_until else CircuitState.HALF_OPEN
+
+    def probing(self, now: float) -> bool:
+        return self.probe_until is not None and now < self.probe_until and not self.probation
+
+    @property
+    def untried(self) -> bool:
+        """Whether nobody was let through since it opened."""
+        return self.open_until is not None and self.probe_until is None and not self.probation
+
+    def open(self, until: float) -> None:
+        self.open_until, self.probe_until, self.probation = until, None, False
 
 
-class Circuits:
-    """The circuits of all routes of this process. Times are in seconds of a monotonic clock."""
+@dataclass(slots=True)
+class _History:
+    tries: deque[tuple[float, Attempt]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    last_success_at: float | None = None
+    last_failure_at: float | None = None
+
+
+class Health:
+    """The health of all routes of this process. ``now`` is in seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._circuits: dict[str, _Circuit] = {}
+        self._histories: dict[str, _History] = {}
 
     def admits(self, route: str, now: float) -> bool:
-        """Tell whether a request may try the route now; a half-open circuit lets one probe through."""
+        """Tell whether a request may try the route now; a half-open circuit lets one probe through.
+
+        Whoever is let through says how it ended: ``succeeded``, ``failed`` or ``let_go``.
+        """
         circuit = self._circuits.get(route)
-        if circuit is None or circuit.open_until is None:
+        if circuit is None or circuit.open_until is None or circuit.probation:
             return True
-        if now < circuit.open_until or (circuit.probe_until is not None and now < circuit.probe_until):
+        if now < circuit.open_until or circuit.probing(now):
             return False
         circuit.probe_until = now + PROBE_LEASE
         return True
 
+    def answering(self, route: str) -> None:
+        """Note the first token of an answer: who waits for a probe need not wait for its last one."""
+        circuit = self._circuits.get(route)
+        if circuit is not None and circuit.open_until is not None and not circuit.untried:
+            circuit.probation = True
+
     def succeeded(self, route: str) -> None:
         """Note an answer: the circuit closes."""
-        self._circuits.pop(route, None)
+        circuit = self._circuits.get(route)
+        if circuit is not None and not circuit.untried:
+            del self._circuits[route]
 
-    def failed(self, route: str, now: float) -> None:
-        """Note a failure of the provider's side."""
+    def failed(self, route: str, now: float, *, leave_for: float | None = None) -> None:
+        """Note a failure of the provider's side.
+
+        ``leave_for``: the seconds that the provider asks to be left alone. The circuit opens for that
+        long, at most ``LONGEST_COOL_DOWN``, and never for less than the failure alone would have cost.
+        """
         circuit = self._circuits.setdefault(route, _Circuit())
-        if circuit.open_until is not None and now < circuit.open_until:
-            return  # it began before the circuit opened, and tells nothing new
+        asked = min(leave_for or 0.0, LONGEST_COOL_DOWN)
+        if circuit.open_until is not None and circuit.untried:
+            circuit.open_until = max(circuit.open_until, now + asked)
+            return
         circuit.failures += 1
+        due = 0.0
         if circuit.open_until is not None:
-            circuit.cool_down = min(circuit.cool_down * 2, LONGEST_COOL_DOWN)
-        if circuit.open_until is not None or circuit.failures >= FAILURES_TO_OPEN:
-            circuit.open_until = now + circuit.cool_down
-            circuit.probe_until = None
+            due = circuit.cool_down = min(circuit.cool_down * 2, LONGEST_COOL_DOWN)
+        elif circuit.failures >= FAILURES_TO_OPEN:
+            due = circuit.cool_down
+        if max(due, asked) > 0:
+            circuit.open(now + max(due, asked))
 
     def let_go(self, route: str) -> None:
         """Note that a try ended without telling anything of the route: its probe is free again."""
@@ -64,13 +179,59 @@ class Circuits:
 
     def down(self, now: float) -> frozenset[str]:
         """Return the routes that are skipped now."""
-        return frozenset(
-            name
-            for name, circuit in self._circuits.items()
-            if circuit.open_until is not None and now < circuit.open_until
-        )
+        return frozenset(name for name, circuit in self._circuits.items() if circuit.state(now) is CircuitState.OPEN)
 
     def opens_in(self, route: str, now: float) -> float:
         """Return the seconds until a route's circuit lets a request through; 0 if it does now."""
         circuit = self._circuits.get(route)
         return 0.0 if circuit is None or circuit.open_until is None else max(0.0, circuit.open_until - now)
+
+    def noted(self, route: str, attempt: Attempt, at: float) -> None:
+        """Remember a try that the provider had part in; ``at`` is the wall clock's time, in seconds.
+
+        A route that was passed over was not tried: that would drive out what is known of it.
+        """
+        history = self._histories.get(route)
+        if history is None:
+            history = self._histories[route] = _History()
+        history.tries.append((at, attempt))
+        if attempt.outcome is AttemptOutcome.OK:
+            history.last_success_at = at
+        elif attempt.outcome in FAILURES:
+            history.last_failure_at = at
+
+    def report(self, route: str, now: float) -> RouteHealth:
+        """Return what is known of a route; one that was never tried is well."""
+        circuit = self._circuits.get(route, _Circuit())
+        history = self._histories.get(route, _History())
+        answered = [attempt for _, attempt in history.tries if attempt.outcome is AttemptOutcome.OK]
+        newest = list(history.tries)[: -RECENT - 1 : -1]
+        return RouteHealth(
+            circuit=circuit.state(now),
+            failures_in_a_row=circuit.failures,
+            opens_in=self.opens_in(route, now),
+            probing=circuit.probing(now),
+            outcomes=Counter(str(attempt.outcome) for _, attempt in history.tries),
+            recent=tuple(_tried(at, attempt) for at, attempt in newest),
+            duration=_latency(attempt.duration_ms for attempt in answered),
+            first_token=_latency(attempt.first_token_ms for attempt in answered),
+            last_success_at=history.last_success_at,
+            last_failure_at=history.last_failure_at,
+        )
+
+
+def _tried(at: float, attempt: Attempt) -> Tried:
+    return Tried(
+        at=at,
+        outcome=str(attempt.outcome),
+        status=attempt.status,
+        duration_ms=attempt.duration_ms,
+        first_token_ms=attempt.first_token_ms,
+    )
+
+
+def _latency(told: Iterable[int | None]) -> Latency | None:
+    known = sorted(milliseconds for milliseconds in told if milliseconds is not None)
+    if not known:
+        return None
+    return Latency(p50=known[(len(known) - 1) // 2], p90=known[-(-len(known) * 9 // 10) - 1])

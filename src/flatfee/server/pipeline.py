@@ -117,7 +117,7 @@ async def plan_request(ask: Ask, caller: Caller, plan: PlanSettings, gateway: Ga
     route = None
     if ask.in_tool_loop and ask.workflow is not None:
         route = await gateway.store.last_route(caller, ask.workflow)
-    settings, down = gateway.settings, gateway.circuits.down(gateway.monotonic())
+    settings, down = gateway.settings, gateway.health.down(gateway.monotonic())
     facts = Facts.of(ask, model, route)
     return plan_routes(facts, caller, plan, settings.policy, settings.routes, down, gateway.chance)
 

@@ -66,7 +66,7 @@ async def dry_run(call: Call, gateway: Gateway) -> None:
     if index is None:
         raise refuse(Refusal(code=ErrorCode.FAIR_USE_EXHAUSTED, standing=standing), want)
     chosen = routes.choices[index]
-    told = _first_choice(chosen, gateway.circuits.down(gateway.monotonic()))
+    told = _first_choice(chosen, gateway.health.down(gateway.monotonic()))
     call.tell({Header.LANE: told["lane"], Header.REASON: told["reason"], **standing_headers(standing)})
     answer = {
         "object": "route",
@@ -214,7 +214,7 @@ async def ready(call: Call, gateway: Gateway) -> None:
         await gateway.store.ready()
     except StoreDown as error:
         raise Fault(ErrorCode.STORE_UNAVAILABLE, "The ledger cannot be written.") from error
-    down = gateway.circuits.down(gateway.monotonic())
+    down = gateway.health.down(gateway.monotonic())
     if all(route.name in down for route in gateway.settings.routes):
         raise Fault(ErrorCode.PROVIDER_UNAVAILABLE, "Every route is down.")
     await _respond(call, {"status": "ready"})

@@ -138,21 +138,21 @@ class _Try:
 
 async def _try_route(this: _Try) -> Failed | None:
     """Try one route, at most twice; ``None`` once it has answered."""
-    name, circuits, now = this.route.name, this.gateway.circuits, this.gateway.monotonic
+    name, health, now = this.route.name, this.gateway.health, this.gateway.monotonic
     this.left()
-    if not circuits.admits(name, now()):
+    if not health.admits(name, now()):
         this.meter.tried(this.route, AttemptOutcome.UNAVAILABLE, None, 0.0)
         return Failed(AttemptOutcome.UNAVAILABLE)
     failed = await _try_once(this)
     if failed is not None and failed.pause is not None and failed.pause < this.left():
         await asyncio.sleep(failed.pause)
-        if circuits.admits(name, now()):
+        if health.admits(name, now()):
             failed = await _try_once(this)
     return failed
 
 
 async def _try_once(this: _Try) -> Failed | None:
-    route, circuits, meter = this.route, this.gateway.circuits, this.meter
+    route, health, meter = this.route, this.gateway.health, this.meter
     started = this.gateway.monotonic()
     try:
         if not meter.dispatched:
@@ -167,9 +167,9 @@ async def _try_once(this: _Try) -> Failed | None:
         return _judge(this, failed)
     except BaseException:
         # The caller left, or we failed: that tells nothing of the route.
-        circuits.let_go(route.name)
+        health.let_go(route.name)
         raise
-    circuits.succeeded(route.name)
+    health.succeeded(route.name)
     return None
 
 
@@ -180,18 +180,18 @@ def _judge(this: _Try, failed: Failed) -> Failed:
         Fault: ``deadline_exceeded``, or ``provider_unavailable`` in mid-stream.
         ProviderRefusal: no other route could cure it.
     """
-    name, circuits = this.route.name, this.gateway.circuits
+    name, health = this.route.name, this.gateway.health
     if failed.outcome is AttemptOutcome.TIMEOUT and this.late():
         # The caller's own limit tells nothing of the route. What was asked and heard by then is charged.
-        circuits.let_go(name)
+        health.let_go(name)
         this.meter.route = this.route
         raise deadline_passed() from failed
     if failed.blameless:
-        circuits.let_go(name)
+        health.let_go(name)
     elif failed.refusal is not None:
-        circuits.succeeded(name)
+        health.succeeded(name)
     else:
-        circuits.failed(name, this.gateway.monotonic())
+        health.failed(name, this.gateway.monotonic())
     if failed.refusal is not None and failed.outcome is AttemptOutcome.REFUSED:
         raise failed.refusal from None
     if this.call.started:
@@ -345,7 +345,7 @@ def _exhausted(job: Job, gateway: Gateway, last: Failed | None) -> Fault:
             f"All {len(job.routes)} eligible routes failed or were unavailable; the receipt lists each attempt.",
         )
     asked = last.retry_after if last is not None else None
-    wait = max(asked or 0.0, gateway.circuits.opens_in(job.routes[0].name, gateway.monotonic()))
+    wait = max(asked or 0.0, gateway.health.opens_in(job.routes[0].name, gateway.monotonic()))
     return Fault(
         ErrorCode.PROVIDER_UNAVAILABLE,
         "The one eligible route failed or cannot be reached. Try again shortly.",
