@@ -88,6 +88,7 @@ class AttemptOutcome(StrEnum):
     CONTEXT_OVERFLOW = "context_overflow"
     REFUSED = "refused"
     CANCELLED = "cancelled"
+    DIVERGED = "diverged"
 
 
 class Task(StrEnum):

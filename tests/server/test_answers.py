@@ -113,7 +113,7 @@ def test_usage_that_the_caller_asked_for_is_the_last_event() -> None:
 def test_usage_before_the_answer_is_read_and_left_out() -> None:
     stream = RelayedStream(include_usage=False)
     assert stream.feed(usage_event()) == b""
-    assert stream.started
+    assert not stream.tokens
     assert not stream.whole
 
 
@@ -287,9 +287,29 @@ def test_output_is_counted_in_bytes_whatever_it_is() -> None:
 def test_comments_are_no_tokens() -> None:
     stream = RelayedStream(include_usage=False)
     assert stream.feed(b": still here\n\n") == b": still here\n\n"
-    assert (stream.started, stream.heard) == (False, 0)
+    assert stream.tokens == 0
     stream.feed(delta("a"))
-    assert (stream.started, stream.heard) == (True, 1)
+    assert stream.tokens == 1
+
+
+@pytest.mark.parametrize("said", [{}, {"role": "assistant", "content": ""}, {"content": None, "refusal": None}])
+def test_an_event_that_says_nothing_is_no_token(said: dict[str, Any]) -> None:
+    stream = RelayedStream(include_usage=False)
+    assert stream.feed(event({"choices": [{"index": 0, "delta": said, "finish_reason": None}]}))
+    assert (stream.tokens, stream.delivered) == (0, 0)
+
+
+def test_output_of_a_kind_that_we_do_not_know_is_a_token() -> None:
+    stream = RelayedStream(include_usage=False)
+    stream.feed(event({"choices": [{"index": 0, "delta": {"sketch": {"lines": [1, 2]}}}]}))
+    assert stream.tokens == 1
+    assert stream.delivered > 0
+
+
+def test_thoughts_that_are_told_under_two_names_are_measured_once() -> None:
+    stream = RelayedStream(include_usage=False)
+    stream.feed(event({"choices": [{"index": 0, "delta": {"reasoning": "hmm", "reasoning_content": "hmm"}}]}))
+    assert stream.delivered == 3
 
 
 @pytest.mark.parametrize("indent", [None, 2], ids=["compact", "pretty"])
@@ -346,3 +366,31 @@ def test_a_refusal_has_every_field_of_an_error(data: bytes, expected: dict[str, 
     error = read_refusal(data)
     assert {"message", "type", "param", "code"} <= set(error)
     assert error.items() >= expected.items()
+
+
+HALVES = rb'data: {"choices":[{"index":0,"delta":{"content":"\ud83d"}}]}' + b"\n\n"
+
+
+def test_half_a_character_is_no_broken_event() -> None:
+    """Providers that cut text into UTF-16 units send one half with each of two events."""
+    stream = RelayedStream(include_usage=False)
+    other = HALVES.replace(rb"\ud83d", rb"\ude00")
+    assert stream.feed(HALVES * 5 + other) == HALVES * 5 + other
+    assert stream.tokens == 6
+
+
+def test_half_a_character_in_the_event_that_gets_the_receipt_is_kept_as_it_came() -> None:
+    last = rb'{"choices":[{"index":0,"delta":{"content":"\ude00"},"finish_reason":"stop"}]}'
+    assert relay([b"data: " + last + b"\n\n"]).startswith(b"data: " + last[:-1])
+
+
+def test_half_a_character_does_not_make_a_completion_unusable() -> None:
+    data = rb'{"choices":[{"message":{"content":"\ud83d!"}}]}'
+    assert read_completion(data).with_receipt(RECEIPT).startswith(data[:-1])
+
+
+def test_a_name_that_is_not_utf_8_is_a_broken_event() -> None:
+    stream = RelayedStream(include_usage=False)
+    assert stream.feed(b'data: {"choices":[{"delta":{"\xff":"a"}}]}\n\n') == b""
+    with pytest.raises(UnusableAnswer):
+        read_completion(b'{"choices":[{}],"flatfee":{},"\xff":1}')

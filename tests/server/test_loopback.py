@@ -287,7 +287,7 @@ async def test_the_upstream_connection_of_a_caller_that_left_is_closed_and_knew_
 
 async def test_a_stream_that_breaks_ends_well_formed_on_the_wire() -> None:
     provider = ScriptedProvider(first=streamed(STREAM[0], event({"error": {"message": "x"}})))
-    async with on_loopback(provider=provider) as served:
+    async with on_loopback(make_settings(routes=[route("first")]), provider) as served:
         status, headers, body = await served.exchange(request(stream=True))
     assert (status, headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
     assert events_of(dechunk(body))[-1]["error"]["code"] == "provider_unavailable"

@@ -2,6 +2,7 @@
 
 import pytest
 
+from flatfee.receipt import TokenUsage
 from flatfee.server.meter import Meter
 from flatfee.server.settings import RouteSettings
 from flatfee.wire import AttemptOutcome, Reason, Tier
@@ -14,6 +15,8 @@ def test_a_try_is_noted_with_its_time_in_milliseconds() -> None:
     meter.tried(FIRST, AttemptOutcome.TIMEOUT, None, 10.0039)
     (attempt,) = meter.attempts
     assert (attempt.route, attempt.outcome, attempt.status, attempt.duration_ms) == ("first", "timeout", None, 10003)
+    assert "first_token_ms" not in attempt.model_dump(exclude_unset=True)
+    assert meter.tried(FIRST, AttemptOutcome.OK, 200, 1.0, 0.5).first_token_ms == 500
 
 
 def test_before_any_try_nothing_was_left() -> None:
@@ -65,11 +68,19 @@ def test_the_running_try_counts_until_one_has_answered() -> None:
     assert meter.attempt_number() == 2
 
 
-def test_a_caller_that_leaves_cancels_the_route_that_is_asked() -> None:
-    meter = Meter(trying=SECOND)
+def test_a_caller_that_leaves_is_charged_for_the_route_that_is_asked() -> None:
+    meter = Meter(trying=SECOND, route=FIRST, broken=True)
     meter.caller_left()
-    assert meter.route is SECOND
-    assert [(attempt.route, attempt.outcome) for attempt in meter.attempts] == [("second", "cancelled")]
+    assert (meter.route, meter.broken) == (SECOND, False)
+
+
+def test_what_one_route_said_is_not_charged_with_the_next() -> None:
+    meter = Meter()
+    meter.begin(FIRST)
+    meter.usage, meter.delivered = TokenUsage(prompt_tokens=1), 100
+    meter.begin(SECOND)
+    assert meter.trying is SECOND
+    assert (meter.usage is None, meter.delivered) == (True, 0)
 
 
 def test_a_caller_that_leaves_before_any_route_was_asked_cancels_nothing() -> None:

@@ -10,7 +10,7 @@ import pytest
 from flatfee.server.answers import RelayedStream, read_refusal
 from flatfee.server.settings import RouteSettings
 from flatfee.server.stages.failures import rejected
-from flatfee.server.stages.relay import _hear_out
+from flatfee.server.stages.passing import _hear_out
 from flatfee.wire import AttemptOutcome, Tier
 
 ROUTE = RouteSettings(name="local", provider="llama", model="gemma", tier=Tier.ECONOMY)

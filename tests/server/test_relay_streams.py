@@ -27,11 +27,11 @@ from tests.server.fakes_gateway import running
 
 from flatfee.server.providers.base import ProviderFailure
 from flatfee.server.settings import RouteSettings
-from flatfee.server.stages import relay
+from flatfee.server.stages import passing
 from flatfee.wire import AttemptOutcome
 
 BROKEN = ProviderFailure(AttemptOutcome.ERROR, "broke off")
-QUICK = {"first_token_timeout": 0.05, "idle_timeout": 0.05, "total_timeout": 5.0}
+QUICK: dict[str, Any] = {"first_token_timeout": 0.05, "idle_timeout": 0.05, "total_timeout": 5.0}
 
 
 def outcomes(receipt: dict[str, Any]) -> list[tuple[str, str, int | None]]:
@@ -71,7 +71,7 @@ MIDWAY: dict[str, tuple[Piece, ...]] = {
 @pytest.mark.parametrize("kind", MIDWAY)
 async def test_a_stream_that_breaks_is_one_error_event_without_done_and_free(kind: str) -> None:
     provider = ScriptedProvider(first=streamed(*MIDWAY[kind]))
-    async with running(make_settings(routes=two(**QUICK)), provider) as rig:
+    async with running(make_settings(routes=[route("first", **QUICK)]), provider) as rig:
         response = await rig.ask(stream=True)
         receipt = await rig.receipt(response)
         usage = await rig.usage()
@@ -103,7 +103,7 @@ AFTER_THE_FINISH: dict[str, tuple[Piece, ...]] = {
 async def test_a_stream_is_whole_with_its_finish_reason_whatever_follows(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "AFTER_FINISH", 0.05)
+    monkeypatch.setattr(passing, "AFTER_FINISH", 0.05)
     provider = ScriptedProvider(first=streamed(*STREAM[:3], *AFTER_THE_FINISH[kind]))
     async with running(provider=provider) as rig:
         response = await rig.ask(stream=True)

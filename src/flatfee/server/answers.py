@@ -14,10 +14,15 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from flatfee.receipt import TokenUsage
+from flatfee.server.joint import Half, Joint
+from flatfee.server.lenient import REPLACED, UNREADABLE, decoded
 from flatfee.server.sse import DONE, LINE_END, cut_events, payload_of
 
 MAX_EVENT: Final = 16 * 1024 * 1024
 MAX_BROKEN_EVENTS: Final = 3
+MOST_REMEMBERED: Final = 1 << 20
+"""A text longer than this (bytes of JSON) is not kept for another route to go on from."""
+
 MAX_TOKENS: Final = 10_000_000
 """More tokens than this in one answer are not believed; the gateway's own estimate counts then."""
 
@@ -25,6 +30,9 @@ MAX_TOKENS: Final = 10_000_000
 class UnusableAnswer(Exception):
     """The provider's answer is not what its API promises; the message says what is wrong with it."""
 
+
+_NO_OUTPUT: Final = frozenset({"role", "name"})
+"""Members of a delta that say who speaks."""
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
 
@@ -39,19 +47,9 @@ class _Usage(msgspec.Struct):
     prompt_tokens_details: _Details | None = None
 
 
-class _Delta(msgspec.Struct):
-    content: Raw | UnsetType = UNSET
-    reasoning_content: Raw | UnsetType = UNSET
-    tool_calls: Raw | UnsetType = UNSET
-
-    def size(self) -> int:
-        """Return about how many bytes of output this delta holds."""
-        return sum(_size(part) for part in (self.content, self.reasoning_content, self.tool_calls))
-
-
 class _Choice(msgspec.Struct):
     index: int = 0
-    delta: _Delta | None = None
+    delta: dict[str, Raw] | None = None
     finish_reason: str | None = None
 
 
@@ -99,15 +97,15 @@ def read_completion(data: bytes) -> Completion:
         UnusableAnswer: it is not a completion: not JSON, an error with status 200, no choices.
     """
     try:
-        found = _completion.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+        found = decoded(_completion, data)
+        plain = _without_receipt(data) if found.flatfee is not UNSET else data
+    except UNREADABLE as error:
         raise UnusableAnswer("is not a completion") from error
     if _is_error(found.error):
         raise UnusableAnswer("is an error with status 200")
     if not found.choices:
         raise UnusableAnswer("has no choices")
     size = sum(len(memoryview(choice)) for choice in found.choices)
-    plain = _without_receipt(data) if found.flatfee is not UNSET else data
     return Completion(_told(found.usage), size, plain)
 
 
@@ -118,7 +116,7 @@ def read_refusal(data: bytes) -> dict[str, object]:
     """
     try:
         error = msgspec.json.decode(data, type=_Refusal).error
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         error = "The provider refused the request and gave no reason."
     inner = {"message": error} if isinstance(error, str) else error
     known = {name: str(inner[name]) for name in ("message", "type", "param", "code") if inner.get(name) is not None}
@@ -128,24 +126,29 @@ def read_refusal(data: bytes) -> dict[str, object]:
 class RelayedStream:
     """One streamed answer on its way through.
 
-    ``started`` once a first event of the answer was seen, ``whole`` once every choice that began
-    has its finish reason, ``done`` once nothing more can come. ``heard`` counts events with data,
-    ``delivered`` bytes of output.
+    ``whole`` once every choice that began has its finish reason, ``done`` once nothing more can come.
+    ``tokens`` counts what ends a silence: output, or a finish reason; an event that only names the role
+    does not. ``delivered`` counts bytes of output. With a ``joint`` the answer goes on from what the
+    caller has; ``remember`` is for an answer that another may have to go on from.
     """
 
-    def __init__(self, *, include_usage: bool, choices: int = 1) -> None:
+    def __init__(
+        self, *, include_usage: bool, choices: int = 1, joint: Joint | None = None, remember: bool = False
+    ) -> None:
         self._include_usage = include_usage
         self._choices = choices
+        self._joint = joint
+        self._text: bytearray | None = bytearray() if remember and joint is None else None
+        self._first = b""
         self._begun: list[bytes] = []
         self._size = 0
         self._held = b""
         self._open: set[int] = set()
         self._finished: set[int] = set()
         self._broken = 0
-        self.started = False
         self.done = False
         self.usage: TokenUsage | None = None
-        self.heard = 0
+        self.tokens = 0
         self.delivered = 0
 
     @property
@@ -163,6 +166,7 @@ class RelayedStream:
 
         Raises:
             UnusableAnswer: an error event, too many broken events, or an event without end.
+            Diverged: with a joint, it is not the answer that the caller has the beginning of.
         """
         out: list[bytes] = []
         for event in self._events(data):
@@ -205,39 +209,72 @@ class RelayedStream:
         if payload is None:
             out.append(event)
             return
-        self.heard += 1
         if payload == b"[DONE]":
             self.done = True
             return
         try:
             chunk = _read_chunk(payload)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             self._broken += 1
             if self._broken > MAX_BROKEN_EVENTS:
                 raise UnusableAnswer(f"has more than {MAX_BROKEN_EVENTS} broken events") from error
             return
         if _is_error(chunk.error):
             raise UnusableAnswer("has an error in mid-stream")
-        self._read(event, chunk, out)
+        self._read(event, payload, chunk, out)
 
-    def _read(self, event: bytes, chunk: _Chunk, out: list[bytes]) -> None:
+    def _read(self, event: bytes, payload: bytes, chunk: _Chunk, out: list[bytes]) -> None:
         self.usage = _told(chunk.usage) or self.usage
         for choice in chunk.choices or ():
             if choice.delta is not None:
-                self.delivered += choice.delta.size()
+                self._hear(choice.index, choice.delta)
             if choice.finish_reason:
+                self.tokens += 1
                 self._finished.add(choice.index)
                 self._open.discard(choice.index)
             elif choice.index not in self._finished:
                 self._open.add(choice.index)
         if not chunk.choices and _size(chunk.usage) and not self._include_usage:
-            self.started = True  # usage that we asked for, not the caller
-            return
-        self._forward(event if chunk.flatfee is UNSET else _with_receipt(event, None), out)
+            return  # usage that we asked for, not the caller
+        if self._joint is not None:
+            event = self._joint.fit(payload)
+            if not event:
+                return
+        elif chunk.flatfee is not UNSET:
+            event = _with_receipt(event, None)
+        self._forward(event, payload, out)
 
-    def _forward(self, event: bytes, out: list[bytes]) -> None:
+    def _hear(self, index: int, delta: dict[str, Raw]) -> None:
+        """Measure what a delta says; a member that we do not know is output as well, if it is not empty."""
+        text = thoughts = others = 0
+        for name, value in delta.items():
+            size = _size(value)
+            if size <= 0 or name in _NO_OUTPUT:
+                continue
+            if name == "content":
+                text = size
+            elif name.startswith("reasoning"):
+                thoughts = max(thoughts, size)  # some send the same under several names
+            else:
+                others += size
+        if text or thoughts or others:
+            self.tokens += 1
+            self.delivered += text + thoughts + others
+            if self._text is not None:
+                self._remember(delta["content"] if text and not (index or thoughts or others) else None)
+
+    def _remember(self, text: Raw | None) -> None:
+        """Keep a text as it stands between its quotes; where anything else was said, nobody can go on."""
+        assert self._text is not None  # noqa: S101 - asked by the only caller
+        piece = memoryview(text) if text is not None else b"-"
+        if piece[:1] != b'"' or REPLACED in bytes(piece) or len(self._text) > MOST_REMEMBERED:
+            self._text = None
+        else:
+            self._text += piece[1:-1]
+
+    def _forward(self, event: bytes, payload: bytes, out: list[bytes]) -> None:
         """Pass an event on; one that may be the last stays behind until another comes."""
-        self.started = True
+        self._first = self._first or payload
         if self._held:
             out.append(self._held)
             self._held = b""
@@ -246,13 +283,19 @@ class RelayedStream:
         else:
             out.append(event)
 
+    def half(self) -> Half | None:
+        """Return what another route could go on from, if this answer broke off here; ``None``: from nothing."""
+        if self._joint is not None:
+            return self._joint.half()
+        return Half.of(self._text, self._first) if self._text is not None else None
+
 
 def _read_chunk(payload: bytes) -> _Chunk:
     """Read an event's object; of one whose shape we do not know, nothing is read."""
     try:
-        return _chunk.decode(payload)
+        return decoded(_chunk, payload)
     except msgspec.ValidationError:
-        _members.decode(payload)  # JSON at all, and an object
+        decoded(_members, payload)  # JSON at all, and an object
         return _Chunk()
 
 
@@ -262,9 +305,10 @@ def _is_error(error: Raw | UnsetType) -> bool:
 
 def _size(value: Raw | UnsetType) -> int:
     """Return the size of a JSON value without its quotes or brackets; 0 if it is absent, null or a number."""
-    if value is UNSET or bytes(memoryview(value)[:1]) not in {b'"', b"[", b"{"}:
+    if value is UNSET:
         return 0
-    return len(memoryview(value)) - 2
+    text = memoryview(value)
+    return len(text) - 2 if text[0] in b'"[{' else 0
 
 
 def _told(usage: Raw | UnsetType) -> TokenUsage | None:
@@ -304,6 +348,6 @@ def _splice(data: bytes, receipt: bytes) -> bytes:
 
 def _without_receipt(data: bytes) -> bytes:
     """Take a receipt out of a JSON object."""
-    members = _members.decode(data)
+    members = decoded(_members, data)
     members.pop("flatfee", None)
     return msgspec.json.encode(members)

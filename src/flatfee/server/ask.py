@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -59,6 +59,36 @@ class Ask:
             options = _decode(fields.get("stream_options"), dict[str, Raw], "stream_options") or {}
             fields["stream_options"] = Raw(msgspec.json.encode({**options, "include_usage": Raw(b"true")}))
         return msgspec.json.encode(fields)
+
+    def body_after(self, model: str, said: str) -> bytes:
+        """Return the upstream body for a route that goes on from what was said: as the assistant's own last words.
+
+        What it may still say is less by about as much.
+        """
+        fields = dict(self.fields)
+        words = msgspec.json.encode({"role": "assistant", "content": said})
+        fields["messages"] = Raw(bytes(fields["messages"]).rstrip()[:-1] + b"," + words + b"]")
+        for name in ("max_completion_tokens", "max_tokens"):
+            most = _field(fields, name, int)
+            if most is not None:
+                fields[name] = Raw(b"%d" % max(1, most - estimate_tokens(len(said.encode()))))
+        return replace(self, fields=fields).body_for(model)
+
+    @property
+    def one_text(self) -> bool:
+        """Whether a text that breaks off could be gone on with by another: one choice, without figures of its own."""
+        return self.choices == 1 and not _field(self.fields, "logprobs", bool)
+
+    @property
+    def may_be_prefilled(self) -> bool:
+        """Whether a text can be given to a route as the beginning of its answer.
+
+        Not where the form of the answer is prescribed, for that is enforced from its first token on, nor after
+        words that the caller gave the assistant itself.
+        """
+        form = _field(self.fields, "response_format", dict[str, Raw]) or {}
+        prescribed = bytes(form.get("type", b'"text"')) != b'"text"'
+        return not prescribed and _decode(self.fields["messages"], list[_Message], "messages")[-1].role != "assistant"
 
 
 class _Message(msgspec.Struct):

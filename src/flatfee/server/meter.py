@@ -21,7 +21,7 @@ _LEFT_BECAUSE: dict[AttemptOutcome, Reason] = {
 class Meter:
     """Facts of one request as they become known.
 
-    ``trying`` is the route being asked, ``route`` the one that answers, from its first byte on;
+    ``trying`` is the route being asked, ``route`` the one that answers, from its first token on;
     ``usage`` is what the provider told, ``delivered`` the bytes of output that were read from it.
     ``dispatched`` is set once the ledger was asked to mark that money is about to be spent.
     ``whole`` is set once the answer is complete, ``broken`` once its provider failed midway.
@@ -36,9 +36,32 @@ class Meter:
     whole: bool = False
     broken: bool = False
 
-    def tried(self, route: RouteSettings, outcome: AttemptOutcome, status: int | None, seconds: float) -> None:
-        """Note one try of a route."""
-        self.attempts.append(Attempt(route=route.name, outcome=outcome, status=status, duration_ms=int(seconds * 1000)))
+    def begin(self, route: RouteSettings) -> None:
+        """Note that a route is asked now: what another one said is not charged any more."""
+        self.trying, self.usage, self.delivered = route, None, 0
+
+    def tried(
+        self,
+        route: RouteSettings,
+        outcome: AttemptOutcome,
+        status: int | None,
+        seconds: float,
+        first_token: float | None = None,
+    ) -> Attempt:
+        """Note one try of a route, and return it. ``first_token`` is in seconds after its begin."""
+        facts = {"first_token_ms": int(first_token * 1000)} if first_token is not None else {}
+        attempt = Attempt(route=route.name, outcome=outcome, status=status, duration_ms=int(seconds * 1000), **facts)
+        self.attempts.append(attempt)
+        return attempt
+
+    def answering(self, route: RouteSettings) -> None:
+        """Note that a route answers: what it says is charged, and nothing that another said before."""
+        self.route, self.broken = route, False
+
+    def broke_off(self, route: RouteSettings, usage: TokenUsage | None, delivered: int, *, blameless: bool) -> None:
+        """Note that the answer ends half-way; it is charged only if that was no fault of its route."""
+        self.trying, self.route, self.usage, self.delivered = None, route, usage, delivered
+        self.broken = not blameless
 
     @property
     def left_first_because(self) -> Reason | None:
@@ -57,8 +80,6 @@ class Meter:
         return len(self.attempts) + (0 if answered else 1)
 
     def caller_left(self) -> None:
-        """Note that the caller left: the route being asked is cancelled, and pays for what it heard."""
-        if self.whole or self.trying is None:
-            return
-        self.route = self.trying
-        self.attempts.append(Attempt(route=self.trying.name, outcome=AttemptOutcome.CANCELLED, status=None))
+        """Note that the caller left: the route being asked is charged, for what was heard of it."""
+        if not self.whole and self.trying is not None:
+            self.answering(self.trying)

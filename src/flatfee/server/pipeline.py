@@ -19,9 +19,10 @@ from flatfee.server.policy.plan import RoutePlan, plan_routes
 from flatfee.server.settings import PlanSettings, RouteSettings
 from flatfee.server.stages.admit import admit, refusal_of
 from flatfee.server.stages.authenticate import authenticate, check_scope, still_valid
-from flatfee.server.stages.relay import Job, relay
+from flatfee.server.stages.relay import relay
 from flatfee.server.stages.replay import replay
 from flatfee.server.stages.settle import Bill
+from flatfee.server.stages.tries import Job
 from flatfee.server.store.base import StoreDown
 from flatfee.server.store.records import Caller, Changed, Idempotency, Outcome, Repeat, Reservation, Ticket
 from flatfee.server.tell import receipt_headers, ticket_headers

@@ -13,15 +13,15 @@ import msgspec
 from msgspec import Raw
 
 from flatfee.server.answers import MAX_BROKEN_EVENTS, UnusableAnswer, read_completion
-from flatfee.server.sse import cut_events, payload_of
+from flatfee.server.lenient import UNREADABLE
+from flatfee.server.sse import BOM, cut_events, payload_of
 
 MAX_LINES: Final = 200_000
 """A stream of more lines than this is not put together, so that doing it never takes longer than a second."""
 
-_BOM: Final = b"\xef\xbb\xbf"
 _NULL: Final = Raw(b"null")
 _EMPTY: Final = frozenset({b"null", b'""'})
-_IN_EACH_CHUNK: Final = ("id", "created", "model", "system_fingerprint", "service_tier")
+_IN_EACH_CHUNK: Final[tuple[str, ...]] = ("id", "created", "model", "system_fingerprint", "service_tier")
 _FIELDS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 # Members that arrive in pieces; the pieces of any other are each the whole.
@@ -31,9 +31,6 @@ _TEXTS: Final = frozenset(
 _IN_MESSAGE: Final = frozenset({"function_call", "audio"})
 _IN_CALL: Final = frozenset({"function", "custom"})
 _NOTHING: Final[frozenset[str]] = frozenset()
-
-# A member's name that is not UTF-8 is an error of its own kind.
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _members = msgspec.json.Decoder(dict[str, Raw])
 _objects = msgspec.json.Decoder(list[dict[str, Raw]])
@@ -46,7 +43,7 @@ def shape_of(first_bytes: bytes) -> Literal["json", "events"] | None:
 
     What a provider says of it in ``Content-Type`` is often wrong, and is not asked.
     """
-    start = first_bytes.removeprefix(_BOM).lstrip()
+    start = first_bytes.removeprefix(BOM).lstrip()
     if start.startswith((b"{", b"[")):
         return "json"
     return "events" if start.startswith(_FIELDS) else None
@@ -60,7 +57,7 @@ def as_stream(completion: bytes) -> list[bytes]:
     Raises:
         UnusableAnswer: it is no completion, or a choice of it has no finish reason.
     """
-    data = completion.removeprefix(_BOM)
+    data = completion.removeprefix(BOM)
     read_completion(data)
     try:
         rest = _members.decode(data)
@@ -70,7 +67,7 @@ def as_stream(completion: bytes) -> list[bytes]:
         head: dict[str, object] = {"object": Raw(b'"chat.completion.chunk"'), **same}
         rest.pop("object", None)
         chunks = [chunk for position, choice in enumerate(choices) for chunk in _chunks(choice, position)]
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise UnusableAnswer("is not a completion") from error
     first, *others = chunks
     events = [_event({**head, **rest, "choices": [first]}), *(_event({**head, "choices": [one]}) for one in others)]
@@ -88,7 +85,7 @@ def as_completion(events: bytes) -> bytes:
         raise UnusableAnswer(f"is a stream of more than {MAX_LINES} lines")
     gathered = _Completion()
     broken = 0
-    for event in cut_events(events.removeprefix(_BOM) + b"\n\n")[0]:
+    for event in cut_events(events.removeprefix(BOM) + b"\n\n")[0]:
         payload = payload_of(event)
         if payload is None:
             continue
@@ -96,7 +93,7 @@ def as_completion(events: bytes) -> bytes:
             break
         try:
             gathered.add(_members.decode(payload))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             broken += 1
             if broken > MAX_BROKEN_EVENTS:
                 raise UnusableAnswer(f"has more than {MAX_BROKEN_EVENTS} broken events") from error

@@ -10,6 +10,9 @@ import re
 from typing import Final
 
 DONE: Final = b"data: [DONE]\n\n"
+BOM: Final = b"\xef\xbb\xbf"
+"""What some put before the first event, and the standard passes over."""
+
 LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 
 # Two line ends of any kind; a CR that an LF follows is one line end, not two. Whether an LF follows

@@ -5,16 +5,18 @@ No attempt is made here and nothing is counted: the relay acts on what this says
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 from flatfee.server.answers import read_refusal
 from flatfee.server.faults import ProviderRefusal
-from flatfee.server.providers.base import Upstream
+from flatfee.server.providers.base import ProviderFailure, Upstream
 from flatfee.server.settings import RouteSettings
 from flatfee.wire import AttemptOutcome
 
@@ -25,18 +27,25 @@ RETRY_AFTER_AT_MOST: Final = 5.0
 
 SAME_ROUTE_PAUSE: Final = 0.25
 
+ERROR_BODY_SECONDS: Final = 2.0
+"""A provider's error gets this long to say why; its status is known by then."""
+
 _RETRY_SAME_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 _OPERATORS_FAULT: Final = frozenset({401, 402, 403, 404, 405, 407})
 """Statuses that say something of the operator's account or settings, and nothing of the request."""
+_OPERATORS_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+"""OpenAI's 429s that no waiting cures."""
 _CONTEXT_OVERFLOW: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 """How providers say that the context is too large: OpenAI in ``code``, llama.cpp's server in ``type``."""
+_CONTENT_POLICY: Final = frozenset({"content_policy_violation", "content_filter", "moderation_blocked"})
+"""How providers say that a request is against their policy, whatever the status."""
 
 
 class Failed(Exception):
     """One try came to nothing.
 
     ``pause`` is how long to wait before the same route may be tried again; ``retry_after`` is what
-    the provider asked for; ``blameless`` means that the route did nothing wrong.
+    the provider asked for; ``blameless`` means that the route did nothing wrong. Times are in seconds.
     """
 
     def __init__(
@@ -57,24 +66,46 @@ class Failed(Exception):
         self.blameless = blameless
         self.refusal = refusal
 
+    @property
+    def leave_for(self) -> float | None:
+        """How long the provider wants to be left alone, where that is longer than one request waits."""
+        asked = self.retry_after
+        return asked if asked is not None and asked > RETRY_AFTER_AT_MOST else None
+
 
 async def rejected(route: RouteSettings, upstream: Upstream, chance: Callable[[], float]) -> Failed:
     """Classify an answer that is not 200."""
     status = upstream.status
-    if status in _OPERATORS_FAULT or status < 400:
+    error = await _told_error(upstream) if status >= 400 else read_refusal(b"")
+    said = {error["code"], error["type"]}
+    if 400 <= status < 500 and said & _CONTENT_POLICY:
+        return Failed(AttemptOutcome.REFUSED, status, refusal=ProviderRefusal(status, error))
+    quota = status == 429 and said & _OPERATORS_CODES
+    if status in _OPERATORS_FAULT or status < 400 or quota:
         log.error(
             "provider.misconfigured",
-            extra={"route": route.name, "status": status, "cure": "check the provider's base_url, key and model"},
+            extra={
+                "route": route.name,
+                "status": status,
+                "cure": "check the provider's base_url, key, model and quota",
+            },
         )
-        return Failed(AttemptOutcome.ERROR, status)
+        return Failed(AttemptOutcome.RATE_LIMITED if quota else AttemptOutcome.ERROR, status)
     if status == 429 or status >= 500 or status == 408:
         outcome = AttemptOutcome.RATE_LIMITED if status == 429 else AttemptOutcome.ERROR
         asked = _seconds(upstream.headers.get("retry-after"))
         return Failed(outcome, status, pause=_pause(chance, status, asked), retry_after=asked)
-    error = read_refusal(await upstream.read())
-    overflow = {error["code"], error["type"]} & _CONTEXT_OVERFLOW
-    outcome = AttemptOutcome.CONTEXT_OVERFLOW if overflow else AttemptOutcome.REFUSED
+    outcome = AttemptOutcome.CONTEXT_OVERFLOW if said & _CONTEXT_OVERFLOW else AttemptOutcome.REFUSED
     return Failed(outcome, status, refusal=ProviderRefusal(status, error))
+
+
+async def _told_error(upstream: Upstream) -> dict[str, object]:
+    """Read what a provider says of its error; one whose words do not come, or break off, gave no reason."""
+    body = b""
+    with suppress(TimeoutError, ProviderFailure):
+        async with asyncio.timeout(ERROR_BODY_SECONDS):
+            body = await upstream.read()
+    return read_refusal(body)
 
 
 def _pause(chance: Callable[[], float], status: int, asked: float | None) -> float | None:
@@ -87,17 +118,20 @@ def _pause(chance: Callable[[], float], status: int, asked: float | None) -> flo
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Read a Retry-After header: seconds, or a date (RFC 9110, 10.2.3)."""
+    """Read a Retry-After header: seconds, or a date (RFC 9110, 10.2.3).
+
+    A moment that is past means now; nonsense means nothing.
+    """
     if retry_after is None:
         return None
     try:
         seconds = float(retry_after)
     except ValueError:
         try:
-            seconds = (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds()
+            seconds = max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
         except (TypeError, ValueError):
             return None
-    return seconds if seconds >= 0 else math.inf  # nonsense is no promise to be there in a moment
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
 def jittered(chance: Callable[[], float]) -> float:

@@ -1,0 +1,220 @@
+"""Passing a route's answer on to the caller: one try, from its request to its end.
+
+Every failure of the provider becomes ``Failed``; what follows from one is the relay's matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Final
+
+from flatfee.receipt import TokenUsage
+from flatfee.server.answers import RelayedStream, UnusableAnswer, read_completion
+from flatfee.server.faults import CallerGone
+from flatfee.server.joint import Diverged, Joint
+from flatfee.server.providers.base import MAX_ANSWER, ProviderFailure, Upstream
+from flatfee.server.reshape import as_completion, as_stream, shape_of
+from flatfee.server.sse import BOM
+from flatfee.server.stages.failures import Failed, jittered, rejected
+from flatfee.server.stages.settle import lane_of
+from flatfee.server.stages.tries import Try
+from flatfee.server.tell import receipt_headers
+from flatfee.wire import AttemptOutcome, Header
+
+log = logging.getLogger("flatfee.server")
+
+AFTER_FINISH: Final = 5.0
+"""After its last finish reason a stream gets this long for usage and ``[DONE]``: it is whole already."""
+
+TRAILER_BYTES: Final = 65_536
+"""More than this behind the last finish reason is neither usage nor ``[DONE]``."""
+
+EARLY_BYTES: Final = 1 << 20
+"""More than this before the first token is no answer."""
+
+LINGER_SECONDS: Final = 0.1
+
+
+async def ask_provider(this: Try) -> None:
+    """Send the request and pass the answer on.
+
+    Raises:
+        Failed: the answer did not come, or not to its end, or it is of no use.
+    """
+    provider = this.gateway.providers[this.route.provider]
+    limit = asyncio.timeout(min(this.first_token_limit(), this.left()))
+    end = asyncio.get_running_loop().time() + this.left()
+    try:
+        async with limit, provider.send(this.route, this.body(), stream=this.ask.stream) as upstream:
+            if upstream.status != 200:
+                raise await rejected(this.route, upstream, this.gateway.chance)
+            if this.ask.stream:
+                await _pass_stream(this, upstream, limit, end)
+            else:
+                await _pass_completion(this, upstream, limit)
+    except TimeoutError as error:
+        # A stream that still flowed when its whole time was over did nothing wrong.
+        flowed = this.first_token is not None and (limit.when() or 0.0) >= end
+        raise Failed(AttemptOutcome.TIMEOUT, blameless=flowed) from error
+    except ProviderFailure as error:
+        again = error.outcome is not AttemptOutcome.TIMEOUT and this.first_token is None
+        raise Failed(error.outcome, pause=jittered(this.gateway.chance) if again else None) from error
+    except UnusableAnswer as error:
+        log.warning("provider.unusable_answer", extra={"route": this.route.name, "why": str(error)})
+        pause = jittered(this.gateway.chance) if this.first_token is None else None
+        raise Failed(AttemptOutcome.ERROR, 200, pause=pause) from error
+    except Diverged as error:
+        raise Failed(AttemptOutcome.DIVERGED, 200, blameless=True) from error
+
+
+async def _pass_completion(this: Try, upstream: Upstream, limit: asyncio.Timeout) -> None:
+    data = await upstream.read()
+    if shape_of(data) == "events":
+        data = as_completion(data)
+    completion = read_completion(data)
+    limit.reschedule(None)
+    _note_whole(this, completion.usage, completion.size)
+    _tell_route(this)
+    settlement = await this.bill.settle()
+    this.call.tell(receipt_headers(settlement.receipt))
+    await this.call.respond(200, completion.with_receipt(settlement.json))
+
+
+async def _pass_stream(this: Try, upstream: Upstream, limit: asyncio.Timeout, end: float) -> None:
+    clock = asyncio.get_running_loop().time
+    silent_until = end
+    relayed = this.relayed = RelayedStream(
+        include_usage=this.ask.include_usage,
+        choices=this.ask.choices,
+        joint=Joint(this.half, prefilled=this.prefilled) if this.half is not None else None,
+        remember=this.others_follow and this.ask.one_text,
+    )
+    chunks = upstream.chunks()
+    early = b""
+    data = await _first_bytes(this, chunks, limit, end)
+    while data:
+        tokens, writing_since = relayed.tokens, clock()
+        out = early + relayed.feed(data)
+        early = b""
+        this.meter.usage, this.meter.delivered = relayed.usage, relayed.delivered
+        if relayed.tokens:
+            if not tokens:
+                _hear_first_token(this)
+            # While the caller reads, no limit of the provider runs: a slow reader is not a slow provider.
+            limit.reschedule(end)
+            await _forward_in_time(this, out, limit)
+            # What is no token does not break the silence.
+            silent_until = silent_until + clock() - writing_since
+            if relayed.tokens > tokens:
+                silent_until = clock() + this.route.idle_timeout
+            limit.reschedule(min(end, silent_until))
+        elif len(out) > EARLY_BYTES:
+            raise UnusableAnswer(f"has no token in its first {EARLY_BYTES} bytes")
+        else:
+            early = out  # until something is said, another route can still say it
+        if relayed.done or relayed.over:
+            break
+        data = await anext(chunks, b"")
+    limit.reschedule(None)
+    out = early + await _hear_out(chunks, relayed, end)
+    if not relayed.whole:
+        raise ProviderFailure(AttemptOutcome.ERROR, "ended without a finish reason")
+    await _finish_stream(this, relayed, out)
+    await _read_to_end(chunks)
+
+
+async def _first_bytes(this: Try, chunks: AsyncIterator[bytes], limit: asyncio.Timeout, end: float) -> bytes:
+    """Return the first bytes of a stream; all of it, as a stream, where the provider answered a plain completion."""
+    data = await anext(chunks, b"")
+    while shape_of(data) is None and len(data) <= len(BOM) and (more := await anext(chunks, b"")):
+        data += more
+    if shape_of(data) != "json":
+        return data.removeprefix(BOM)
+    parts, size = [data], len(data)
+    async for part in chunks:
+        limit.reschedule(min(end, asyncio.get_running_loop().time() + this.route.idle_timeout))
+        parts.append(part)
+        size += len(part)
+        if size > MAX_ANSWER:
+            raise UnusableAnswer(f"has more than {MAX_ANSWER} bytes")
+    return b"".join(as_stream(b"".join(parts)))
+
+
+def _hear_first_token(this: Try) -> None:
+    this.first_token = this.gateway.monotonic()
+    this.gateway.health.answering(this.route.name)
+
+
+async def _hear_out(chunks: AsyncIterator[bytes], relayed: RelayedStream, end: float) -> bytes:
+    """Hear what may follow the last finish reason, usage and ``[DONE]``; without them the answer is whole, too."""
+    out: list[bytes] = []
+    with suppress(TimeoutError, ProviderFailure, StopAsyncIteration, UnusableAnswer, Diverged):
+        async with asyncio.timeout_at(min(end, asyncio.get_running_loop().time() + AFTER_FINISH)):
+            while not relayed.done and sum(map(len, out)) < TRAILER_BYTES:
+                out.append(relayed.feed(await anext(chunks)))
+    with suppress(UnusableAnswer, Diverged):
+        out.append(relayed.end())
+    return b"".join(out)
+
+
+async def _read_to_end(chunks: AsyncIterator[bytes]) -> None:
+    """Read the last bytes of a response whose answer was passed on, so that its connection can be used again."""
+    with suppress(TimeoutError, ProviderFailure):
+        async with asyncio.timeout(LINGER_SECONDS):
+            async for _ in chunks:
+                pass
+
+
+async def _forward_in_time(this: Try, out: bytes, limit: asyncio.Timeout) -> None:
+    try:
+        await _forward(this, out)
+    except asyncio.CancelledError:
+        if limit.expired():
+            # It did not read until the route's whole time was over: that is no fault of the route.
+            raise CallerGone from None
+        raise
+
+
+async def _forward(this: Try, out: bytes) -> None:
+    if not this.call.started:
+        this.meter.answering(this.route)
+        _tell_route(this)
+        await this.call.start_stream()
+    if out:
+        this.meter.answering(this.route)
+        this.forwarded = True
+        await this.call.write(out)
+
+
+async def _finish_stream(this: Try, relayed: RelayedStream, out: bytes) -> None:
+    """Settle first: whether or not the caller takes the last bytes, the answer was whole."""
+    _note_whole(this, relayed.usage, relayed.delivered)
+    settlement = await this.bill.settle()
+    if not this.call.started:
+        _tell_route(this)
+        this.call.tell(receipt_headers(settlement.receipt))
+        await this.call.start_stream()
+    await this.call.finish(out + relayed.tail(settlement.json))
+
+
+def _note_whole(this: Try, usage: TokenUsage | None, delivered: int) -> None:
+    meter = this.meter
+    meter.answering(this.route)
+    meter.usage, meter.delivered, meter.whole = usage, delivered, True
+    this.end(AttemptOutcome.OK, 200)
+
+
+def _tell_route(this: Try) -> None:
+    lane, reason = lane_of(this.bill.ticket, this.meter)
+    this.call.tell(
+        {
+            Header.LANE: lane,
+            Header.REASON: reason,
+            Header.MODEL: this.route.model,
+            Header.ROUTE: this.route.name,
+            Header.ATTEMPTS: str(this.meter.attempt_number()),
+        }
+    )

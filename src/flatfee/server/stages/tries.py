@@ -1,0 +1,136 @@
+"""One try of one route: what it has to work with, its limits, and how it is noted. Nothing is sent here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from flatfee.server.answers import RelayedStream
+from flatfee.server.ask import Ask
+from flatfee.server.call import Call
+from flatfee.server.faults import deadline_passed
+from flatfee.server.gateway import Gateway
+from flatfee.server.joint import Half
+from flatfee.server.meter import Meter
+from flatfee.server.patience import in_time
+from flatfee.server.settings import RouteSettings
+from flatfee.server.stages.settle import Bill
+from flatfee.wire import AttemptOutcome
+
+FIRST_TOKEN_WITH_OTHERS: Final = 10.0
+FIRST_TOKEN_ALONE: Final = 60.0
+_CLOCK_SLACK: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What to relay: a request, and the routes in order."""
+
+    ask: Ask
+    routes: Sequence[RouteSettings]
+
+
+def first_token_limit(route: RouteSettings, *, alone: bool) -> float:
+    """Return the seconds that a route gets for the first token of a stream."""
+    return route.first_token_timeout or (FIRST_TOKEN_ALONE if alone else FIRST_TOKEN_WITH_OTHERS)
+
+
+@dataclass(slots=True, kw_only=True)
+class Try:
+    """One try of a route. ``half`` is what the caller has already, from a route that failed half-way.
+
+    ``relayed`` is the stream that came of it, if one came; ``forwarded`` is set once the caller got
+    something of it. ``first_token`` is when that came, by the gateway's monotonic clock.
+    """
+
+    job: Job
+    route: RouteSettings
+    call: Call
+    bill: Bill
+    gateway: Gateway
+    half: Half | None = None
+    started: float = 0.0
+    first_token: float | None = None
+    relayed: RelayedStream | None = None
+    forwarded: bool = False
+
+    @property
+    def ask(self) -> Ask:
+        """The request."""
+        return self.job.ask
+
+    @property
+    def meter(self) -> Meter:
+        """The request's meter, for all its tries."""
+        return self.bill.meter
+
+    @property
+    def others_follow(self) -> bool:
+        """Whether another route could go on where this one fails."""
+        return self.route is not self.job.routes[-1]
+
+    @property
+    def prefilled(self) -> bool:
+        """Whether the route is given what the caller has, to go on from there."""
+        return self.half is not None and self.route.prefill and self.ask.may_be_prefilled
+
+    def body(self) -> bytes:
+        """Return the body that is sent upstream."""
+        if self.half is not None and self.prefilled:
+            return self.ask.body_after(self.route.model, self.half.text)
+        return self.ask.body_for(self.route.model)
+
+    def begin(self) -> None:
+        """Note that the route is asked from now on."""
+        self.started, self.first_token, self.relayed = self.gateway.monotonic(), None, None
+        self.meter.begin(self.route)
+
+    def end(self, outcome: AttemptOutcome, status: int | None) -> None:
+        """Note how it ended, for the receipt and for the route's health."""
+        gateway, first = self.gateway, self.first_token
+        taken = gateway.monotonic() - self.started
+        attempt = self.meter.tried(
+            self.route, outcome, status, taken, first - self.started if first is not None else None
+        )
+        gateway.health.noted(self.route.name, attempt, gateway.store.now())
+
+    def left(self) -> float:
+        """Return the seconds this try may take in all.
+
+        Raises:
+            Fault: ``deadline_exceeded``.
+        """
+        if self.bill.deadline is None:
+            return self.route.total_timeout
+        left = self.bill.deadline - self.gateway.monotonic()
+        if left <= 0:
+            raise deadline_passed()
+        return min(left, self.route.total_timeout)
+
+    def late(self) -> bool:
+        """Tell whether the caller's deadline has passed. Timers may ring a moment before their time."""
+        return self.bill.deadline is not None and self.gateway.monotonic() > self.bill.deadline - _CLOCK_SLACK
+
+    def first_token_limit(self) -> float:
+        """Return the seconds until the first token must be there. A plain answer comes all at once."""
+        if not self.ask.stream:
+            return self.route.total_timeout
+        return first_token_limit(self.route, alone=len(self.job.routes) == 1)
+
+    async def dispatch(self) -> None:
+        """Have the ledger mark that money is about to be spent, once for all tries.
+
+        Raises:
+            Fault: ``deadline_exceeded``: it did not say so while the caller waited.
+            StoreDown: it cannot be written.
+        """
+        if self.meter.dispatched:
+            return
+        # From here on the mark may stand in the ledger, even if we never hear that it does.
+        self.meter.dispatched = True
+        left = self.left() if self.bill.deadline is not None else None
+        try:
+            await in_time(self.gateway.store.dispatch(self.bill.ticket), left, self.gateway.keep_doing)
+        except TimeoutError as error:
+            raise deadline_passed() from error
