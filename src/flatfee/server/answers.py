@@ -246,31 +246,18 @@ class RelayedStream:
 
     def _hear(self, index: int, delta: dict[str, Raw]) -> None:
         """Measure what a delta says; a member that we do not know is output as well, if it is not empty."""
-        text = thoughts = others = 0
-        for name, value in delta.items():
-            size = _size(value)
-            if size <= 0 or name in _NO_OUTPUT:
-                continue
-            if name == "content":
-                text = size
-            elif name.startswith("reasoning"):
-                thoughts = max(thoughts, size)  # some send the same under several names
+        text = _size(delta.get("content", UNSET))
+        more = _beyond_text(delta) if len(delta) > 1 else 0
+        if not (text or more):
+            return
+        self.tokens += 1
+        self.delivered += text + more
+        if self._text is not None:
+            piece = bytes(delta["content"]) if text and not (more or index) else b""
+            if piece[:1] != b'"' or REPLACED in piece or len(self._text) > MOST_REMEMBERED:
+                self._text = None  # what is not one text, nobody can go on with
             else:
-                others += size
-        if text or thoughts or others:
-            self.tokens += 1
-            self.delivered += text + thoughts + others
-            if self._text is not None:
-                self._remember(delta["content"] if text and not (index or thoughts or others) else None)
-
-    def _remember(self, text: Raw | None) -> None:
-        """Keep a text as it stands between its quotes; where anything else was said, nobody can go on."""
-        assert self._text is not None  # noqa: S101 - asked by the only caller
-        piece = memoryview(text) if text is not None else b"-"
-        if piece[:1] != b'"' or REPLACED in bytes(piece) or len(self._text) > MOST_REMEMBERED:
-            self._text = None
-        else:
-            self._text += piece[1:-1]
+                self._text += piece[1:-1]  # as it stands between its quotes
 
     def _forward(self, event: bytes, payload: bytes, out: list[bytes]) -> None:
         """Pass an event on; one that may be the last stays behind until another comes."""
@@ -297,6 +284,19 @@ def _read_chunk(payload: bytes) -> _Chunk:
     except msgspec.ValidationError:
         decoded(_members, payload)  # JSON at all, and an object
         return _Chunk()
+
+
+def _beyond_text(delta: dict[str, Raw]) -> int:
+    """Return about how many bytes of output a delta holds besides text."""
+    thoughts = others = 0
+    for name, value in delta.items():
+        if name == "content" or name in _NO_OUTPUT:
+            continue
+        if name.startswith("reasoning"):
+            thoughts = max(thoughts, _size(value))  # some send the same under several names
+        else:
+            others += _size(value)
+    return thoughts + others
 
 
 def _is_error(error: Raw | UnsetType) -> bool:
