@@ -247,7 +247,7 @@ class RelayedStream:
     def _hear(self, index: int, delta: dict[str, Raw]) -> None:
         """Measure what a delta says; a member that we do not know is output as well, if it is not empty."""
         text = _size(delta.get("content", UNSET))
-        more = _beyond_text(delta) if len(delta) > 1 else 0
+        more = 0 if text and len(delta) == 1 else _beyond_text(delta)
         if not (text or more):
             return
         self.tokens += 1
