@@ -71,7 +71,7 @@ class RouteHealth:
 
     ``opens_in`` is what is left of the cool-down, in seconds; ``probing`` tells whether a probe runs.
     ``outcomes`` counts the remembered tries, and ``recent`` lists the last of them, newest first.
-    ``duration`` and ``first_token`` are of the remembered tries that answered. The times of the last
+    ``duration_ms`` and ``first_token_ms`` are of the remembered tries that answered. The times of the last
     success and failure are wall clock seconds, also where that try is not remembered any more.
     """
 
@@ -81,8 +81,8 @@ class RouteHealth:
     probing: bool
     outcomes: Mapping[str, int]
     recent: tuple[Tried, ...]
-    duration: Latency | None
-    first_token: Latency | None
+    duration_ms: Latency | None
+    first_token_ms: Latency | None
     last_success_at: float | None
     last_failure_at: float | None
 
@@ -213,8 +213,8 @@ class Health:
             probing=circuit.probing(now),
             outcomes=Counter(str(attempt.outcome) for _, attempt in history.tries),
             recent=tuple(_tried(at, attempt) for at, attempt in newest),
-            duration=_latency(attempt.duration_ms for attempt in answered),
-            first_token=_latency(attempt.first_token_ms for attempt in answered),
+            duration_ms=_latency(attempt.duration_ms for attempt in answered),
+            first_token_ms=_latency(attempt.first_token_ms for attempt in answered),
             last_success_at=history.last_success_at,
             last_failure_at=history.last_failure_at,
         )
