@@ -61,8 +61,8 @@ async def test_a_route_that_was_never_tried_is_well(office: Any) -> None:
         "recent": [],
         "duration_ms": None,
         "first_token_ms": None,
-        "last_success_at": None,
-        "last_failure_at": None,
+        "last_success": None,
+        "last_failure": None,
     }
 
 
@@ -75,6 +75,11 @@ async def test_what_the_tries_came_to_is_told(office: Any) -> None:
     now = gateway.monotonic()
     for _ in range(FAILURES_TO_OPEN):
         gateway.health.failed(name, now)
+    answered = {"at": "2026-11-01T12:00:00Z", "outcome": "ok", "status": 200, "duration_ms": 70, "first_token_ms": 30}
+    timeout = {"at": "2026-11-01T12:01:00Z", "outcome": "timeout", "status": None} | {
+        "duration_ms": 10_000,
+        "first_token_ms": None,
+    }
     health = await health_of(office, name)
     assert 0 < health.pop("opens_in") <= COOL_DOWN
     assert health == {
@@ -82,26 +87,11 @@ async def test_what_the_tries_came_to_is_told(office: Any) -> None:
         "failures_in_a_row": FAILURES_TO_OPEN,
         "probing": False,
         "outcomes": {"ok": 1, "timeout": 1},
-        "recent": [
-            {
-                "at": "2026-11-01T12:01:00Z",
-                "outcome": "timeout",
-                "status": None,
-                "duration_ms": 10_000,
-                "first_token_ms": None,
-            },
-            {
-                "at": "2026-11-01T12:00:00Z",
-                "outcome": "ok",
-                "status": 200,
-                "duration_ms": 70,
-                "first_token_ms": 30,
-            },
-        ],
+        "recent": [timeout, answered],
         "duration_ms": {"p50": 70, "p90": 70},
         "first_token_ms": {"p50": 30, "p90": 30},
-        "last_success_at": "2026-11-01T12:00:00Z",
-        "last_failure_at": "2026-11-01T12:01:00Z",
+        "last_success": answered,
+        "last_failure": timeout,
     }
     assert (await health_of(office, other))["circuit"] == "closed"
 

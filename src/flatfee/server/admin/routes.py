@@ -9,9 +9,9 @@ import asyncio
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from flatfee.server.admin.endpoint import Endpoint, ListOf, Nothing, Resource, Visit, listed, moment, moment_or_none
+from flatfee.server.admin.endpoint import Endpoint, ListOf, Nothing, Resource, Visit, listed, moment
 from flatfee.server.gateway import Gateway
-from flatfee.server.health import CircuitState, Latency, RouteHealth
+from flatfee.server.health import CircuitState, Latency, RouteHealth, Tried
 from flatfee.server.peers import RoutesHealth, ask_health
 from flatfee.server.settings import RouteSettings
 from flatfee.server.stages.relay import FIRST_TOKEN_ALONE, FIRST_TOKEN_WITH_OTHERS
@@ -46,8 +46,8 @@ class RouteHealthObject(Resource):
     recent: list[TriedObject]
     duration_ms: LatencyObject | None
     first_token_ms: LatencyObject | None
-    last_success_at: datetime | None
-    last_failure_at: datetime | None
+    last_success: TriedObject | None
+    last_failure: TriedObject | None
 
 
 class WorkerHealth(Resource):
@@ -126,27 +126,27 @@ def _worker(number: int, health: RouteHealth | None) -> WorkerHealth:
 
 
 def _health(health: RouteHealth) -> RouteHealthObject:
-    recent = [
-        TriedObject(
-            at=moment(tried.at),
-            outcome=tried.outcome,
-            status=tried.status,
-            duration_ms=tried.duration_ms,
-            first_token_ms=tried.first_token_ms,
-        )
-        for tried in health.recent
-    ]
     return RouteHealthObject(
         circuit=health.circuit,
         failures_in_a_row=health.failures_in_a_row,
         opens_in=round(health.opens_in, 3),
         probing=health.probing,
         outcomes=dict(health.outcomes),
-        recent=recent,
+        recent=[_tried(tried) for tried in health.recent],
         duration_ms=_latency(health.duration_ms),
         first_token_ms=_latency(health.first_token_ms),
-        last_success_at=moment_or_none(health.last_success_at),
-        last_failure_at=moment_or_none(health.last_failure_at),
+        last_success=_tried(health.last_success) if health.last_success is not None else None,
+        last_failure=_tried(health.last_failure) if health.last_failure is not None else None,
+    )
+
+
+def _tried(tried: Tried) -> TriedObject:
+    return TriedObject(
+        at=moment(tried.at),
+        outcome=tried.outcome,
+        status=tried.status,
+        duration_ms=tried.duration_ms,
+        first_token_ms=tried.first_token_ms,
     )
 
 
