@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Final
 
 import typer
 
+from flatfee.cli.admin.client import Admin
 from flatfee.cli.admin.reach import AddressOption, JsonOption, UrlOption, end, running
-from flatfee.cli.admin.tables import show_list, show_one
+from flatfee.cli.admin.tables import clear, moment, show_list, show_one
 
 routes = typer.Typer(name="routes", help="Routes of a running gateway, and how they do.", no_args_is_help=True)
 
@@ -21,13 +24,10 @@ _COLUMNS: Final = {
     "tier": "tier",
     "worker": "worker",
     "circuit": "circuit",
-    "opens in": "opens_in",
-    "ok": "ok",
-    "failed": "failed",
+    "ok/failed": "counts",
     "p50/p90 ms": "duration_ms",
-    "first token ms": "first_token_ms",
+    "first token": "first_token_ms",
     "last failure": "last_failure",
-    "when": "last_failure_at",
 }
 _TRIES: Final = {
     "ended": "at",
@@ -50,17 +50,10 @@ def list_routes(
     if watch and (as_json or not sys.stdout.isatty()):
         end("--watch draws on a terminal: leave it out for a pipe or --json.", 2)
     with running(url, config, as_json=as_json) as api:
-        if not watch:
+        if watch:
+            _watch(api, time.sleep)
+        else:
             _show_table(api.get("/routes"), as_json=as_json)
-            return
-        try:
-            while True:
-                page = api.get("/routes")
-                typer.clear()
-                _show_table(page, as_json=False)
-                time.sleep(WATCH_SECONDS)
-        except KeyboardInterrupt:
-            return
 
 
 @routes.command()
@@ -97,6 +90,16 @@ def show(
         show_list({"data": newest}, _columns(_TRIES, workers), as_json=False)
 
 
+def _watch(api: Admin, pause: Callable[[float], None]) -> None:
+    """Draw the table again and again; Ctrl-C or a gateway that is gone ends it."""
+    with suppress(KeyboardInterrupt):
+        while True:
+            page = api.get("/routes")
+            clear()
+            _show_table(page, as_json=False)
+            pause(WATCH_SECONDS)
+
+
 def _show_table(page: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         show_list(page, {}, as_json=True)
@@ -122,27 +125,22 @@ def _row(route: Mapping[str, Any], worker: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **row,
         "circuit": _circuit(health),
-        "opens_in": f"{health['opens_in']:.0f} s" if health["opens_in"] else None,
-        "ok": counts.get("ok", 0),
-        "failed": sum(counts.get(outcome, 0) for outcome in FAILURES),
+        "counts": f"{counts.get('ok', 0)}/{sum(counts.get(outcome, 0) for outcome in FAILURES)}",
         "duration_ms": _latency(health["duration_ms"]),
         "first_token_ms": _latency(health["first_token_ms"]),
-        "last_failure": _failure(last) if last else None,
-        "last_failure_at": last["at"] if last else None,
+        "last_failure": f"{last['outcome']} {moment(last['at'])}" if last else None,
     }
 
 
 def _circuit(health: Mapping[str, Any]) -> str:
-    state = str(health["circuit"]).replace("_", " ")
-    return f"{state}, probing" if health["probing"] else state
+    """Return the circuit as a word or two: a probe runs only where it is half open."""
+    if health["opens_in"]:
+        return f"{health['circuit']}, {math.ceil(health['opens_in'])} s"
+    return "probing" if health["probing"] else str(health["circuit"]).replace("_", " ")
 
 
 def _latency(latency: Mapping[str, int] | None) -> str | None:
     return f"{latency['p50']:,}/{latency['p90']:,}" if latency else None
-
-
-def _failure(tried: Mapping[str, Any]) -> str:
-    return f"{tried['outcome']} {tried['status']}" if tried["status"] is not None else str(tried["outcome"])
 
 
 def _without_tries(health: Mapping[str, Any]) -> dict[str, Any]:
