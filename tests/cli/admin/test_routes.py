@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.cli.admin.conftest import SECRET
+from tests.cli.admin.conftest import SECRET, ask
 
 from flatfee.cli.admin import reach
 from flatfee.cli.admin import routes as command
@@ -185,3 +185,12 @@ def test_what_is_watched_is_drawn_again_until_it_is_interrupted(capsys: pytest.C
 
     command._watch(Answers(), pause)
     assert capsys.readouterr().out.count("big") == 3
+
+
+def test_what_a_request_came_to_is_seen_at_once(served: DemoGateway, remote: Operator) -> None:
+    remote.do("accounts", "create", "acme", "--plan", "pro")
+    remote.do("projects", "create", "acme", "ci")
+    ask(served, remote.do("keys", "create", "--account", "acme", "--project", "ci", "--name", "robot").strip())
+    (worker,) = remote.told("routes", "show", "sim-premium")["workers"]
+    assert worker["health"]["outcomes"] == {"ok": 1}
+    assert worker["health"]["last_success"]["status"] == 200

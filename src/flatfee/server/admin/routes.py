@@ -14,7 +14,7 @@ from flatfee.server.gateway import Gateway
 from flatfee.server.health import CircuitState, Latency, RouteHealth, Tried
 from flatfee.server.peers import RoutesHealth, ask_health
 from flatfee.server.settings import RouteSettings
-from flatfee.server.stages.relay import FIRST_TOKEN_ALONE, FIRST_TOKEN_WITH_OTHERS
+from flatfee.server.stages.tries import first_token_limit
 from flatfee.wire import Tier
 
 
@@ -113,8 +113,8 @@ def _route(route: RouteSettings, told: list[RoutesHealth | None]) -> RouteObject
 def _limits(route: RouteSettings) -> TimeLimits:
     return TimeLimits(
         connect=route.connect_timeout,
-        first_token=min(route.first_token_timeout or FIRST_TOKEN_WITH_OTHERS, route.total_timeout),
-        first_token_alone=min(route.first_token_timeout or FIRST_TOKEN_ALONE, route.total_timeout),
+        first_token=min(first_token_limit(route, alone=False), route.total_timeout),
+        first_token_alone=min(first_token_limit(route, alone=True), route.total_timeout),
         idle=route.idle_timeout,
         total=route.total_timeout,
     )
