@@ -249,8 +249,8 @@ def tried(
 def test_a_route_that_was_never_tried_is_reported_well() -> None:
     report = Health().report("a", 0.0)
     assert (report.circuit, report.failures_in_a_row, report.opens_in, report.probing) == ("closed", 0, 0.0, False)
-    assert (report.outcomes, report.recent, report.duration, report.first_token) == ({}, (), None, None)
-    assert (report.last_success_at, report.last_failure_at) == (None, None)
+    assert (report.outcomes, report.recent, report.duration_ms, report.first_token_ms) == ({}, (), None, None)
+    assert (report.last_success, report.last_failure) == (None, None)
 
 
 def test_a_report_tells_the_circuit() -> None:
@@ -289,14 +289,14 @@ def test_latencies_are_those_of_the_tries_that_answered() -> None:
         health.noted("a", tried("ok", milliseconds, first_token=milliseconds * 10 if milliseconds > 5 else None), 0.0)
     health.noted("a", tried("timeout", 60_000, first_token=50_000), 0.0)
     report = health.report("a", 0.0)
-    assert report.duration == Latency(p50=5, p90=9)
-    assert report.first_token == Latency(p50=80, p90=100)
+    assert report.duration_ms == Latency(p50=5, p90=9)
+    assert report.first_token_ms == Latency(p50=80, p90=100)
 
 
 def test_the_latency_of_one_try_is_its_own() -> None:
     health = Health()
     health.noted("a", tried("ok", 7), 0.0)
-    assert health.report("a", 0.0).duration == Latency(p50=7, p90=7)
+    assert health.report("a", 0.0).duration_ms == Latency(p50=7, p90=7)
 
 
 def test_the_last_success_and_failure_are_known_even_when_they_are_not_remembered_any_more() -> None:
@@ -307,11 +307,14 @@ def test_the_last_success_and_failure_are_known_even_when_they_are_not_remembere
         health.noted("a", tried("cancelled"), 10.0 + number)
     report = health.report("a", 0.0)
     assert report.outcomes == {"cancelled": REMEMBERED}
-    assert (report.last_success_at, report.last_failure_at) == (6.0, 5.0)
+    assert report.last_success
+    assert report.last_failure
+    assert (report.last_success.at, report.last_success.outcome) == (6.0, "ok")
+    assert (report.last_failure.at, report.last_failure.outcome) == (5.0, "timeout")
 
 
 @pytest.mark.parametrize("outcome", ["refused", "context_overflow", "cancelled"])
 def test_what_speaks_of_the_request_is_no_failure_of_the_route(outcome: str) -> None:
     health = Health()
     health.noted("a", tried(outcome), 5.0)
-    assert health.report("a", 0.0).last_failure_at is None
+    assert health.report("a", 0.0).last_failure is None

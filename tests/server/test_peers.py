@@ -1,4 +1,4 @@
-"""Workers hand each other kept answers, and nothing else."""
+"""Workers hand each other kept answers and the health of their routes, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from flatfee.receipt import Attempt
 from flatfee.server import peers
+from flatfee.server.health import Health
 from flatfee.server.kept import KeptAnswer
-from flatfee.server.peers import NOTHING, Held, answering_peers, ask_peer
+from flatfee.server.peers import HEALTH, NOTHING, Held, RoutesHealth, answering_peers, ask_health, ask_peer
 from flatfee.server.worker import ALONE, Worker
 
 ANSWER = KeptAnswer(((b"content-type", b"text/event-stream"),), b"data: \xff\n\n" * 50_000, streamed=True)
@@ -26,6 +28,32 @@ def workers() -> Iterator[tuple[Worker, Worker]]:
 
 def look(request_id: str) -> Held:
     return Held.of(ANSWER, running=False) if request_id == "req_1" else Held.of(None, running=request_id == "req_2")
+
+
+def routes_health(question: str) -> RoutesHealth:
+    assert question == HEALTH
+    health = Health()
+    health.failed("a", 0.0, leave_for=7.5)
+    health.noted("a", Attempt(route="a", outcome="ok", status=200, duration_ms=7, first_token_ms=3), 1.25)
+    health.noted("a", Attempt(route="a", outcome="rate_limited", status=429, duration_ms=2), 2.5)
+    return {"a": health.report("a", 0.0), "b": health.report("b", 0.0)}
+
+
+async def test_the_health_of_the_routes_comes_over_whole(workers: tuple[Worker, Worker]) -> None:
+    async with answering_peers(workers[0], routes_health):
+        assert await ask_health(workers[1], 0) == routes_health(HEALTH)
+
+
+async def test_a_worker_that_is_gone_tells_no_health(workers: tuple[Worker, Worker]) -> None:
+    assert await ask_health(workers[1], 0) is None
+
+
+async def test_what_is_no_health_is_not_taken_for_it(
+    workers: tuple[Worker, Worker], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with answering_peers(workers[0], look):
+        assert await ask_health(workers[1], 0) is None
+    assert "peer.silent" in caplog.messages
 
 
 async def test_an_answer_comes_over_whole(workers: tuple[Worker, Worker]) -> None:
@@ -75,6 +103,7 @@ async def test_one_that_does_not_answer_is_not_waited_for_for_ever(
 
     async with await asyncio.start_unix_server(say_nothing, peers._path(meeting, "0")):
         assert await ask_peer(workers[1], "0", "req_1") == NOTHING
+        assert await ask_health(workers[1], 0) is None
     assert "peer.silent" in caplog.messages
 
 

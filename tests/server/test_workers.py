@@ -6,6 +6,7 @@ has some: with ``STREAMS`` of them, none is left out but once in millions of run
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -83,7 +84,7 @@ def wait_until_nothing_runs(served: Served) -> None:
 
 
 @contextmanager
-def two_workers(folder: Path, upstream: SlowUpstream | None = None) -> Iterator[Served]:
+def two_workers(folder: Path, upstream: SlowUpstream | None = None, **more: str) -> Iterator[Served]:
     """A gateway of two workers on one file, with a directory for what it keeps while it runs."""
     text = CONFIG.format(upstream=upstream.server_port if upstream else 9)
     text = text.replace("memory://", f"sqlite:///{folder}/ledger.db")
@@ -91,7 +92,7 @@ def two_workers(folder: Path, upstream: SlowUpstream | None = None) -> Iterator[
     (folder / "flatfee.toml").write_text(text)
     with TemporaryDirectory() as temporary:  # a shorter path than the test's own, as sockets need it
         (folder / "temporary").symlink_to(temporary)
-        env = {"SLOW_KEY": "upstream", "CI_KEY": KEY, "TMPDIR": temporary}
+        env = {"SLOW_KEY": "upstream", "CI_KEY": KEY, "TMPDIR": temporary, **more}
         with serving(folder, "--workers", "2", **env) as served:
             yield served
 
@@ -214,6 +215,46 @@ def test_secrets_reach_workers_past_command_lines_and_files_and_others_cannot_me
         assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
         (meeting,) = (tmp_path / "temporary").iterdir()
         assert stat.S_IMODE(meeting.stat().st_mode) == 0o700
+
+
+ADMIN_KEY = "another-secret-of-the-operator-of-this-gateway"
+
+
+def circuits(connection: http.client.HTTPConnection) -> list[str | None]:
+    """Ask one worker for the circuit of the one route in every worker; ``None`` where that did not answer."""
+    connection.request("GET", "/admin/v1/routes", headers={"authorization": f"Bearer {ADMIN_KEY}"})
+    response = connection.getresponse()
+    assert response.status == 200
+    (route,) = json.loads(response.read())["data"]
+    assert [told["worker"] for told in route["workers"]] == [0, 1]
+    assert all(told["answered"] is (told["health"] is not None) for told in route["workers"])
+    return [told["health"]["circuit"] if told["answered"] else None for told in route["workers"]]
+
+
+def test_whichever_worker_is_asked_it_tells_the_health_of_the_routes_in_all(tmp_path: Path) -> None:
+    body = json.dumps({"model": "premium", "messages": [{"role": "user", "content": "Hello"}]}).encode()
+    headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+    with two_workers(tmp_path, FLATFEE_ADMIN_KEY=ADMIN_KEY) as served, served.connect() as one:
+        for _ in range(3):  # nobody listens where the route leads, so one worker's circuit opens
+            one.request("POST", "/v1/chat/completions", body, headers)
+            response = one.getresponse()
+            response.read()
+            assert response.status == 503
+        told = circuits(one)
+        assert sorted(told, key=str) == ["closed", "open"]
+        for _ in range(STREAMS):
+            with served.connect() as any_worker:
+                assert circuits(any_worker) == told
+        silent = told.index("closed")
+        (pid,) = [int(pid) for number, pid in READY.findall(log_of(tmp_path)) if int(number) == silent]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            now = circuits(one)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert now[silent] is None
+        assert now[1 - silent] in {"open", "half_open"}
+        assert circuits(one)[silent] == "closed"
 
 
 ONCE = """

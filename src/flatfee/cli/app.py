@@ -13,6 +13,7 @@ from flatfee.cli.admin.keys import keys
 from flatfee.cli.admin.plans import plans
 from flatfee.cli.admin.projects import projects
 from flatfee.cli.admin.receipts import receipts
+from flatfee.cli.admin.routes import routes
 from flatfee.cli.admin.usage import usage
 from flatfee.cli.chat import chat
 from flatfee.cli.demo import demo
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 for _command in (demo, init, serve, doctor, chat, route, usage):
     app.command()(_command)
-for _group in (accounts, projects, keys, plans, receipts, audit):
+for _group in (accounts, projects, keys, plans, routes, receipts, audit):
     app.add_typer(_group)
 
 

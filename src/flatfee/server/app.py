@@ -96,7 +96,7 @@ class App:
             for provider in gateway.providers.values():
                 ends.push_async_callback(provider.close)
             await gateway.store.provision([_account(entry) for entry in gateway.settings.accounts])
-            await ends.enter_async_context(answering_peers(gateway.worker, gateway.known))
+            await ends.enter_async_context(answering_peers(gateway.worker, gateway.told_to_peers))
             keeper = asyncio.create_task(keep_house(gateway))
             ends.push_async_callback(_cancelled, keeper)
             yield self

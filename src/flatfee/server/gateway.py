@@ -14,7 +14,7 @@ from typing import Any, Final
 from flatfee.server.faults import Fault
 from flatfee.server.health import Health
 from flatfee.server.kept import KEEP_BYTES, KeptAnswers
-from flatfee.server.peers import Held
+from flatfee.server.peers import HEALTH, Held, RoutesHealth
 from flatfee.server.providers.base import Provider
 from flatfee.server.settings import PlanSettings, Settings
 from flatfee.server.store.base import Store
@@ -106,6 +106,15 @@ class Gateway:
     def known(self, request_id: str) -> Held:
         """Return what this process knows of a request whose answer may be asked for again."""
         return Held.of(self.answers.get(request_id), running=request_id in self.running)
+
+    def routes_health(self) -> RoutesHealth:
+        """Return the health of every configured route, as this process knows it."""
+        now = self.monotonic()
+        return {route.name: self.health.report(route.name, now) for route in self.settings.routes}
+
+    def told_to_peers(self, question: str) -> Held | RoutesHealth:
+        """Return what another worker asks for."""
+        return self.routes_health() if question == HEALTH else self.known(question)
 
     def keeps_figures_only(self, caller: Caller) -> bool:
         """Tell whether the kept receipts of a caller's project are reduced."""

@@ -71,8 +71,8 @@ class RouteHealth:
 
     ``opens_in`` is what is left of the cool-down, in seconds; ``probing`` tells whether a probe runs.
     ``outcomes`` counts the remembered tries, and ``recent`` lists the last of them, newest first.
-    ``duration`` and ``first_token`` are of the remembered tries that answered. The times of the last
-    success and failure are wall clock seconds, also where that try is not remembered any more.
+    ``duration_ms`` and ``first_token_ms`` are of the remembered tries that answered. The last success and
+    the last failure are told for as long as the process runs.
     """
 
     circuit: CircuitState
@@ -81,10 +81,10 @@ class RouteHealth:
     probing: bool
     outcomes: Mapping[str, int]
     recent: tuple[Tried, ...]
-    duration: Latency | None
-    first_token: Latency | None
-    last_success_at: float | None
-    last_failure_at: float | None
+    duration_ms: Latency | None
+    first_token_ms: Latency | None
+    last_success: Tried | None
+    last_failure: Tried | None
 
 
 @dataclass(slots=True)
@@ -112,11 +112,14 @@ class _Circuit:
         self.open_until, self.probe_until, self.probation = until, None, False
 
 
+_Noted = tuple[float, Attempt]
+
+
 @dataclass(slots=True)
 class _History:
-    tries: deque[tuple[float, Attempt]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-    last_success_at: float | None = None
-    last_failure_at: float | None = None
+    tries: deque[_Noted] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    last_success: _Noted | None = None
+    last_failure: _Noted | None = None
 
 
 class Health:
@@ -194,11 +197,12 @@ class Health:
         history = self._histories.get(route)
         if history is None:
             history = self._histories[route] = _History()
-        history.tries.append((at, attempt))
+        noted = (at, attempt)
+        history.tries.append(noted)
         if attempt.outcome is AttemptOutcome.OK:
-            history.last_success_at = at
+            history.last_success = noted
         elif attempt.outcome in FAILURES:
-            history.last_failure_at = at
+            history.last_failure = noted
 
     def report(self, route: str, now: float) -> RouteHealth:
         """Return what is known of a route; one that was never tried is well."""
@@ -212,15 +216,16 @@ class Health:
             opens_in=self.opens_in(route, now),
             probing=circuit.probing(now),
             outcomes=Counter(str(attempt.outcome) for _, attempt in history.tries),
-            recent=tuple(_tried(at, attempt) for at, attempt in newest),
-            duration=_latency(attempt.duration_ms for attempt in answered),
-            first_token=_latency(attempt.first_token_ms for attempt in answered),
-            last_success_at=history.last_success_at,
-            last_failure_at=history.last_failure_at,
+            recent=tuple(_tried(noted) for noted in newest),
+            duration_ms=_latency(attempt.duration_ms for attempt in answered),
+            first_token_ms=_latency(attempt.first_token_ms for attempt in answered),
+            last_success=_tried(history.last_success) if history.last_success is not None else None,
+            last_failure=_tried(history.last_failure) if history.last_failure is not None else None,
         )
 
 
-def _tried(at: float, attempt: Attempt) -> Tried:
+def _tried(noted: _Noted) -> Tried:
+    at, attempt = noted
     return Tried(
         at=at,
         outcome=str(attempt.outcome),

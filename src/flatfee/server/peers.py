@@ -1,20 +1,21 @@
-"""How the workers of one gateway hand each other kept answers: a socket each, in a directory of their own.
+"""How the workers of one gateway ask each other: a socket each, in a directory of their own.
 
-A worker asks the one that the ledger names. Whoever can enter the directory may ask, so it is
-open to nobody but the gateway's own processes.
+A kept answer is asked of the worker that the ledger names; the health of the routes, of each. Whoever
+can enter the directory may ask, so it is open to nobody but the gateway's own processes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
+from flatfee.server.health import RouteHealth
 from flatfee.server.kept import KEEP_BYTES, KeptAnswer
 from flatfee.server.worker import Worker
 
@@ -23,6 +24,14 @@ log = logging.getLogger("flatfee.server")
 _SECONDS: Final = 5.0
 _MOST: Final = KEEP_BYTES + (1 << 20)
 _LONGEST_ID: Final = 64
+
+_T = TypeVar("_T")
+
+HEALTH: Final = "health"
+"""The question for the health of the routes; any other is the id of a request."""
+
+RoutesHealth = Mapping[str, RouteHealth]
+"""Route → its health, as one worker knows it."""
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -48,7 +57,8 @@ class Held(msgspec.Struct, frozen=True):
 
 NOTHING: Final = Held()
 _held: Final = msgspec.msgpack.Decoder(Held)
-Look = Callable[[str], Held]
+_health: Final = msgspec.msgpack.Decoder(dict[str, RouteHealth])
+Look = Callable[[str], Held | RoutesHealth]
 
 
 @asynccontextmanager
@@ -97,19 +107,28 @@ async def _ended(tasks: Collection[asyncio.Task[Any]]) -> None:
 
 async def ask_peer(worker: Worker, holder: str, request_id: str) -> Held:
     """Ask the worker that keeps a request's answer; nothing if it is gone or does not say."""
-    if worker.meeting is None or not holder.isdecimal() or len(request_id) > _LONGEST_ID - 1:
-        return NOTHING
+    return await _ask(worker, holder, request_id, _held) or NOTHING
+
+
+async def ask_health(worker: Worker, number: int) -> RoutesHealth | None:
+    """Ask another worker for the health of the routes; ``None`` if it is gone or does not say."""
+    return await _ask(worker, str(number), HEALTH, _health)
+
+
+async def _ask(worker: Worker, other: str, question: str, decoder: msgspec.msgpack.Decoder[_T]) -> _T | None:
+    if worker.meeting is None or not other.isdecimal() or len(question) > _LONGEST_ID - 1:
+        return None
     try:
         async with asyncio.timeout(_SECONDS):
-            reader, writer = await asyncio.open_unix_connection(_path(worker.meeting, holder))
+            reader, writer = await asyncio.open_unix_connection(_path(worker.meeting, other))
             try:
-                writer.write(request_id.encode("ascii") + b"\n")
-                return _held.decode(await _read(reader))
+                writer.write(question.encode("ascii") + b"\n")
+                return decoder.decode(await _read(reader))
             finally:
                 await _closed(writer)
     except (TimeoutError, OSError, ValueError, msgspec.DecodeError) as error:
-        log.warning("peer.silent", extra={"worker": holder, "error": type(error).__name__})
-        return NOTHING
+        log.warning("peer.silent", extra={"worker": other, "error": type(error).__name__})
+        return None
 
 
 async def _closed(writer: asyncio.StreamWriter) -> None:
@@ -125,7 +144,7 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
         parts.append(part)
         size += len(part)
         if size > _MOST:
-            raise ValueError("a peer sent more than is ever kept")
+            raise ValueError("a peer sent more than it ever has to say")
     return b"".join(parts)
 
 

@@ -33,6 +33,12 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="Without a gateway: whose ledger to work on. Default: ./flatfee.toml."),
 ]
+AddressOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", help="Without a URL: ask where this file has the gateway listen. Default: ./flatfee.toml."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write the admin API's answer as JSON.")]
 
 
@@ -46,9 +52,34 @@ def admin(url: str | None, config: Path | None, *, as_json: bool) -> Generator[A
 
     With ``as_json`` standard output gets the gateway's error as JSON, too.
     """
+    with _failures_told(as_json=as_json), _reach(url, config) as reached:
+        yield reached
+
+
+@contextmanager
+def running(url: str | None, config: Path | None, *, as_json: bool) -> Generator[Admin]:
+    """Yield the admin API of a gateway that runs, for what only its memory knows.
+
+    Without a URL it is the one that listens where the file says. Failures are told as in ``admin``.
+    """
+    with _failures_told(as_json=as_json):
+        named = _named(url, config)
+        file = config or DEFAULT_FILE
+        try:
+            with _remote(named or _listens_at(file)) as reached:
+                yield reached
+        except Unreachable as error:
+            if named is not None:
+                raise
+            cure = f"{file} has it listen there: start it with '{command()} serve', or name where it runs: --url"
+            message = f"{error} {cure}"
+            raise Unreachable(message) from error
+
+
+@contextmanager
+def _failures_told(*, as_json: bool) -> Generator[None]:
     try:
-        with _reach(url, config) as reached:
-            yield reached
+        yield
     except (Misplaced, NotAName, NotAValue) as error:
         end(str(error), 2)
     except Unreachable as error:
@@ -70,11 +101,40 @@ def _cure(code: str) -> str:
 
 
 def _reach(url: str | None, config: Path | None) -> Admin:
+    named = _named(url, config)
+    return _remote(named) if named is not None else _local(config or DEFAULT_FILE)
+
+
+def _named(url: str | None, config: Path | None) -> str | None:
+    """Return the gateway that was named, by option or environment; ``None`` leaves it to the file."""
     if url is not None and config is not None:
         raise Misplaced("--url names a running gateway, --config a file: give one of them.")
     if url is None and config is None:
-        url = os.environ.get(URL_ENV) or None
-    return _remote(url) if url is not None else _local(config or DEFAULT_FILE)
+        return os.environ.get(URL_ENV) or None
+    return url
+
+
+def _listens_at(config: Path) -> str:
+    """Return the URL of the gateway that serves a file, as seen from this machine."""
+    from flatfee.server.configuration import SettingsError, read_settings
+
+    _must_exist(config)
+    try:
+        server = read_settings(config, os.environ).server
+    except (SettingsError, OSError) as error:
+        raise Misplaced(str(error)) from error
+    if server.port == 0:
+        message = f"{config} leaves the port to the system; name the running gateway as 'serve' told it: --url"
+        raise Misplaced(message)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)  # noqa: S104 - nothing listens here
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
+
+
+def _must_exist(config: Path) -> None:
+    if not config.exists():
+        hint = f"Make one with '{command()} init', or name a running gateway: --url"
+        message = f"There is no {config}. {hint}"
+        raise Misplaced(message)
 
 
 def _remote(url: str) -> Admin:
@@ -110,10 +170,7 @@ def _local(config: Path) -> Admin:
     from flatfee.server.doctor.ledger import ledger_path
     from flatfee.server.store.base import StoreDown
 
-    if not config.exists():
-        hint = f"Make one with '{command()} init', or name a running gateway: --url"
-        message = f"There is no {config}. {hint}"
-        raise Misplaced(message)
+    _must_exist(config)
     try:
         settings = read_settings(config, os.environ)
         ledger = ledger_path(settings.server.store)

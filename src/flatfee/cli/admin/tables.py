@@ -64,6 +64,19 @@ def show_done(told: Mapping[str, Any], text: str, *, as_json: bool) -> None:
         _console().print(Text(one_line(text)))
 
 
+def clear() -> None:
+    """Empty the terminal, for what is drawn again."""
+    _console().clear()
+
+
+def moment(text: str) -> str:
+    """Return a time of the API as people read it."""
+    try:
+        return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError):
+        return one_line(text)
+
+
 def _console() -> Console:
     console = Console()
     return console if console.is_terminal else Console(width=_WIDE)
@@ -92,7 +105,7 @@ def _cell(member: str, value: Any) -> Text:
         return Text("-", style="dim")
     name = member.rpartition(".")[2]
     if isinstance(value, str) and (name.endswith("_at") or name in {"at", "start", "end"}):
-        return Text(_moment(value))
+        return Text(moment(value))
     return Text(one_line(_shown(value)))
 
 
@@ -106,10 +119,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         return "; ".join(_shown(part) for part in value) or "-"
     return str(value)
-
-
-def _moment(text: str) -> str:
-    try:
-        return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    except (ValueError, OverflowError):
-        return one_line(text)

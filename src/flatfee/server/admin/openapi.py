@@ -47,7 +47,7 @@ def document(endpoints: Sequence[Endpoint[Any, Any]], root: str) -> bytes:
         "info": {
             "title": "flatfee admin API",
             "version": __version__,
-            "description": "Accounts, projects, keys, receipts and the audit log of a gateway.",
+            "description": "Accounts, projects, keys, receipts, routes and the audit log of a gateway.",
         },
         "security": [{"admin": []}],
         "paths": paths,
