@@ -113,10 +113,15 @@ class Try:
         return self.bill.deadline is not None and self.gateway.monotonic() > self.bill.deadline - _CLOCK_SLACK
 
     def first_token_limit(self) -> float:
-        """Return the seconds until the first token must be there. A plain answer comes all at once."""
+        """Return the seconds until the first token must be there. A plain answer comes all at once.
+
+        A route is left sooner for others; those that are passed over now are none.
+        """
         if not self.ask.stream:
             return self.route.total_timeout
-        return first_token_limit(self.route, alone=len(self.job.routes) == 1)
+        health, now = self.gateway.health, self.gateway.monotonic()
+        others = any(route is not self.route and not health.opens_in(route.name, now) for route in self.job.routes)
+        return first_token_limit(self.route, alone=not others)
 
     async def dispatch(self) -> None:
         """Have the ledger mark that money is about to be spent, once for all tries.
