@@ -49,7 +49,7 @@ FAILURES = {
     "429": (error(429), "rate_limited", 429, "provider_rate_limited"),
     "refused connection": (unreachable(), "unavailable", None, "provider_unavailable"),
     "cut before the head": (cut(), "error", None, "provider_error"),
-    "cut in the body": (Reply([BROKEN]), "error", None, "provider_error"),
+    "cut in the body": (Reply([BROKEN]), "error", 200, "provider_error"),
     "no completion": (Reply([b"<html>"]), "error", 200, "provider_error"),
     "an error with 200": (Reply([b'{"error": {"message": "x"}}']), "error", 200, "provider_error"),
 }

@@ -89,7 +89,7 @@ async def test_a_route_that_repeats_the_text_goes_on_with_it(size: int) -> None:
         usage = await rig.usage()
     assert text_of(events) == WORDS
     assert events[-1] == "[DONE]"
-    assert outcomes(receipt) == [("first", "error", None), ("next", "ok", 200)]
+    assert outcomes(receipt) == [("first", "error", 200), ("next", "ok", 200)]
     assert (receipt["lane"], receipt["reason"]) == ("fallback", "provider_error")
     assert (receipt["route"], receipt["model_served"]) == ("next", "next-model")
     assert receipt["usage"] == {"prompt_tokens": 20, "completion_tokens": 30, "cached_tokens": 0}
@@ -141,7 +141,7 @@ async def test_another_answer_is_never_stitched_on() -> None:
     assert text_of(events[:-1]) == WORDS[:30]
     assert events[-1]["error"]["code"] == "provider_unavailable"
     assert events[-1]["flatfee"] == receipt
-    assert outcomes(receipt) == [("first", "error", None), ("next", "diverged", 200)]
+    assert outcomes(receipt) == [("first", "error", 200), ("next", "diverged", 200)]
     assert (receipt["route"], receipt["fair_use"]["charged"]) == ("first", 0)
     assert (usage["fair_use"]["used"], usage["fair_use"]["pending"]) == (0, 0)
     assert provider.left == 2
@@ -349,7 +349,7 @@ async def test_the_deadline_holds_for_who_goes_on() -> None:
         events, receipt = events_of(response.content), await rig.receipt(response)
     assert text_of(events[:-1]) == WORDS[:30]
     assert events[-1]["error"]["code"] == "deadline_exceeded"
-    assert outcomes(receipt) == [("first", "error", None), ("next", "timeout", None)]
+    assert outcomes(receipt) == [("first", "error", 200), ("next", "timeout", None)]
 
 
 async def test_usage_that_the_caller_asked_for_comes_once_and_is_of_who_finished() -> None:

@@ -51,7 +51,6 @@ class Failed(Exception):
     def __init__(
         self,
         outcome: AttemptOutcome,
-        status: int | None = None,
         *,
         pause: float | None = None,
         retry_after: float | None = None,
@@ -60,7 +59,6 @@ class Failed(Exception):
     ) -> None:
         super().__init__(outcome)
         self.outcome = outcome
-        self.status = status
         self.pause = pause
         self.retry_after = retry_after
         self.blameless = blameless
@@ -79,7 +77,7 @@ async def rejected(route: RouteSettings, upstream: Upstream, chance: Callable[[]
     error = await _told_error(upstream) if status >= 400 else read_refusal(b"")
     said = {error["code"], error["type"]}
     if 400 <= status < 500 and said & _CONTENT_POLICY:
-        return Failed(AttemptOutcome.REFUSED, status, refusal=ProviderRefusal(status, error))
+        return Failed(AttemptOutcome.REFUSED, refusal=ProviderRefusal(status, error))
     quota = status == 429 and said & _OPERATORS_CODES
     if status in _OPERATORS_FAULT or status < 400 or quota:
         log.error(
@@ -90,13 +88,13 @@ async def rejected(route: RouteSettings, upstream: Upstream, chance: Callable[[]
                 "cure": "check the provider's base_url, key, model and quota",
             },
         )
-        return Failed(AttemptOutcome.RATE_LIMITED if quota else AttemptOutcome.ERROR, status)
+        return Failed(AttemptOutcome.RATE_LIMITED if quota else AttemptOutcome.ERROR)
     if status == 429 or status >= 500 or status == 408:
         outcome = AttemptOutcome.RATE_LIMITED if status == 429 else AttemptOutcome.ERROR
         asked = _seconds(upstream.headers.get("retry-after"))
-        return Failed(outcome, status, pause=_pause(chance, status, asked), retry_after=asked)
+        return Failed(outcome, pause=_pause(chance, status, asked), retry_after=asked)
     outcome = AttemptOutcome.CONTEXT_OVERFLOW if said & _CONTEXT_OVERFLOW else AttemptOutcome.REFUSED
-    return Failed(outcome, status, refusal=ProviderRefusal(status, error))
+    return Failed(outcome, refusal=ProviderRefusal(status, error))
 
 
 async def _told_error(upstream: Upstream) -> dict[str, object]:

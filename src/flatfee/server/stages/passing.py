@@ -49,6 +49,7 @@ async def ask_provider(this: Try) -> None:
     end = asyncio.get_running_loop().time() + this.left()
     try:
         async with limit, provider.send(this.route, this.body(), stream=this.ask.stream) as upstream:
+            this.status = upstream.status
             if upstream.status != 200:
                 raise await rejected(this.route, upstream, this.gateway.chance)
             if this.ask.stream:
@@ -65,9 +66,9 @@ async def ask_provider(this: Try) -> None:
     except UnusableAnswer as error:
         log.warning("provider.unusable_answer", extra={"route": this.route.name, "why": str(error)})
         pause = jittered(this.gateway.chance) if this.first_token is None else None
-        raise Failed(AttemptOutcome.ERROR, 200, pause=pause) from error
+        raise Failed(AttemptOutcome.ERROR, pause=pause) from error
     except Diverged as error:
-        raise Failed(AttemptOutcome.DIVERGED, 200, blameless=True) from error
+        raise Failed(AttemptOutcome.DIVERGED, blameless=True) from error
 
 
 async def _pass_completion(this: Try, upstream: Upstream, limit: asyncio.Timeout) -> None:
@@ -204,7 +205,7 @@ def _note_whole(this: Try, usage: TokenUsage | None, delivered: int) -> None:
     meter = this.meter
     meter.answering(this.route)
     meter.usage, meter.delivered, meter.whole = usage, delivered, True
-    this.end(AttemptOutcome.OK, 200)
+    this.end(AttemptOutcome.OK)
 
 
 def _tell_route(this: Try) -> None:

@@ -79,7 +79,7 @@ async def relay(job: Job, call: Call, bill: Bill, gateway: Gateway) -> None:
         if failed.outcome is AttemptOutcome.CONTEXT_OVERFLOW:
             refusal = failed.refusal
             floor = max(floor, route.context_tokens or 0)
-        _log_leaving(call, route, failed)
+        _log_leaving(this, failed)
         cut = _Cut.of(this, failed) if this.forwarded else cut
         if cut is None:
             continue
@@ -93,14 +93,14 @@ async def relay(job: Job, call: Call, bill: Bill, gateway: Gateway) -> None:
     raise _exhausted(job, gateway, failed)
 
 
-def _log_leaving(call: Call, route: RouteSettings, failed: Failed) -> None:
+def _log_leaving(this: Try, failed: Failed) -> None:
     log.info(
         "relay.left_route",
         extra={
-            "request_id": call.request_id,
-            "route": route.name,
+            "request_id": this.call.request_id,
+            "route": this.route.name,
             "outcome": failed.outcome,
-            "status": failed.status,
+            "status": this.status,
         },
     )
 
@@ -133,13 +133,13 @@ async def _try_once(this: Try) -> Failed | None:
         this.begin()
         await ask_provider(this)
     except Failed as failed:
-        this.end(failed.outcome, failed.status)
+        this.end(failed.outcome)
         return _judge(this, failed)
     except BaseException:
         # The caller left, or we failed: that tells nothing of the route.
         health.let_go(name)
         if this.meter.trying is not None and not this.meter.whole:
-            this.end(AttemptOutcome.CANCELLED, None)
+            this.end(AttemptOutcome.CANCELLED)
         raise
     health.succeeded(name)
     return None

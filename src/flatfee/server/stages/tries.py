@@ -40,8 +40,9 @@ def first_token_limit(route: RouteSettings, *, alone: bool) -> float:
 class Try:
     """One try of a route. ``half`` is what the caller has already, from a route that failed half-way.
 
-    ``relayed`` is the stream that came of it, if one came; ``forwarded`` is set once the caller got
-    something of it. ``first_token`` is when that came, by the gateway's monotonic clock.
+    ``status`` is the provider's, once it has answered; ``relayed`` the stream that came of it, if one came;
+    ``forwarded`` is set once the caller got something of it. ``first_token`` is when that came, by the
+    gateway's monotonic clock.
     """
 
     job: Job
@@ -51,6 +52,7 @@ class Try:
     gateway: Gateway
     half: Half | None = None
     started: float = 0.0
+    status: int | None = None
     first_token: float | None = None
     relayed: RelayedStream | None = None
     forwarded: bool = False
@@ -83,16 +85,16 @@ class Try:
 
     def begin(self) -> None:
         """Note that the route is asked from now on."""
-        self.started, self.first_token, self.relayed = self.gateway.monotonic(), None, None
+        self.started = self.gateway.monotonic()
+        self.status = self.first_token = self.relayed = None
         self.meter.begin(self.route)
 
-    def end(self, outcome: AttemptOutcome, status: int | None) -> None:
+    def end(self, outcome: AttemptOutcome) -> None:
         """Note how it ended, for the receipt and for the route's health."""
         gateway, first = self.gateway, self.first_token
         taken = gateway.monotonic() - self.started
-        attempt = self.meter.tried(
-            self.route, outcome, status, taken, first - self.started if first is not None else None
-        )
+        to_first = first - self.started if first is not None else None
+        attempt = self.meter.tried(self.route, outcome, self.status, taken, to_first)
         gateway.health.noted(self.route.name, attempt, gateway.store.now())
 
     def left(self) -> float:
