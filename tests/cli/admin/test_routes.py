@@ -83,8 +83,10 @@ def test_as_json_the_answer_of_the_api_comes_as_it_is(remote: Operator) -> None:
 def test_a_route_is_shown_with_its_limits_its_health_and_its_last_tries(
     remote: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = page(SICK, None)
-    monkeypatch.setattr("flatfee.cli.admin.client.Admin.get", lambda *_: told)
+    def get(*_: object) -> dict[str, Any]:
+        return page(SICK, None)
+
+    monkeypatch.setattr("flatfee.cli.admin.client.Admin.get", get)
     lines = [line.split() for line in remote.do("routes", "show", "big").splitlines()]
     assert ["worker", "0.circuit", "half_open"] in lines
     assert ["worker", "0.outcomes.timeout", "4"] in lines
