@@ -84,6 +84,7 @@ OUTCOMES: Final[Mapping[AttemptOutcome, str]] = {
     AttemptOutcome.CONTEXT_OVERFLOW: "It could not hold the context.",
     AttemptOutcome.REFUSED: "It refused the request for good; another route would refuse it too.",
     AttemptOutcome.CANCELLED: "The caller left or the deadline passed while it worked.",
+    AttemptOutcome.DIVERGED: "It was to go on with an answer that broke off, and gave another one.",
 }
 
 

@@ -349,7 +349,7 @@ async def test_the_deadline_holds_for_who_goes_on() -> None:
         events, receipt = events_of(response.content), await rig.receipt(response)
     assert text_of(events[:-1]) == WORDS[:30]
     assert events[-1]["error"]["code"] == "deadline_exceeded"
-    assert outcomes(receipt) == [("first", "error", 200), ("next", "timeout", None)]
+    assert outcomes(receipt) == [("first", "error", 200), ("next", "cancelled", None)]
 
 
 async def test_usage_that_the_caller_asked_for_comes_once_and_is_of_who_finished() -> None:

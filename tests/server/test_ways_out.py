@@ -36,7 +36,7 @@ async def test_a_deadline_that_passes_while_a_provider_works_leaves_the_prompt_c
     assert (response.status_code, receipt["state"]) == (504, "estimated")
     assert receipt["fair_use"]["charged"] >= 1000
     assert (receipt["lane"], receipt["reason"]) == ("premium", "requested")
-    assert [attempt["outcome"] for attempt in receipt["attempts"]] == ["timeout"]
+    assert [attempt["outcome"] for attempt in receipt["attempts"]] == ["cancelled"]
 
 
 async def test_a_single_route_that_fails_was_never_left_for_another() -> None:

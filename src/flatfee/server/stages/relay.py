@@ -133,6 +133,12 @@ async def _try_once(this: Try) -> Failed | None:
         this.begin()
         await ask_provider(this)
     except Failed as failed:
+        if failed.outcome is AttemptOutcome.TIMEOUT and this.late():
+            # The caller's own limit tells nothing of the route. What was asked and heard by then is charged.
+            health.let_go(name)
+            this.end(AttemptOutcome.CANCELLED)
+            this.meter.answering(this.route)
+            raise deadline_passed() from failed
         this.end(failed.outcome)
         return _judge(this, failed)
     except BaseException:
@@ -153,11 +159,6 @@ def _judge(this: Try, failed: Failed) -> Failed:
         ProviderRefusal: no other route could cure it.
     """
     name, health, meter = this.route.name, this.gateway.health, this.meter
-    if failed.outcome is AttemptOutcome.TIMEOUT and this.late():
-        # The caller's own limit tells nothing of the route. What was asked and heard by then is charged.
-        health.let_go(name)
-        meter.answering(this.route)
-        raise deadline_passed() from failed
     meter.trying = None
     if failed.blameless:
         health.let_go(name)
