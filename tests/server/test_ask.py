@@ -294,13 +294,16 @@ def test_without_a_stream_its_options_stay_as_they_came() -> None:
     assert upstream(ask('"stream_options":{"x":1}'))["stream_options"] == {"x": 1}
 
 
-def test_what_policy_saw_is_what_the_provider_gets_of_a_key_that_came_twice() -> None:
-    found = ask('"n":1,"n":3,"tools":[{"a":1}],"tools":[]')
-    assert (found.choices, found.tools) == (3, False)
-    body = found.body_for("m")
-    assert body.count(b'"n":') == 1
-    assert upstream(found)["n"] == 3
-    assert upstream(found)["tools"] == []
+@pytest.mark.parametrize("fields", ['"n":1,"n":3', '"n":1,"\\u006e":1', '"é":1,"n":2,"n":[],"é":2'])
+def test_a_member_that_comes_twice_is_refused_whatever_it_says(fields: str) -> None:
+    refused = fault({}, b'{"model":"auto",' + MESSAGES + f",{fields}}}".encode())
+    assert "more than once" in refused.message
+    assert refused.param in {"n", "é"}
+
+
+def test_a_member_that_comes_twice_further_in_is_passed_on_as_it_came() -> None:
+    found = ask('"x":{"a":1,"a":2}')
+    assert b'{"a":1,"a":2}' in found.body_for("m")
 
 
 values = st.recursive(

@@ -32,7 +32,8 @@ class Server:
         self.listening = asyncio.Event()
         self.sent: list[Message] = []
         self.fails: Exception | None = None
-        scope = {"type": "http", "method": "POST", "path": "/", "headers": list(headers), "query_string": query}
+        scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/", "query_string": query}
+        scope["headers"] = list(headers)
         self.call = Call(scope, self.receive, self.send, "req_1", 1_796_000_000.5)
 
     async def receive(self) -> Message:

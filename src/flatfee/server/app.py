@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -30,7 +31,9 @@ from flatfee.wire import REQUEST_HEADERS, ErrorCode
 
 log = logging.getLogger("flatfee.server")
 
-_ONCE: Final = frozenset(name.lower().encode() for name in REQUEST_HEADERS)
+_ONCE: Final = frozenset({b"host", *(name.lower().encode() for name in REQUEST_HEADERS)})
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
+"""RFC 9110, 7.2. What it says is used for nothing."""
 
 
 def open_store(settings: ServerSettings) -> Store:
@@ -138,6 +141,7 @@ def _guard(call: Call, gateway: Gateway) -> None:
     twice = call.sent_twice(_ONCE)
     if twice is not None:
         raise Fault(ErrorCode.INVALID_REQUEST, f"{twice} was sent more than once; send it once.", param=twice)
+    _check_framing(call)
     check_origin(call, server.allowed_origins)
     if call.path.startswith("/health/"):
         return
@@ -145,6 +149,24 @@ def _guard(call: Call, gateway: Gateway) -> None:
         raise Fault(ErrorCode.GATEWAY_OVERLOADED, "The gateway is shutting down; try again shortly.", retry_after=5)
     if gateway.active > gateway.worker.share(server.max_requests):
         raise Fault(ErrorCode.GATEWAY_OVERLOADED, f"The gateway serves {server.max_requests} requests at once; wait.")
+
+
+def _check_framing(call: Call) -> None:
+    """Refuse what RFC 9112 (3.2, 6.1) has a server refuse: whoever stands in front of us may read it otherwise."""
+    host = call.headers.get(b"host")
+    coding = call.headers.get(b"transfer-encoding")
+    if call.http_version not in {"1.0", "1.1"}:
+        wrong = "Only HTTP/1.0 and HTTP/1.1 are spoken here."
+    elif host is None and call.http_version == "1.1":
+        wrong = "The Host header is missing; HTTP/1.1 asks for it."
+    elif host is not None and not _HOST.fullmatch(host):
+        wrong = "The Host header is not a host and a port; send it so."
+    elif coding is not None and (coding.lower() != b"chunked" or call.http_version == "1.0"):
+        wrong = "The only Transfer-Encoding is 'chunked', in HTTP/1.1."
+    else:
+        return
+    call.tell({"connection": "close"})
+    raise Fault(ErrorCode.INVALID_REQUEST, wrong)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

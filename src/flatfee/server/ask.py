@@ -7,6 +7,7 @@ upstream body is put together from the same values. So what policy saw is what t
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
@@ -106,7 +107,16 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-_top_level = msgspec.json.Decoder(dict[str, Raw])
+class _Name:
+    """A member's name that equals no other, so that a name which comes twice is seen."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+_top_level = msgspec.json.Decoder(dict[_Name, Raw], dec_hook=lambda _, text: _Name(text))
 _messages = msgspec.json.Decoder(list[_Message])
 
 
@@ -154,11 +164,17 @@ def _read_fields(body: bytes) -> dict[str, Raw]:
     try:
         if not body.isascii():
             body.decode()
-        return _top_level.decode(body)
+        members = _top_level.decode(body)
     except UnicodeDecodeError as error:
         raise _invalid(f"The body is not UTF-8: byte {error.start} is not valid.") from error
     except (msgspec.DecodeError, RecursionError) as error:
         raise _invalid(f"The body is not a JSON object: {error}.") from error
+    fields = {name.text: value for name, value in members.items()}
+    if len(fields) < len(members):
+        # Who checked the body before us may have read the other one. Further in, a provider gets the bytes that came.
+        twice = next(name for name, times in Counter(name.text for name in members).items() if times > 1)
+        raise _invalid(f"The member {twice[:40]!r} is there more than once; send it once.", twice[:40])
+    return fields
 
 
 def _read_messages(fields: Mapping[str, Raw]) -> tuple[list[_Message], int]:

@@ -43,6 +43,7 @@ class Call:
     def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str, arrived: float) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.http_version: str = scope["http_version"]
         self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
         self.request_id = request_id
         self.receipt: Receipt | None = None

@@ -15,6 +15,7 @@ from typing import Final
 import uvicorn
 
 from flatfee.server.app import App
+from flatfee.server.connections import GuardedConnection
 
 log = logging.getLogger("flatfee.server")
 
@@ -38,7 +39,7 @@ class GatewayServer(uvicorn.Server):
             host=server.host,
             port=server.port,
             loop="uvloop",
-            http="httptools",
+            http=GuardedConnection,
             ws="none",
             interface="asgi3",
             lifespan="on",
