@@ -129,6 +129,8 @@ class GuardedConnection(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as stopped:
                 self._wishes = False
                 data = self._plain_head() + data[stopped.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)  # the other one is done if no request may follow
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             else:
                 return
 
