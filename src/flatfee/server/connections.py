@@ -61,6 +61,9 @@ class _Part(Enum):
     BODY = "body"
 
 
+_BETWEEN, _HEAD, _BODY = _Part
+
+
 class GuardedConnection(HttpToolsProtocol):
     """A connection that neither holds memory nor time for a caller beyond fixed bounds.
 
@@ -70,9 +73,9 @@ class GuardedConnection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._gateway = cast("App", self.config.loaded_app).gateway
+        self._gateway = cast("App", self.config.app).gateway
         self._most = self._gateway.settings.server.max_header_bytes + MAX_REQUEST_LINE
-        self._part = _Part.BETWEEN
+        self._part = _BETWEEN
         self._loose = 0  # bytes that have come since the last of which anything was made
         self._serving: RequestResponseCycle | None = None
         self._refusal: Fault | None = None
@@ -97,6 +100,9 @@ class GuardedConnection(HttpToolsProtocol):
         if self._serving is not None and not self._serving.response_complete:
             self._leave(self._serving)
         super().connection_lost(exc)
+        self._serving = None
+        if self.cycle is not None:
+            self.cycle.transport = self.transport  # so that nothing waits for the garbage collector
 
     def data_received(self, data: bytes) -> None:
         """Read what came, within the bounds."""
@@ -111,7 +117,7 @@ class GuardedConnection(HttpToolsProtocol):
             return
         if self._loose > self._most:
             self._refuse(_too_large(self._gateway.settings.server.max_header_bytes))
-        elif self._part is _Part.HEAD or (self._loose and self._part is _Part.BETWEEN):
+        elif self._part is _HEAD or (self._loose and self._part is _BETWEEN):
             if self._arrival is None:
                 self._expect(HEAD_SECONDS)
         elif self._arrival is not None and not self._unread():
@@ -140,26 +146,27 @@ class GuardedConnection(HttpToolsProtocol):
         if any(name == b"connection" and _CLOSE.search(value) for name, value in self.headers):
             headers.append((b"connection", b"close"))
         lines = [b"%b: %b\r\n" % header for header in headers]
-        return b"".join([self.parser.get_method(), b" ", self.url, b" HTTP/1.1\r\n", *lines, b"\r\n"])
+        version = self.parser.get_http_version().encode()
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, b"".join(lines))
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's closes at once, whatever is served
         """Hear that the caller sends no more; it may still read."""
         self._heard_end = True
         if self._deaf:
             return False
-        if self._part is not _Part.BETWEEN and self._refusal is None and not self._unread():
+        if self._part is not _BETWEEN and self._refusal is None and not self._unread():
             self._refuse(Fault(ErrorCode.INVALID_REQUEST, "The request ended before it was whole; send all of it."))
-            return True
+        elif not self._busy():
+            return False
         if self._busy():
             self._expect(HALF_CLOSED_SECONDS)
-            return True
-        return False
+        return True
 
     # What the parser finds
 
     def on_message_begin(self) -> None:
         """Begin a head."""
-        self._part = _Part.HEAD
+        self._part = _HEAD
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -174,7 +181,7 @@ class GuardedConnection(HttpToolsProtocol):
             self._wishes = True
             return
         super().on_headers_complete()
-        self._part = _Part.BODY
+        self._part = _BODY
         self._loose = 0
         self.headers = []  # for trailers, which must never become headers of the request that runs already
         if not self.cycle.keep_alive:
@@ -189,7 +196,7 @@ class GuardedConnection(HttpToolsProtocol):
         """End a request."""
         if self._wishes:
             return
-        self._part = _Part.BETWEEN
+        self._part = _BETWEEN
         self._loose = 0
         self.cycle.more_body = False  # which uvicorn does not tell one that was answered already
         super().on_message_complete()
@@ -242,7 +249,7 @@ class GuardedConnection(HttpToolsProtocol):
         """Read no more, and refuse what came last, after the answers to what came before."""
         self._refusal = fault
         self._expect(None)
-        if self._part is _Part.BODY:
+        if self._part is _BODY:
             self._take_back(self.cycle)
         if not self._busy() and not self._deaf:
             self._say(fault)
@@ -271,11 +278,12 @@ class GuardedConnection(HttpToolsProtocol):
 
     def _unread(self) -> bool:
         """Tell whether what comes is the rest of a body that was answered already."""
-        return self._part is _Part.BODY and self.cycle.response_complete
+        return self._part is _BODY and self.cycle.response_complete
 
     @staticmethod
     def _leave(cycle: RequestResponseCycle) -> None:
         cycle.disconnected = True
+        cycle.waiting_for_100_continue = False
         cycle.message_event.set()
 
     # The two timers
@@ -289,7 +297,7 @@ class GuardedConnection(HttpToolsProtocol):
         self._arrival = None
         if self._deaf or self._heard_end or self._unread():
             self.transport.abort()
-        elif self._part is _Part.BETWEEN and not self._loose:
+        elif self._part is _BETWEEN and not self._loose:
             self.transport.close()
         else:
             self._refuse(

@@ -91,6 +91,13 @@ async def test_a_waiting_request_with_a_broken_body_is_refused_in_its_turn(
     await bench.at_rest()
 
 
+async def test_a_body_that_is_not_asked_for_and_broken_is_refused_once(bench: Bench) -> None:
+    caller = await bench.call(head(CHUNKED, b"expect: 100-continue") + b"zz\r\n")
+    check_refusal(await caller.answer())
+    assert await caller.rest() == b""
+    await bench.at_rest()
+
+
 async def test_a_body_that_breaks_behind_its_answer_ends_the_connection_without_a_second_one(bench: Bench) -> None:
     caller = await bench.call(head(CHUNKED).replace(b"canary-key", b"canary-kex"))
     assert (await caller.answer()).code == "invalid_api_key"
@@ -164,6 +171,18 @@ async def test_who_sends_no_more_and_must_wait_for_long_is_taken_to_have_left(
     await until(lambda: bench.gateway.running)
     caller.writer.write_eof()
     assert await caller.rest() == b""
+    await until(lambda: scripted.left > left)
+    await bench.at_rest()
+
+
+async def test_who_leaves_with_half_a_request_behind_one_that_runs_has_left(
+    bench: Bench, scripted: ScriptedProvider
+) -> None:
+    script(scripted, Reply(before=Silence.FOR_EVER))
+    left = scripted.left
+    caller = await bench.call(whole() + LIVE[:9])
+    await until(lambda: bench.gateway.running)
+    caller.writer.close()
     await until(lambda: scripted.left > left)
     await bench.at_rest()
 

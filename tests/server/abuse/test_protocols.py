@@ -24,6 +24,7 @@ WISHES = [
     ok("HTTP/2 in clear text, with a body", whole(*H2C)),
     ok("HTTP/2 in clear text, with a body in chunks", head(*H2C, CHUNKED) + IN_CHUNKS),
     ok("HTTP/2 in clear text, and then no more", whole(*H2C, b"connection: Close"), closes=True),
+    ok("HTTP/2 in clear text, from HTTP/1.0", head(*H2C, first=b"GET /v1/models HTTP/1.0", host=None), closes=True),
     ok("an expectation that nobody knows", whole(b"expect: evil")),
     Case("HTTP/2 in clear text, and a length too many", whole(*H2C, b"content-length: 5")),
     Case("HTTP/2 in clear text, and no host", whole(*H2C).replace(b"host: gateway\r\n", b"")),
