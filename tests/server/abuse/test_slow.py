@@ -201,6 +201,16 @@ async def test_a_reader_that_does_not_take_the_last_bytes_is_gone_and_paid_what_
 
 
 @pytest.mark.usefixtures("short_reading")
+async def test_a_connection_that_ends_waits_for_its_very_last_bytes_no_longer_than_for_others() -> None:
+    async with gateway(ScriptedProvider(first=plain(LARGE))) as bench:
+        await reads_nothing(bench, whole(b"connection: close"))
+        (connection,) = await _some(bench)
+        await until(connection.transport.is_closing)
+        connection.resume_writing()  # as if few enough were left for more to be written
+        await until(lambda: not bench.connections)
+
+
+@pytest.mark.usefixtures("short_reading")
 async def test_a_kept_connection_that_rests_on_bytes_nobody_takes_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flatfee.server.run._KEEP_ALIVE_SECONDS", 0.1)
     async with gateway(ScriptedProvider(first=plain(LARGE))) as bench:
