@@ -14,13 +14,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import httptools
-import msgspec
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from flatfee.receipt import Receipt
-from flatfee.server.faults import Fault, answer
+from flatfee.server.faults import Fault, answer_alone
 from flatfee.server.ids import request_id
-from flatfee.wire import ErrorCode, Header, ReceiptState
+from flatfee.wire import ErrorCode
 
 if TYPE_CHECKING:
     from flatfee.server.app import App
@@ -97,12 +95,12 @@ class GuardedConnection(HttpToolsProtocol):
         self._expect(None)
         self._stop_looking()
         self.pipeline.clear()
-        if self._serving is not None and not self._serving.response_complete:
-            self._leave(self._serving)
+        if self._serving is not None:
+            if not self._serving.response_complete:
+                self._leave(self._serving)
+            self._serving.transport = self.transport  # so that nothing waits for the garbage collector
+            self._serving = None
         super().connection_lost(exc)
-        self._serving = None
-        if self.cycle is not None:
-            self.cycle.transport = self.transport  # so that nothing waits for the garbage collector
 
     def data_received(self, data: bytes) -> None:
         """Read what came, within the bounds."""
@@ -270,7 +268,7 @@ class GuardedConnection(HttpToolsProtocol):
         now = self._gateway.store.now()
         known = request_id(now)
         log.info("connection.refused", extra={"request_id": known, "code": fault.code})
-        self.transport.write(_as_bytes(fault, known, now))
+        self.transport.write(answer_alone(fault, known, now))
         self.close_when_heard()
 
     def _busy(self) -> bool:
@@ -368,20 +366,3 @@ def _fault_of(error: httptools.HttpParserError) -> Fault:
 
 def _too_large(most: int) -> Fault:
     return Fault(ErrorCode.HEADERS_TOO_LARGE, f"The headers exceed {most} bytes; send less.")
-
-
-def _as_bytes(fault: Fault, known: str, now: float) -> bytes:
-    """Return a refusal as it goes over the wire."""
-    facts = {"request_id": known, "state": ReceiptState.REFUSED, "created_at": int(now)}
-    told = answer(fault, Receipt.model_validate(facts))
-    body = msgspec.json.encode(told.envelope)
-    headers = {
-        Header.REQUEST_ID: known,
-        Header.X_REQUEST_ID: known,
-        **told.headers,
-        "content-type": "application/json",
-        "content-length": str(len(body)),
-        "connection": "close",
-    }
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return b"".join([STATUS_LINE[told.status], lines.encode(), b"\r\n", body])

@@ -10,14 +10,17 @@ import logging
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 from flatfee.receipt import Receipt
 from flatfee.server.store.accounts import Denied, NoSuch
 from flatfee.server.store.base import StoreDown
-from flatfee.wire import ERRORS, ErrorCode, Header, error_body
+from flatfee.wire import ERRORS, ErrorCode, Header, ReceiptState, error_body
 
 log = logging.getLogger("flatfee.server")
 
@@ -86,6 +89,23 @@ def answer(error: Exception, receipt: Receipt) -> Answer:
         headers[Header.RETRY_AFTER] = str(fault.retry_after or 1)
     told = _dump(fault.receipt or receipt)
     return Answer(rule.status, headers, error_body(fault.code, fault.message, param=fault.param, receipt=told))
+
+
+def answer_alone(fault: Fault, request_id: str, now: float) -> bytes:
+    """Return the whole response to what never became a request. The connection ends with it."""
+    facts = {"request_id": request_id, "state": ReceiptState.REFUSED, "created_at": int(now)}
+    told = answer(fault, Receipt.model_validate(facts))
+    body = msgspec.json.encode(told.envelope)
+    headers = {
+        Header.REQUEST_ID: request_id,
+        Header.X_REQUEST_ID: request_id,
+        **told.headers,
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        "connection": "close",
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {told.status} {HTTPStatus(told.status).phrase}\r\n{lines}\r\n".encode() + body
 
 
 def _dump(receipt: Receipt) -> dict[str, Any]:

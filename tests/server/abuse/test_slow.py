@@ -211,10 +211,13 @@ async def test_a_connection_that_ends_waits_for_its_very_last_bytes_no_longer_th
 
 
 @pytest.mark.usefixtures("short_reading")
-async def test_a_kept_connection_that_rests_on_bytes_nobody_takes_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("close", [b"a: b", b"connection: close"], ids=["kept", "closing"])
+async def test_a_connection_that_rests_on_bytes_nobody_takes_is_ended(
+    close: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("flatfee.server.run._KEEP_ALIVE_SECONDS", 0.1)
     async with gateway(ScriptedProvider(first=plain(LARGE))) as bench:
-        await reads_nothing(bench, whole())
+        await reads_nothing(bench, whole(close))
         (connection,) = await _some(bench)
         connection.pause_writing = connection.flow.pause_writing  # as if less than it takes for a pause were left
         await until(lambda: bench.provider.left == 1)
