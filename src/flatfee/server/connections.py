@@ -196,7 +196,6 @@ class GuardedConnection(HttpToolsProtocol):
             return
         self._part = _BETWEEN
         self._loose = 0
-        self.cycle.more_body = False  # which uvicorn does not tell one that was answered already
         super().on_message_complete()
 
     # What the answers do
