@@ -40,10 +40,11 @@ class Exchange:
         self.asked = b""
         self.scope: dict[str, Any] = {
             "type": "http",
+            "http_version": "1.1",
             "method": method,
             "path": path,
             "query_string": b"",
-            "headers": [(b"authorization", f"Bearer {key}".encode())],
+            "headers": [(b"host", b"gateway"), (b"authorization", f"Bearer {key}".encode())],
         }
 
     def load(self, headers: Mapping[str, str], body: bytes) -> None:
