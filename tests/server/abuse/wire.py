@@ -85,6 +85,8 @@ class Caller:
 
     async def send(self, raw: bytes) -> None:
         """Send bytes. That the gateway has closed its side meanwhile is heard when it is read."""
+        if self.writer.is_closing():
+            return
         self.writer.write(raw)
         try:
             await self.writer.drain()
@@ -120,6 +122,8 @@ class Caller:
 
     def reset(self) -> None:
         """End the connection with a reset instead of a goodbye."""
+        if self.writer.is_closing():
+            return
         self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.writer.transport.abort()
 
