@@ -79,12 +79,16 @@ async def test_what_runs_for_too_long_is_ended_and_settled(how: str, monkeypatch
             served.server._captured_signals.clear()  # which uvicorn would raise again in this process
         async with asyncio.timeout(LIMIT):
             await served.serving
-            await reader.read()
+            rest = await reader.read()
         writer.close()
         assert served.app.gateway.running == {}
     ((_, outcome),) = store.settled
     assert outcome.charged > 0
     assert outcome.receipt.state == "estimated"
+    assert b'"code":"gateway_overloaded"' in rest
+    assert b'"state":"estimated"' in rest
+    assert b"[DONE]" not in rest
+    assert rest.endswith(b"\r\n0\r\n\r\n")
 
 
 async def test_a_signal_before_the_start_is_obeyed() -> None:

@@ -31,6 +31,9 @@ from flatfee.wire import REQUEST_HEADERS, ErrorCode
 
 log = logging.getLogger("flatfee.server")
 
+_LAST_WORD_SECONDS: Final = 1.0
+"""Who does not read is not told that the gateway ends."""
+
 _ONCE: Final = frozenset({b"host", *(name.lower().encode() for name in REQUEST_HEADERS)})
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 """RFC 9110, 7.2. What it says is used for nothing."""
@@ -117,6 +120,9 @@ class App:
                     await find(call.method, call.path)(call, gateway)
             except CallerGone:
                 log.info("caller.gone", extra={"request_id": call.request_id})
+            except asyncio.CancelledError:
+                await _tell_of_the_end(call)
+                raise
             except Exception as error:  # noqa: BLE001 - faults.py turns every exception into a wire error
                 with suppress(CallerGone):
                     await call.fail(error)
@@ -131,6 +137,15 @@ class App:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _tell_of_the_end(call: Call) -> None:
+    """Tell a caller that the gateway ends before its answer does: an answer ends whole, or with an error."""
+    if not call.over:
+        ended = Fault(ErrorCode.GATEWAY_OVERLOADED, "The gateway was shut down before the answer was whole.")
+        with suppress(CallerGone, TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_SECONDS):
+                await call.fail(ended)
 
 
 def _guard(call: Call, gateway: Gateway) -> None:

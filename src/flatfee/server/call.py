@@ -37,7 +37,7 @@ class Call:
 
     Header names are lower-case bytes; ``arrived`` is in seconds since the epoch. ``tell`` collects
     response headers as they become known, so that an error carries all that was known before it;
-    ``receipt`` is what it says, once there is one.
+    ``receipt`` is what it says, once there is one. ``started`` and ``over`` tell of the response.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str, arrived: float) -> None:
@@ -48,6 +48,7 @@ class Call:
         self.request_id = request_id
         self.receipt: Receipt | None = None
         self.started = False
+        self.over = False
         self._arrived = arrived
         self._scope = scope
         self._receive = receive
@@ -158,6 +159,7 @@ class Call:
         self._told[b"content-type"] = content_type
         self._told[b"content-length"] = b"%d" % len(body)
         await self._start(status)
+        self.over = True
         await self._put({"type": "http.response.body", "body": body})
 
     async def start_stream(self) -> None:
@@ -173,6 +175,7 @@ class Call:
 
     async def finish(self, data: bytes = b"") -> None:
         """Send the last part of a stream."""
+        self.over = True
         await self._put({"type": "http.response.body", "body": data, "more_body": False})
 
     async def fail(self, error: Exception) -> None:
