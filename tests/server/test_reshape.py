@@ -326,8 +326,18 @@ CALLS = st.lists(
     ),
     max_size=3,
 )
+
+
+def _message(known: dict[str, Any], unknown: dict[str, Any]) -> dict[str, Any]:
+    return known | unknown
+
+
+def _body(messages: list[dict[str, Any]], unknown: dict[str, Any], usage: dict[str, int]) -> dict[str, Any]:
+    return plain(*messages, **unknown, usage=usage)
+
+
 MESSAGES = st.builds(
-    lambda known, unknown: known | unknown,
+    _message,
     st.fixed_dictionaries(
         {"content": st.none() | st.text()},
         optional={"reasoning_content": st.text(), "refusal": st.none() | st.text(), "tool_calls": CALLS},
@@ -335,7 +345,7 @@ MESSAGES = st.builds(
     UNKNOWN,
 )
 BODIES = st.builds(
-    lambda messages, unknown, usage: plain(*messages, **unknown, usage=usage),
+    _body,
     st.lists(MESSAGES, min_size=1, max_size=3),
     UNKNOWN,
     st.fixed_dictionaries({"prompt_tokens": st.integers(0, 9), "completion_tokens": st.integers(0, 9)}),
@@ -358,7 +368,7 @@ def test_how_a_message_is_cut_into_deltas_makes_no_difference(said: dict[str, An
     for name, value in said.items():
         if name in {"content", "reasoning_content", "refusal"} and value is not None:
             deltas += [{name: piece} for piece in pieces(value)]
-        elif name == "tool_calls":
+        elif name == "tool_calls" and value is not None:
             deltas += [{name: []}] + [
                 {name: [{"index": index, "function": {"arguments": piece}}]}
                 if at
