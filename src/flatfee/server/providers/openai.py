@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
 
 import aiohttp
 from pydantic import SecretStr
@@ -11,6 +15,11 @@ from pydantic import SecretStr
 from flatfee.server.providers.base import MAX_ANSWER, ProviderFailure
 from flatfee.server.settings import ProviderSettings, RouteSettings
 from flatfee.wire import AttemptOutcome
+
+log = logging.getLogger("flatfee.server")
+
+_PACKED: Final = frozenset({"gzip", "deflate"})
+"""Encodings that are undone, although none is asked for: some proxies compress whatever they pass on."""
 
 
 class OpenAIProvider:
@@ -26,7 +35,8 @@ class OpenAIProvider:
 
     @asynccontextmanager
     async def send(self, route: RouteSettings, body: bytes, *, stream: bool) -> AsyncGenerator[_Answer, None]:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=route.connect_timeout)
+        # From the look-up of the name to the end of the TLS handshake; a pooled connection takes none of it.
+        timeout = aiohttp.ClientTimeout(total=None, connect=route.connect_timeout)
         accept = "text/event-stream" if stream else "application/json"
         try:
             response = await self._connection().post(
@@ -34,6 +44,9 @@ class OpenAIProvider:
             )
         except aiohttp.ConnectionTimeoutError as error:
             raise ProviderFailure(AttemptOutcome.TIMEOUT, "was silent while connecting") from error
+        except aiohttp.ClientSSLError as error:
+            _tell_distrust(route, error)
+            raise ProviderFailure(AttemptOutcome.UNAVAILABLE, "cannot be trusted") from error
         except aiohttp.ClientConnectorError as error:
             raise ProviderFailure(AttemptOutcome.UNAVAILABLE, "cannot be reached") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -92,8 +105,25 @@ class _Answer:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         content = self._response.content
+        encoding = self._response.headers.get("content-encoding", "identity").strip().lower()
+        if encoding != "identity" and encoding not in _PACKED:
+            raise ProviderFailure(AttemptOutcome.ERROR, "answered in an encoding that was not asked for")
         try:
             while chunk := await content.readany():
                 yield chunk
+                if encoding in _PACKED:
+                    # What is still to be unpacked is there at once: a few bytes that hold gigabytes
+                    # would never let anything else run, the time limits included.
+                    await asyncio.sleep(0)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ProviderFailure(AttemptOutcome.ERROR, f"broke off: {type(error).__name__}") from error
+
+
+def _tell_distrust(route: RouteSettings, error: aiohttp.ClientSSLError) -> None:
+    """Log why no TLS connection came about: only the operator can cure it."""
+    cause = getattr(error, "certificate_error", None) or error.os_error
+    why = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else type(cause).__name__
+    log.error(
+        "provider.untrusted",
+        extra={"route": route.name, "why": why, "cure": "check the provider's base_url and its certificate"},
+    )
