@@ -281,6 +281,40 @@ async def test_two_hundred_requests_with_faults_leave_no_file_handle() -> None:
     await until(lambda: handles() <= before)
 
 
+async def test_a_reader_that_waits_leaves_the_rest_with_the_provider() -> None:
+    piece, pieces = b"x" * 10_000, 1000
+    sent = 0
+
+    async def answer(writer: Writer) -> None:
+        nonlocal sent
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        writer.write(head(pieces * len(piece)))
+        for _ in range(pieces):
+            writer.write(piece)
+            sent += len(piece)
+            await writer.drain()
+
+    async def still() -> None:
+        """Wait until the upstream can send no more."""
+        before = -1
+        while before != sent:
+            before = sent
+            await asyncio.sleep(0.2)
+
+    async with (
+        pair(answer) as (_fake, api),
+        asyncio.timeout(LIMIT),
+        api.send(a_route(), BODY, stream=True) as answer_of_it,
+    ):
+        chunks = answer_of_it.chunks()
+        first = await anext(chunks)
+        await still()
+        assert sent < 600_000
+        rest = [chunk async for chunk in chunks]
+        assert max(map(len, [first, *rest])) <= openai.READ_AHEAD
+        assert sum(map(len, [first, *rest])) == pieces * len(piece)
+
+
 # --- connecting ---
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +18,12 @@ from flatfee.server.settings import ProviderSettings, RouteSettings
 from flatfee.wire import AttemptOutcome
 
 log = logging.getLogger("flatfee.server")
+
+READ_AHEAD: Final = 16 * 1024
+"""Bytes of an answer that may wait for a slow reader before no more are read, and the largest piece passed on."""
+
+RECEIVE_BUFFER: Final = 64 * 1024
+"""Bytes that the system keeps for a connection; left alone, it keeps megabytes of what nobody reads."""
 
 _PACKED: Final = frozenset({"gzip", "deflate"})
 """Encodings that are undone, although none is asked for: some proxies compress whatever they pass on."""
@@ -71,8 +78,9 @@ class OpenAIProvider:
             if self._key is not None:
                 headers["authorization"] = f"Bearer {self._key.get_secret_value()}"
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, socket_factory=_socket),
                 headers=headers,
+                read_bufsize=READ_AHEAD,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
             )
@@ -109,7 +117,7 @@ class _Answer:
         if encoding != "identity" and encoding not in _PACKED:
             raise ProviderFailure(AttemptOutcome.ERROR, "answered in an encoding that was not asked for")
         try:
-            while chunk := await content.readany():
+            while chunk := await content.read(READ_AHEAD):
                 yield chunk
                 if encoding in _PACKED:
                     # What is still to be unpacked is there at once: a few bytes that hold gigabytes
@@ -117,6 +125,13 @@ class _Answer:
                     await asyncio.sleep(0)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ProviderFailure(AttemptOutcome.ERROR, f"broke off: {type(error).__name__}") from error
+
+
+def _socket(address: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    return made
 
 
 def _tell_distrust(route: RouteSettings, error: aiohttp.ClientSSLError) -> None:
