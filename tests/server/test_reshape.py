@@ -232,6 +232,20 @@ def test_the_last_usage_counts() -> None:
     }
 
 
+def test_usage_that_was_told_is_not_taken_back() -> None:
+    assert gathered(usage_event(2, 3), delta("a"), delta(finish="stop", usage=None))["usage"]["completion_tokens"] == 3
+
+
+def test_a_byte_order_mark_hides_no_event() -> None:
+    assert gathered(BOM + STREAM[0], *STREAM[1:])["choices"][0]["message"]["content"] == "canary-answer"
+
+
+@pytest.mark.parametrize("index", [-1, 1 << 31, 10**40, 0.5, "0"])
+def test_an_event_whose_index_is_none_is_broken(index: object) -> None:
+    odd = event({"choices": [{"index": index, "delta": {"content": "b"}, "finish_reason": "stop"}]})
+    assert [choice["index"] for choice in gathered(odd, *STREAM)["choices"]] == [0]
+
+
 def test_a_whole_completion_as_one_event_is_read() -> None:
     found = gathered(event(json.loads(completion("hello"))))
     assert found["choices"][0]["message"] == {"role": "assistant", "content": "hello"}
