@@ -190,25 +190,6 @@ async def test_a_head_that_can_be_read_in_two_ways_is_an_error(lines: list[str])
 # --- connections ---
 
 
-async def test_a_pooled_connection_that_dies_under_a_request_is_told_not_tried_again() -> None:
-    """Whether the provider had begun with it, nobody knows: only the relay may ask, and charge, twice."""
-
-    async def answer(writer: Writer) -> None:
-        if len(fake.heads) == 1:
-            writer.write(head(len(completion())) + completion())
-        else:
-            writer.close()
-
-    async with upstream(answer) as fake, provider(fake.port) as api:
-        async with api.send(a_route(), BODY, stream=False) as first:
-            await first.read()
-        with pytest.raises(ProviderFailure) as caught:
-            async with api.send(a_route(), BODY, stream=False):
-                pytest.fail("there is no answer")
-        assert caught.value.outcome is AttemptOutcome.ERROR
-        assert (fake.connections, len(fake.heads)) == (1, 2)
-
-
 async def test_a_pooled_connection_that_was_closed_meanwhile_is_not_used() -> None:
     async with pair(say(head(len(completion())) + completion(), close=True)) as (fake, api):
         for count in range(1, 4):

@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Final
 
 import aiohttp
@@ -44,10 +45,16 @@ class OpenAIProvider:
     async def send(self, route: RouteSettings, body: bytes, *, stream: bool) -> AsyncGenerator[_Answer, None]:
         # From the look-up of the name to the end of the TLS handshake; a pooled connection takes none of it.
         timeout = aiohttp.ClientTimeout(total=None, connect=route.connect_timeout)
+        kept = _Kept()
         accept = "text/event-stream" if stream else "application/json"
         try:
             response = await self._connection().post(
-                self._url, data=body, headers={"accept": accept}, timeout=timeout, allow_redirects=False
+                self._url,
+                data=body,
+                headers={"accept": accept},
+                timeout=timeout,
+                allow_redirects=False,
+                trace_request_ctx=kept,
             )
         except aiohttp.ConnectionTimeoutError as error:
             raise ProviderFailure(AttemptOutcome.TIMEOUT, "was silent while connecting") from error
@@ -57,7 +64,8 @@ class OpenAIProvider:
         except aiohttp.ClientConnectorError as error:
             raise ProviderFailure(AttemptOutcome.UNAVAILABLE, "cannot be reached") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ProviderFailure(AttemptOutcome.ERROR, f"broke off: {type(error).__name__}") from error
+            stale = kept.used and isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
+            raise ProviderFailure(AttemptOutcome.ERROR, f"broke off: {type(error).__name__}", stale=stale) from error
         try:
             yield _Answer(response)
         finally:
@@ -77,12 +85,15 @@ class OpenAIProvider:
             headers = {"content-type": "application/json", "user-agent": "flatfee", "accept-encoding": "identity"}
             if self._key is not None:
                 headers["authorization"] = f"Bearer {self._key.get_secret_value()}"
+            traces = aiohttp.TraceConfig()
+            traces.on_connection_reuseconn.append(_note_kept)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, socket_factory=_socket),
                 headers=headers,
                 read_bufsize=READ_AHEAD,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
+                trace_configs=[traces],
             )
         return self._session
 
@@ -125,6 +136,16 @@ class _Answer:
                     await asyncio.sleep(0)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ProviderFailure(AttemptOutcome.ERROR, f"broke off: {type(error).__name__}") from error
+
+
+class _Kept:
+    """Whether a request went over a connection that was kept from an earlier one."""
+
+    used = False
+
+
+async def _note_kept(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx.used = True
 
 
 def _socket(address: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
