@@ -1,16 +1,14 @@
-"""Answers of the other shape, over bytes written by hand and by chance."""
+"""Answers of the other shape, over bytes written by hand."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tests.server.fakes import DONE, STREAM, completion, delta, event, usage_event
+from tests.server.fakes_reshape import gathered, message, plain
 
 from flatfee.server import reshape
 from flatfee.server.answers import MAX_BROKEN_EVENTS, RelayedStream, UnusableAnswer, read_completion
@@ -20,33 +18,11 @@ BOM = b"\xef\xbb\xbf"
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at": "\u2603"}'}}
 
 
-def plain(*messages: dict[str, Any], **extra: Any) -> dict[str, Any]:
-    """A completion with a choice for each message."""
-    choices = [
-        {"index": index, "message": {"role": "assistant", **message}, "logprobs": None, "finish_reason": "stop"}
-        for index, message in enumerate(messages)
-    ]
-    return {"id": "c1", "object": "chat.completion", "created": 7, "model": "m", "choices": choices, **extra}
-
-
 def streamed(body: dict[str, Any], indent: int | None = None) -> list[dict[str, Any]]:
     """Return the chunks of a completion's stream."""
     events = as_stream(json.dumps(body, indent=indent).encode())
     assert all(found.startswith(b"data: ") and found.endswith(b"\n\n") and found.count(b"\n") == 2 for found in events)
     return [json.loads(found[6:]) for found in events]
-
-
-def gathered(*events: bytes) -> dict[str, Any]:
-    """Return the completion that a stream comes to."""
-    found: dict[str, Any] = json.loads(as_completion(b"".join(events)))
-    return found
-
-
-def message(*deltas: dict[str, Any]) -> dict[str, Any]:
-    """Return the message that the deltas of one choice come to."""
-    events = [event({"choices": [{"index": 0, "delta": said}]}) for said in deltas]
-    found: dict[str, Any] = gathered(*events, delta(finish="stop"))["choices"][0]["message"]
-    return found
 
 
 # --- which shape ---
@@ -142,6 +118,7 @@ NO_COMPLETION = {
     "odd tool calls": b'{"choices": [{"message": {"tool_calls": {}}, "finish_reason": "stop"}]}',
     "no finish reason": b'{"choices": [{"message": {"content": "a"}}]}',
     "a name that is not UTF-8": b'{"\xff": 1, "choices": [{"message": {}, "finish_reason": "stop"}]}',
+    "a receipt and such a name": b'{"\xff": 1, "flatfee": 1, "choices": [{"message": {}, "finish_reason": "stop"}]}',
     "too deep": b'{"choices": [{"message": ' + b'{"a":' * 100_000,
 }
 
@@ -255,6 +232,20 @@ def test_the_last_usage_counts() -> None:
     }
 
 
+def test_usage_that_was_told_is_not_taken_back() -> None:
+    assert gathered(usage_event(2, 3), delta("a"), delta(finish="stop", usage=None))["usage"]["completion_tokens"] == 3
+
+
+def test_a_byte_order_mark_hides_no_event() -> None:
+    assert gathered(BOM + STREAM[0], *STREAM[1:])["choices"][0]["message"]["content"] == "canary-answer"
+
+
+@pytest.mark.parametrize("index", [-1, 1 << 31, 10**40, 0.5, "0"])
+def test_an_event_whose_index_is_none_is_broken(index: object) -> None:
+    odd = event({"choices": [{"index": index, "delta": {"content": "b"}, "finish_reason": "stop"}]})
+    assert [choice["index"] for choice in gathered(odd, *STREAM)["choices"]] == [0]
+
+
 def test_a_whole_completion_as_one_event_is_read() -> None:
     found = gathered(event(json.loads(completion("hello"))))
     assert found["choices"][0]["message"] == {"role": "assistant", "content": "hello"}
@@ -310,62 +301,3 @@ def test_a_stream_of_too_many_lines_is_not_read(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(reshape, "MAX_LINES", 100)
     with pytest.raises(UnusableAnswer, match="more than 100 lines"):
         as_completion(b"".join(STREAM) + b"\r\n" * 100)
-
-
-# --- there and back ---
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=6,
-)
-UNKNOWN = st.dictionaries(st.text().map("odd_".__add__), VALUES, max_size=2)
-CALLS = st.lists(
-    st.fixed_dictionaries(
-        {"id": st.uuids().map(str), "function": st.fixed_dictionaries({"name": st.text(), "arguments": st.text()})}
-    ),
-    max_size=3,
-)
-MESSAGES = st.builds(
-    lambda known, unknown: known | unknown,
-    st.fixed_dictionaries(
-        {"content": st.none() | st.text()},
-        optional={"reasoning_content": st.text(), "refusal": st.none() | st.text(), "tool_calls": CALLS},
-    ),
-    UNKNOWN,
-)
-BODIES = st.builds(
-    lambda messages, unknown, usage: plain(*messages, **unknown, usage=usage),
-    st.lists(MESSAGES, min_size=1, max_size=3),
-    UNKNOWN,
-    st.fixed_dictionaries({"prompt_tokens": st.integers(0, 9), "completion_tokens": st.integers(0, 9)}),
-)
-
-
-@given(BODIES, st.sampled_from([None, 1]), st.booleans())
-def test_a_completion_survives_the_way_there_and_back(body: dict[str, Any], indent: int | None, escaped: bool) -> None:
-    data = json.dumps(body, indent=indent, ensure_ascii=escaped).encode()
-    assert gathered(*as_stream(data)) == body
-
-
-@given(MESSAGES, st.lists(st.integers(0, 40)))
-def test_how_a_message_is_cut_into_deltas_makes_no_difference(said: dict[str, Any], cuts: list[int]) -> None:
-    def pieces(text: str) -> list[str]:
-        edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-        return [text[start:stop] for start, stop in pairwise(edges)]
-
-    deltas: list[dict[str, Any]] = []
-    for name, value in said.items():
-        if name in {"content", "reasoning_content", "refusal"} and value is not None:
-            deltas += [{name: piece} for piece in pieces(value)]
-        elif name == "tool_calls":
-            deltas += [{name: []}] + [
-                {name: [{"index": index, "function": {"arguments": piece}}]}
-                if at
-                else {name: [{**call, "index": index, "function": {**call["function"], "arguments": piece}}]}
-                for index, call in enumerate(value)
-                for at, piece in enumerate(pieces(call["function"]["arguments"]))
-            ]
-        else:
-            deltas.append({name: value})
-    assert message(*deltas) == {"role": "assistant", **said}

@@ -7,7 +7,7 @@ an answer is missing is not made up: an answer that is not whole is unusable in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Raw
@@ -35,7 +35,7 @@ _NOTHING: Final[frozenset[str]] = frozenset()
 _members = msgspec.json.Decoder(dict[str, Raw])
 _objects = msgspec.json.Decoder(list[dict[str, Raw]])
 _values = msgspec.json.Decoder(list[Raw])
-_index = msgspec.json.Decoder(int)
+_index = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)])
 
 
 def shape_of(first_bytes: bytes) -> Literal["json", "events"] | None:
@@ -58,8 +58,8 @@ def as_stream(completion: bytes) -> list[bytes]:
         UnusableAnswer: it is no completion, or a choice of it has no finish reason.
     """
     data = completion.removeprefix(BOM)
-    read_completion(data)
     try:
+        read_completion(data)
         rest = _members.decode(data)
         choices = _objects.decode(rest.pop("choices"))
         usage = rest.pop("usage", _NULL)

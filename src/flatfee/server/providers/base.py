@@ -13,11 +13,16 @@ MAX_ANSWER: Final = 64 * 1024 * 1024
 
 
 class ProviderFailure(Exception):
-    """No answer, or no whole answer, came: refused, broken off, or silent while connecting."""
+    """No answer, or no whole answer, came: refused, broken off, or silent while connecting.
 
-    def __init__(self, outcome: AttemptOutcome, message: str) -> None:
+    ``stale`` means that a connection kept from an earlier answer ended before a byte of this one came:
+    providers close those when they like, and it tells nothing of how they are.
+    """
+
+    def __init__(self, outcome: AttemptOutcome, message: str, *, stale: bool = False) -> None:
         super().__init__(message)
         self.outcome = outcome
+        self.stale = stale
 
 
 class Upstream(Protocol):

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import socket
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Final
 
 import aiohttp
 from pydantic import SecretStr
@@ -11,6 +17,17 @@ from pydantic import SecretStr
 from flatfee.server.providers.base import MAX_ANSWER, ProviderFailure
 from flatfee.server.settings import ProviderSettings, RouteSettings
 from flatfee.wire import AttemptOutcome
+
+log = logging.getLogger("flatfee.server")
+
+READ_AHEAD: Final = 16 * 1024
+"""Bytes of an answer that may wait for a slow reader before no more are read, and the largest piece passed on."""
+
+RECEIVE_BUFFER: Final = 64 * 1024
+"""Bytes that the system keeps for a connection; left alone, it keeps megabytes of what nobody reads."""
+
+_PACKED: Final = frozenset({"gzip", "deflate"})
+"""Encodings that are undone, although none is asked for: some proxies compress whatever they pass on."""
 
 
 class OpenAIProvider:
@@ -26,18 +43,29 @@ class OpenAIProvider:
 
     @asynccontextmanager
     async def send(self, route: RouteSettings, body: bytes, *, stream: bool) -> AsyncGenerator[_Answer, None]:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=route.connect_timeout)
+        # From the look-up of the name to the end of the TLS handshake; a pooled connection takes none of it.
+        timeout = aiohttp.ClientTimeout(total=None, connect=route.connect_timeout)
+        kept = _Kept()
         accept = "text/event-stream" if stream else "application/json"
         try:
             response = await self._connection().post(
-                self._url, data=body, headers={"accept": accept}, timeout=timeout, allow_redirects=False
+                self._url,
+                data=body,
+                headers={"accept": accept},
+                timeout=timeout,
+                allow_redirects=False,
+                trace_request_ctx=kept,
             )
         except aiohttp.ConnectionTimeoutError as error:
             raise ProviderFailure(AttemptOutcome.TIMEOUT, "was silent while connecting") from error
+        except aiohttp.ClientSSLError as error:
+            _tell_distrust(route, error)
+            raise ProviderFailure(AttemptOutcome.UNAVAILABLE, "cannot be trusted") from error
         except aiohttp.ClientConnectorError as error:
             raise ProviderFailure(AttemptOutcome.UNAVAILABLE, "cannot be reached") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ProviderFailure(AttemptOutcome.ERROR, f"broke off: {type(error).__name__}") from error
+            stale = kept.used and isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
+            raise ProviderFailure(AttemptOutcome.ERROR, f"broke off: {type(error).__name__}", stale=stale) from error
         try:
             yield _Answer(response)
         finally:
@@ -57,11 +85,15 @@ class OpenAIProvider:
             headers = {"content-type": "application/json", "user-agent": "flatfee", "accept-encoding": "identity"}
             if self._key is not None:
                 headers["authorization"] = f"Bearer {self._key.get_secret_value()}"
+            traces = aiohttp.TraceConfig()
+            traces.on_connection_reuseconn.append(_note_kept)
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, socket_factory=_socket),
                 headers=headers,
+                read_bufsize=READ_AHEAD,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
+                trace_configs=[traces],
             )
         return self._session
 
@@ -92,8 +124,42 @@ class _Answer:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         content = self._response.content
+        encoding = self._response.headers.get("content-encoding", "identity").strip().lower()
+        if encoding != "identity" and encoding not in _PACKED:
+            raise ProviderFailure(AttemptOutcome.ERROR, "answered in an encoding that was not asked for")
         try:
-            while chunk := await content.readany():
+            while chunk := await content.read(READ_AHEAD):
                 yield chunk
+                if encoding in _PACKED:
+                    # What is still to be unpacked is there at once: a few bytes that hold gigabytes
+                    # would never let anything else run, the time limits included.
+                    await asyncio.sleep(0)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ProviderFailure(AttemptOutcome.ERROR, f"broke off: {type(error).__name__}") from error
+
+
+class _Kept:
+    """Whether a request went over a connection that was kept from an earlier one."""
+
+    used = False
+
+
+async def _note_kept(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx.used = True
+
+
+def _socket(address: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    return made
+
+
+def _tell_distrust(route: RouteSettings, error: aiohttp.ClientSSLError) -> None:
+    """Log why no TLS connection came about: only the operator can cure it."""
+    cause = getattr(error, "certificate_error", None) or error.os_error
+    why = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else type(cause).__name__
+    log.error(
+        "provider.untrusted",
+        extra={"route": route.name, "why": why, "cure": "check the provider's base_url and its certificate"},
+    )

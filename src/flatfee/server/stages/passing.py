@@ -62,7 +62,8 @@ async def ask_provider(this: Try) -> None:
         raise Failed(AttemptOutcome.TIMEOUT, blameless=flowed) from error
     except ProviderFailure as error:
         again = error.outcome is not AttemptOutcome.TIMEOUT and this.first_token is None
-        raise Failed(error.outcome, pause=jittered(this.gateway.chance) if again else None) from error
+        pause = jittered(this.gateway.chance) if again else None
+        raise Failed(error.outcome, pause=pause, blameless=error.stale) from error
     except UnusableAnswer as error:
         log.warning("provider.unusable_answer", extra={"route": this.route.name, "why": str(error)})
         pause = jittered(this.gateway.chance) if this.first_token is None else None
