@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -42,6 +43,12 @@ MAX_REQUEST_LINE: Final = 8192
 
 MAX_AHEAD: Final = 16
 """So many requests may wait behind the one that is served on their connection."""
+
+WRITE_AHEAD: Final = 16 * 1024
+"""So many bytes may wait for a caller before no more are taken from its provider."""
+
+SEND_BUFFER: Final = 256 * 1024
+"""Bytes that the system keeps for a connection besides; left alone, it keeps megabytes for who does not read."""
 
 _LOOKS: Final = 4
 """How often within ``WRITE_SECONDS`` it is looked whether bytes leave."""
@@ -88,6 +95,9 @@ class GuardedConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
         """Wait for a first request."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=WRITE_AHEAD)
+        connected: socket.socket = transport.get_extra_info("socket")
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         self._expect(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:

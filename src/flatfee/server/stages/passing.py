@@ -36,6 +36,7 @@ EARLY_BYTES: Final = 1 << 20
 """More than this before the first token is no answer."""
 
 LINGER_SECONDS: Final = 0.1
+_PRELUDE: Final = 64
 
 
 async def ask_provider(this: Try) -> None:
@@ -73,9 +74,9 @@ async def ask_provider(this: Try) -> None:
 
 
 async def _pass_completion(this: Try, upstream: Upstream, limit: asyncio.Timeout) -> None:
-    data = await upstream.read()
+    data = (await upstream.read()).removeprefix(BOM)
     if shape_of(data) == "events":
-        data = as_completion(data)
+        data = await asyncio.to_thread(as_completion, data)  # a long one takes a while
     completion = read_completion(data)
     limit.reschedule(None)
     _note_whole(this, completion.usage, completion.size)
@@ -131,7 +132,8 @@ async def _pass_stream(this: Try, upstream: Upstream, limit: asyncio.Timeout, en
 async def _first_bytes(this: Try, chunks: AsyncIterator[bytes], limit: asyncio.Timeout, end: float) -> bytes:
     """Return the first bytes of a stream; all of it, as a stream, where the provider answered a plain completion."""
     data = await anext(chunks, b"")
-    while shape_of(data) is None and len(data) <= len(BOM) and (more := await anext(chunks, b"")):
+    # A blank line or two may come first, and a name may be cut in two; anything longer is an answer.
+    while shape_of(data) is None and len(data) <= _PRELUDE and (more := await anext(chunks, b"")):
         data += more
     if shape_of(data) != "json":
         return data.removeprefix(BOM)
