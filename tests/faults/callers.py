@@ -62,8 +62,8 @@ class Heard:
 
     def take(self, part: Mapping[str, Any]) -> None:
         """Take a completion, or an event of one."""
-        if part.get("id"):
-            self.ids.add((part["id"], part.get("created") or 0))
+        if part.get("id") and part.get("created"):
+            self.ids.add((part["id"], part["created"]))
         self.receipt = part.get("flatfee") or self.receipt
         for choice in part.get("choices") or ():
             self._take_choice(choice["index"], choice)
@@ -94,9 +94,9 @@ async def ours(ask: Ask) -> Heard:
                 heard.headers = answer.response.headers
                 async with answer:
                     async for chunk in answer:
-                        heard.take(chunk.model_dump())
+                        heard.take(chunk.model_dump(warnings=False))
             else:
-                heard.take(answer.model_dump())
+                heard.take(answer.model_dump(warnings=False))
             heard.whole = True
         except flatfee.APIError as error:
             _our_error(heard, error)
@@ -112,7 +112,7 @@ async def ours_blocking(ask: Ask) -> Heard:
             try:
                 answer = client.chat.completions.create(**ask.body)
                 for chunk in answer if isinstance(answer, flatfee.Stream) else [answer]:
-                    heard.take(chunk.model_dump())
+                    heard.take(chunk.model_dump(warnings=False))
                 heard.whole = True
             except flatfee.APIError as error:
                 _our_error(heard, error)
@@ -140,9 +140,9 @@ async def theirs(ask: Ask) -> Heard:
                 heard.headers = answer.response.headers
                 heard.request_id = heard.headers.get("x-flatfee-request-id")
                 async for chunk in answer:
-                    heard.take(chunk.model_dump())
+                    heard.take(chunk.model_dump(warnings=False))
             else:
-                heard.take(answer.model_dump())
+                heard.take(answer.model_dump(warnings=False))
             heard.whole = True
         except openai.APIError as error:
             heard.error, heard.code = type(error).__name__, error.code
@@ -244,6 +244,8 @@ def _take_events(heard: Heard, body: bytes) -> None:
             continue
         _take_error(heard, found)
         heard.take(found)
+        if not heard.error and "choices" not in found:
+            heard.odd.append(f"an event that is no part of an answer: {sorted(found)}")
     heard.whole = heard.done and not heard.error
 
 

@@ -91,7 +91,7 @@ BREAKING: Final[Sequence[Row]] = (
     breaks("cut-within-an-event", "ends in the middle of an event"),
     breaks("ends-midway", "ends in the middle of its text as if all were well"),
     breaks("http-10-cut", "HTTP/1.0, closed in the middle of its text"),
-    breaks("bad-chunk-midway", "a chunk without a size in the middle of its text"),
+    breaks("bad-chunk-midway", "a chunk without a size in the middle of its text", limits=IDLE),
     breaks("stalls-midway", "falls silent in the middle of its text", "timeout", limits=IDLE),
     breaks("comments-midway", "sends only keep-alives from the middle on", "timeout", limits=IDLE),
     breaks("no-finish-reason", "says all, and no finish reason"),
@@ -139,7 +139,7 @@ ODD: Final[Sequence[Row]] = (
     left("endless-event", "an event without end", "error", "error", shapes=MIDWAY),
     passes("slow-trickle", "slow, each event within the limit", shapes=MIDWAY, limits=Limits(idle=2.0)),
     breaks(
-        "without-end",
+        "too-slow",
         "goes on for longer than the route may take",
         "timeout",
         limits=Limits(total=2.0),
@@ -166,7 +166,6 @@ WIRE: Final[Sequence[Row]] = (
     passes("continue-100", "100 Continue before the answer"),
     passes("early-hints-103", "103 Early Hints before the answer"),
     passes("http-10", "HTTP/1.0 without a length"),
-    passes("bytes-after-the-answer", "bytes that nobody asked for after the answer", before=1),
 )
 
 TABLE: Final[Sequence[Row]] = (*CONNECTING, *STATUSES, *NO_ANSWERS, *BREAKING, *ODD, *WIRE)

@@ -64,10 +64,8 @@ _MODELS: Final = {Company.HEALTHY: "healthy", Company.PREFILL: "healthy", Compan
 def settings_of(case: Case, upstream: FaultyUpstream) -> Settings:
     """Return the gateway's settings: the failing route first, the other behind it."""
     limits = case.row.limits
-    failing = route(
+    failing = to(
         FIRST,
-        provider=FIRST,
-        model=FIRST,
         connect_timeout=limits.connect,
         first_token_timeout=limits.first,
         idle_timeout=limits.idle,
@@ -75,14 +73,25 @@ def settings_of(case: Case, upstream: FaultyUpstream) -> Settings:
     )
     routes = [failing]
     if case.company in _MODELS:
-        prefill = case.company is Company.PREFILL
-        routes.append(route(OTHER, provider=OTHER, model=OTHER, priority=2, prefill=prefill))
-    places = {FIRST: getattr(upstream, case.row.provider), OTHER: upstream.url}
+        routes.append(to(OTHER, priority=2, prefill=case.company is Company.PREFILL))
+    return settings_with(upstream, *routes, urls={FIRST: getattr(upstream, case.row.provider)})
+
+
+def to(name: str, **options: Any) -> dict[str, Any]:
+    """Return a premium route to a provider and a model of the same name."""
+    return route(name, **{"provider": name, "model": name, **options})
+
+
+def settings_with(
+    upstream: FaultyUpstream, *routes: Mapping[str, Any], urls: Mapping[str, str] | None = None, **plan: Any
+) -> Settings:
+    """Return a gateway's settings with some routes, each to a provider of its own; ``urls`` are not the upstream's."""
+    places = {each["provider"]: (urls or {}).get(each["provider"], upstream.url) for each in routes}
     providers = tuple(
         ProviderSettings.model_validate({"name": name, "kind": "openai", "base_url": url, "api_key": PROVIDER_KEY})
         for name, url in places.items()
     )
-    return make_settings(routes=routes).model_copy(update={"providers": providers})
+    return make_settings(routes=routes, **plan).model_copy(update={"providers": providers})
 
 
 def _plays(case: Case, upstream: FaultyUpstream) -> None:

@@ -24,9 +24,9 @@ class Pause:
     seconds: float
 
 
-Step = bytes | Pause | Ending
+Step = bytes | Pause | Ending | asyncio.Event
 Script = Callable[["Seen"], Iterable[Step]]
-"""What is done after a request: bytes are sent one after the other, as fast as they are taken."""
+"""What is done after a request: bytes are sent as fast as they are taken, an event is waited for."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -226,6 +226,8 @@ class _Connection(asyncio.Protocol):
         match step:
             case Pause(seconds):
                 await asyncio.sleep(seconds)
+            case asyncio.Event():
+                await step.wait()
             case Ending.SILENCE:
                 await self._gone.wait()
             case Ending.FIN:

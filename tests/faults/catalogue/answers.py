@@ -85,7 +85,6 @@ def odd_lines() -> list[bytes]:
         first,
         b": another\n" + rest[0],
         several,
-        b"\n\n",
         *(part.replace(b"data: ", b"data:") for part in rest[1:]),
     ]
 

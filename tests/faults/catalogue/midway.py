@@ -60,14 +60,12 @@ def comments_midway(_: Seen) -> Iterable[Step]:
         yield Pause(KEEP_ALIVE)
 
 
-def without_end(_: Seen) -> Iterable[Step]:
-    """Go on and on: the same answer again and again, never its end."""
+def too_slow(_: Seen) -> Iterable[Step]:
+    """Say the text, a piece every half second: longer than a route may take."""
     yield STREAM_HEAD
-    yield chunk(ROLE)
-    while True:
-        for part in words():
-            yield chunk(part)
-            yield Pause(0.1)
+    for part in events():
+        yield chunk(part)
+        yield Pause(0.5)
 
 
 def two_choices(_: Seen) -> Iterable[Step]:
@@ -101,7 +99,7 @@ MIDWAY: Final[Mapping[str, Script]] = {
     "cut-after-the-role": begun([ROLE], Ending.FIN),
     "stalls-midway": begun(BEGUN, Ending.SILENCE),
     "comments-midway": comments_midway,
-    "without-end": without_end,
+    "too-slow": too_slow,
     "no-done": ended(events()[:-1]),
     "no-done-no-usage-cut": begun(events()[:-2], Ending.RESET),
     "no-done-silent": begun(events()[:-1], Ending.SILENCE),
