@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 
 # The suite runs in as many processes as this; much of it waits for disks and other processes.
 JOBS ?= 3
-EVERY := not real_model and not packaging and not torture
+EVERY := not real_model and not packaging and not torture and not faults
 FAST  := $(EVERY) and not processes
 
 PIP     := $(BIN)/python -m pip --quiet --disable-pip-version-check
@@ -25,7 +25,7 @@ export NO_MKDOCS_2_WARNING := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check docs torture bench test-real lock clean
+.PHONY: help demo test check docs torture faults bench test-real lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,8 @@ check: $(VENV)/.stamp-dev ## Run every gate: format, lint, types, layers, docs, 
 	@$(BIN)/coverage report --fail-under=95
 	@echo "The ledger under torture, the short way …"
 	@$(BIN)/python -m pytest --quiet --numprocesses $(JOBS) -m torture
+	@echo "Every fault of a provider, once …"
+	@$(BIN)/python -m pytest --quiet --numprocesses $(JOBS) -m faults
 	@echo "The built package …"
 	@$(BIN)/python -m pytest -m packaging
 
@@ -64,6 +66,9 @@ docs: $(VENV)/.stamp-dev ## Generate the reference pages and build the documenta
 
 torture: $(VENV)/.stamp-dev ## Try for some ten minutes to oversell, lose or double a request's money; print one table
 	@$(BIN)/python -m tests.torture
+
+faults: $(VENV)/.stamp-dev ## Let a provider fail in every way we know, before every caller; one scorecard (two minutes)
+	@$(BIN)/python -m tests.faults
 
 bench: $(VENV)/.stamp-dev ## Measure gateway and client on loopback, print ratios
 	@$(BIN)/python -m benchmarks

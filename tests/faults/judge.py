@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tests.faults.callers import Heard
 from tests.faults.scenario import FIRST, GOODBYE, OTHER, PROVIDER_KEY, Run, charged
-from tests.faults.speech import ARGUMENTS, HALF, OUTPUT_TOKENS, PROMPT_TOKENS, TOOL
+from tests.faults.speech import ARGUMENTS, OUTPUT_TOKENS, PROMPT_TOKENS, TEXT, TOOL
 from tests.faults.table import Company, Expected, Row, Verdict
 from tests.server.fakes import KEY
 
@@ -22,11 +22,10 @@ _EARLY: Final = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """A verdict, and what speaks against it: ``wrongs`` are broken promises, and make it ``fail``."""
+    """A verdict, and the broken promises that make it ``fail``."""
 
     verdict: Verdict
     wrongs: Sequence[str] = ()
-    remarks: Sequence[str] = ()
 
 
 def judge(run: Run) -> Judgement:
@@ -44,7 +43,7 @@ def judge(run: Run) -> Judgement:
     verdict = _verdict(run, heard)
     if not wrongs and verdict is not expected.verdict:
         wrongs = [f"{verdict}, not {expected.verdict}"]
-    return Judgement(verdict=Verdict.FAIL if wrongs else verdict, wrongs=wrongs, remarks=_remarks(run, heard))
+    return Judgement(verdict=Verdict.FAIL if wrongs else verdict, wrongs=wrongs)
 
 
 def _verdict(run: Run, heard: Heard) -> Verdict:
@@ -52,17 +51,6 @@ def _verdict(run: Run, heard: Heard) -> Verdict:
         return Verdict.CLEAN_ERROR
     mended = bool(run.case.row.mends) or len(_attempts(run)) > 1
     return Verdict.RESCUED if mended else Verdict.PASS
-
-
-def _remarks(run: Run, heard: Heard) -> list[str]:
-    if not heard.whole:
-        return [str(heard.code)]
-    routes = [attempt["route"] for attempt in _attempts(run)]
-    if OTHER in routes:
-        return ["by the other route"]
-    if len(routes) > 1:
-        return ["asked again"]
-    return [run.case.row.mends] if run.case.row.mends else []
 
 
 def _answer_wrongs(heard: Heard, run: Run) -> Iterator[str]:
@@ -155,8 +143,12 @@ def _attempt_wrongs(run: Run, expected: Expected) -> Iterator[str]:
     ]
     if len(listed) != len(wanted) or not all(map(_matches, listed, wanted)):
         yield f"the attempts {_told(listed)}, not {_told(wanted)}"
-    if any(attempt.get("duration_ms") is None for attempt in _attempts(run)):
-        yield "an attempt without its duration"
+    for attempt in _attempts(run):
+        took, first = attempt.get("duration_ms"), attempt.get("first_token_ms")
+        if took is None or (first is not None and first > took):
+            yield f"an attempt of {took} ms whose first token came after {first} ms"
+        if attempt["outcome"] == "ok" and first is None and run.case.shape == "stream":
+            yield "a streamed answer without a first token"
 
 
 def _told(attempts: Sequence[tuple[str, str, int | None]]) -> str:
@@ -203,5 +195,6 @@ def _request_wrongs(run: Run, row: Row) -> Iterator[str]:
             yield "the provider was asked for the wrong shape"
     if run.case.company is Company.PREFILL:
         last = run.others[0].body["messages"][-1] if run.others else {}
-        if last.get("role") != "assistant" or not str(last.get("content", "")).startswith(HALF):
-            yield f"the text was not given to who was to continue it: {last.get('role')}"
+        given = str(last.get("content", ""))
+        if last.get("role") != "assistant" or not given or not TEXT.startswith(given):
+            yield f"who was to continue the text was given {last.get('role')} {given!r}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,26 +23,40 @@ class Judged:
     judgement: Judgement
 
 
-def scorecard(rows: Sequence[Row], judged: Iterable[Judged]) -> str:
-    """Return a line for each row, and the totals of all runs."""
-    by_row: dict[str, list[Judged]] = {}
+def scorecard(judged: Iterable[Judged]) -> str:
+    """Return a line for each row that was run, in the order of the table."""
+    rows: dict[str, list[Judged]] = {}
     for each in judged:
-        by_row.setdefault(each.case.row.key, []).append(each)
-    lines = [_HEADS, ("---",) * len(_HEADS), *(_line(row, by_row[row.key]) for row in rows if row.key in by_row)]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\n{totals([each for found in by_row.values() for each in found])}"
+        rows.setdefault(each.case.row.key, []).append(each)
+    lines = [_HEADS, ("---",) * len(_HEADS), *map(_line, rows.values())]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def foreseen(rows: Sequence[Row]) -> list[Judged]:
+    """Return the judgements of the table itself. A run that comes to another is a failure."""
+    return [
+        Judged(
+            case=Case(row=row, company=company, shape=shape, caller=""), judgement=Judgement(verdict=expected.verdict)
+        )
+        for row in rows
+        for company, expected in row.expects.items()
+        for shape in row.shapes
+    ]
 
 
 def totals(judged: Sequence[Judged]) -> str:
     """Say how many runs there were, and with which verdicts."""
     counts = Counter(each.judgement.verdict for each in judged)
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in reversed(_WORST_FIRST))
-    return f"{len(judged)} runs: {told}."
+    return f"{len(judged):,} runs: {told}."
 
 
-def _line(row: Row, judged: Sequence[Judged]) -> tuple[str, ...]:
+def _line(judged: Sequence[Judged]) -> tuple[str, ...]:
+    row = judged[0].case.row
     verdicts = {company: [each for each in judged if each.case.company is company] for company in Company}
-    return (row.says, _worst(verdicts[Company.ALONE]), _worst(verdicts[Company.HEALTHY]), _remarks(verdicts))
+    others = [f"{_worst(verdicts[company])} {company}" for company in Company if company.other and verdicts[company]]
+    remarks = "; ".join([*_remarks(row), *others])
+    return (row.says, _worst(verdicts[Company.ALONE]), _worst(verdicts[Company.HEALTHY]), remarks)
 
 
 def _worst(judged: Sequence[Judged]) -> str:
@@ -50,15 +64,13 @@ def _worst(judged: Sequence[Judged]) -> str:
     return next((str(verdict) for verdict in _WORST_FIRST if verdict in found), "")
 
 
-def _remarks(verdicts: Mapping[Company, Sequence[Judged]]) -> str:
-    """Tell how it was rescued, and what came of other company than the healthy."""
-    remarks = sorted(
-        {
-            remark
-            for each in verdicts[Company.HEALTHY]
-            if each.judgement.verdict is not Verdict.FAIL
-            for remark in each.judgement.remarks
-        }
-    )
-    others = [f"{company}: {_worst(verdicts[company])}" for company in Company if company.other and verdicts[company]]
-    return "; ".join([*(f"`{remark}`" if "_" in remark else remark for remark in remarks), *others])
+def _remarks(row: Row) -> list[str]:
+    """Tell how it is rescued beside a healthy route, or what is told."""
+    expected = row.expects[Company.HEALTHY]
+    if expected.verdict is Verdict.CLEAN_ERROR:
+        return [f"`{code}`" for code in sorted(map(str, expected.codes))]
+    if expected.others:
+        return ["by the other route"]
+    if len(expected.attempts) > 1:
+        return ["asked again"]
+    return [row.mends] if row.mends else []
