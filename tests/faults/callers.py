@@ -269,4 +269,10 @@ async def heard_by(caller: Caller, ask: Ask) -> Heard | None:
     except TimeoutError:
         return None
     heard.at = asyncio.get_running_loop().time()
+    heard.texts = {index: _made_whole(text) for index, text in heard.texts.items()}
     return heard
+
+
+def _made_whole(text: str) -> str:
+    """Put halves of characters together that came in two events."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

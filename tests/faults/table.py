@@ -161,7 +161,7 @@ def overflows(name: str, says: str, *codes: str | None, **options: Any) -> Row:
     )
 
 
-def breaks(name: str, says: str, attempt: str = "error", **options: Any) -> Row:
+def breaks(name: str, says: str, attempt: str = "error 200", **options: Any) -> Row:
     """A text breaks off: another route goes on, if it says the same; else the caller is told."""
     told = Expected(verdict=Verdict.CLEAN_ERROR, attempts=(attempt,), codes=UNAVAILABLE)
     rescued = Expected(verdict=Verdict.RESCUED, attempts=(attempt,), others=("ok 200",))
@@ -171,7 +171,7 @@ def breaks(name: str, says: str, attempt: str = "error", **options: Any) -> Row:
         expects={
             Company.ALONE: told,
             Company.HEALTHY: rescued,
-            Company.OTHERWISE: replace(told, others=("diverged",), codes=NO_MORE),
+            Company.OTHERWISE: replace(told, others=("diverged 200",), codes=NO_MORE),
             Company.PREFILL: rescued,
         },
         shapes=MIDWAY,
@@ -181,5 +181,5 @@ def breaks(name: str, says: str, attempt: str = "error", **options: Any) -> Row:
 
 def breaks_for_good(name: str, says: str, **options: Any) -> Row:
     """What was delivered cannot be continued by anybody."""
-    told = Expected(verdict=Verdict.CLEAN_ERROR, attempts=("error",), codes=NO_MORE)
+    told = Expected(verdict=Verdict.CLEAN_ERROR, attempts=("error 200",), codes=NO_MORE)
     return Row(name=name, says=says, expects={Company.ALONE: told, Company.HEALTHY: told}, shapes=MIDWAY, **options)

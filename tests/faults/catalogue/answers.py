@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -29,7 +30,7 @@ from tests.faults.speech import (
     usage,
     words,
 )
-from tests.faults.steps import Pause, Script, Seen, Step
+from tests.faults.steps import Script, Seen, Step
 
 LARGE: Final = "x" * (10 * 1024 * 1024)
 _BLOCK: Final = b"x" * 65_536
@@ -110,26 +111,29 @@ def whole(parts: Sequence[bytes]) -> Script:
     return always(*streamed(parts))
 
 
+def with_figures(part: bytes) -> bytes:
+    """Put the usage so far into an event, as some servers do."""
+    return part.replace(b'"finish_reason"', b'"usage": null, "finish_reason"').replace(
+        b'"created": 1', b'"created": 1, "usage": {"prompt_tokens": 20, "completion_tokens": 12}'
+    )
+
+
+def halves() -> list[bytes]:
+    """Return the text by UTF-16 units, as servers cut it whose strings are made of them: a rocket is two halves."""
+    units = TEXT.encode("utf-16-be")
+    parts = [units[at : at + 2].decode("utf-16-be", "surrogatepass") for at in range(0, len(units), 2)]
+    return [b"data: " + json.dumps(delta({"content": part})).encode() + b"\n\n" for part in parts]
+
+
+def without_type(seen: Seen) -> Iterable[Step]:
+    first, *rest = streamed(events()) if seen.stream else [sized(completion())]
+    kind = STREAM if seen.stream else "application/json"
+    return [first.replace(f"content-type: {kind}\r\n".encode(), b""), *rest]
+
+
 def large(seen: Seen) -> Iterable[Step]:
     said = event(delta({"content": LARGE}))
     return streamed([ROLE, said, STOP, USAGE, DONE]) if seen.stream else [sized(completion(LARGE))]
-
-
-def unfinished_head(first: bytes) -> Script:
-    def sent(_: Seen) -> Iterable[Step]:
-        yield first
-        while True:
-            yield _BLOCK
-            yield Pause(0.001)
-
-    return sent
-
-
-def many_headers(_: Seen) -> Iterable[Step]:
-    yield b"HTTP/1.1 200 OK\r\n"
-    while True:
-        yield b"x-header: y\r\n" * 1000
-        yield Pause(0.001)
 
 
 ANSWERS: Final[Mapping[str, Script]] = {
@@ -147,18 +151,16 @@ ANSWERS: Final[Mapping[str, Script]] = {
     "last-event-unended": whole([*events()[:-3], STOP.rstrip(b"\n")]),
     "event-of-10-mb": large,
     "endless-event": endless_event,
-    "huge-header": always(b"HTTP/1.1 200 OK\r\nx-padding: " + _BLOCK * 16 + b"\r\n\r\n"),
-    "endless-header": unfinished_head(b"HTTP/1.1 200 OK\r\nx-padding: "),
-    "endless-headers": many_headers,
-    "endless-status-line": unfinished_head(b"HTTP/1.1 200 "),
     "usage-negative": with_usage(usage(-5, -7)),
     "usage-absurd": with_usage(usage(10**15, 10**15)),
     "usage-of-text": with_usage({"prompt_tokens": "many", "completion_tokens": None}),
     "usage-null": with_usage({}),
-    "says-the-text-in-one": whole([ROLE, event(delta({"content": TEXT})), STOP, USAGE, DONE]),
-    "role-in-every-event": whole(
-        [*(event(delta({"role": "assistant", "content": c})) for c in ("", TEXT)), STOP, DONE]
+    "usage-in-every-event": whole([with_figures(part) for part in events()[:-2]] + [DONE]),
+    "empty-finish-reasons": whole(
+        [part.replace(b'"finish_reason": null', b'"finish_reason": ""') for part in events()]
     ),
+    "no-choices-first": whole([event({"id": "", "choices": [], "prompt_filter_results": []}), *events()]),
+    "says-the-text-in-one": whole([ROLE, event(delta({"content": TEXT})), STOP, USAGE, DONE]),
     "null-deltas": whole(
         [
             event(delta({"role": "assistant", "content": None})),
@@ -168,4 +170,6 @@ ANSWERS: Final[Mapping[str, Script]] = {
             DONE,
         ]
     ),
+    "no-content-type": without_type,
+    "half-characters": whole([ROLE, *halves(), STOP, USAGE, DONE]),
 }

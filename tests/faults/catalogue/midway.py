@@ -9,7 +9,6 @@ from tests.faults.catalogue.refusals import ERROR, KEEP_ALIVE, always
 from tests.faults.speech import (
     COMMENT,
     DONE,
-    LAST_CHUNK,
     ROLE,
     STOP,
     STREAM_HEAD,
@@ -117,5 +116,7 @@ MIDWAY: Final[Mapping[str, Script]] = {
     "usage-with-the-finish": ended(
         [*events()[:-3], event(delta({}, "stop", usage={"prompt_tokens": 20, "completion_tokens": 12})), DONE]
     ),
-    "text-after-the-finish": always(STREAM_HEAD, *chunked([*events()[:-2], words()[0], STOP, USAGE, DONE]), LAST_CHUNK),
+    "error-after-the-finish": ended([*events()[:-2], event(ERROR)]),
+    "talks-after-done": ended([*events(), *words()[:2], STOP, DONE]),
+    "done-twice": ended([*events(), DONE]),
 }

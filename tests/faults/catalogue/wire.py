@@ -9,7 +9,9 @@ from tests.faults.catalogue.healthy import said
 from tests.faults.catalogue.midway import BEGUN
 from tests.faults.catalogue.refusals import always
 from tests.faults.speech import STREAM, STREAM_HEAD, chunked, completion, events, head, sized
-from tests.faults.steps import Ending, Script, Seen, Step
+from tests.faults.steps import Ending, Pause, Script, Seen, Step
+
+BLOCK: Final = b"x" * 65_536
 
 
 def informed(first: bytes) -> Script:
@@ -42,6 +44,50 @@ def bytes_after_the_answer(seen: Seen) -> Iterable[Step]:
     return [*said(seen), b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nWRONG"]
 
 
+def unfinished_head(first: bytes) -> Script:
+    def sent(_: Seen) -> Iterable[Step]:
+        yield first
+        while True:
+            yield BLOCK
+            yield Pause(0.001)
+
+    return sent
+
+
+def many_headers(_: Seen) -> Iterable[Step]:
+    yield b"HTTP/1.1 200 OK\r\n"
+    while True:
+        yield b"x-header: y\r\n" * 1000
+        yield Pause(0.001)
+
+
+def endless_100(_: Seen) -> Iterable[Step]:
+    while True:
+        yield b"HTTP/1.1 100 Continue\r\n\r\n"
+        yield Pause(0.01)
+
+
+def extended_chunks(seen: Seen) -> Iterable[Step]:
+    """Chunks with extensions, and a trailer behind the last."""
+    parts = events() if seen.stream else [completion()]
+    kind = STREAM if seen.stream else "application/json"
+    yield head(200, "transfer-encoding: chunked", "trailer: x-sum", kind=kind)
+    for part in parts:
+        yield b"%x;name=value\r\n%b\r\n" % (len(part), part)
+    yield b"0\r\nx-sum: 1\r\n\r\n"
+
+
+def closed_after(seen: Seen) -> Iterable[Step]:
+    """Answer, and close without having said so."""
+    return [*said(seen), Ending.FIN]
+
+
+def endless_refusal(_: Seen) -> Iterable[Step]:
+    yield head(400, "transfer-encoding: chunked")
+    while True:
+        yield b"10000\r\n" + BLOCK + b"\r\n"
+
+
 WIRE: Final[Mapping[str, Script]] = {
     "not-http": always(b"SSH-2.0-OpenSSH_9.6\r\n", Ending.FIN),
     "bad-status-line": always(b"HTTP/1.1 two hundred\r\n\r\n", Ending.FIN),
@@ -49,6 +95,16 @@ WIRE: Final[Mapping[str, Script]] = {
     "bad-chunk-size": always(STREAM_HEAD, b"zz\r\n", Ending.SILENCE),
     "bad-chunk-midway": always(STREAM_HEAD, *chunked(BEGUN), b"zz\r\n", Ending.SILENCE),
     "two-lengths": always(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n" + sized(completion())[17:], Ending.FIN),
+    "huge-header": always(b"HTTP/1.1 200 OK\r\nx-padding: " + BLOCK * 16 + b"\r\n\r\n"),
+    "endless-header": unfinished_head(b"HTTP/1.1 200 OK\r\nx-padding: "),
+    "endless-headers": many_headers,
+    "endless-status-line": unfinished_head(b"HTTP/1.1 200 "),
+    "endless-100": endless_100,
+    "endless-refusal": endless_refusal,
+    "refusal-stalls": always(head(429, "content-length: 500"), b'{"error": ', Ending.SILENCE),
+    "no-content-204": always(b"HTTP/1.1 204 No Content\r\n\r\n"),
+    "extended-chunks": extended_chunks,
+    "closed-after": closed_after,
     "continue-100": informed(b"HTTP/1.1 100 Continue\r\n\r\n"),
     "early-hints-103": informed(b"HTTP/1.1 103 Early Hints\r\nlink: </x>; rel=preload\r\n\r\n"),
     "http-10": http_10,
