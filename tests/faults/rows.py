@@ -141,6 +141,7 @@ ODD: Final[Sequence[Row]] = (
     passes("odd-lines", "comments, ids, data of several lines", shapes=MIDWAY),
     passes("byte-order-mark", "a byte order mark first", shapes=MIDWAY),
     passes("null-deltas", "null where text may be", shapes=MIDWAY),
+    passes("says-the-text-in-one", "the whole text in one event", shapes=MIDWAY),
     passes("event-of-10-mb", "10 MB in one event", texts=(LARGE,)),
     left("endless-event", "an event without end", "error", "error", shapes=MIDWAY),
     passes("slow-trickle", "slow, each event within the limit", shapes=MIDWAY, limits=Limits(idle=2.0)),

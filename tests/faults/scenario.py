@@ -13,7 +13,7 @@ from tests.faults.callers import ALL_CALLERS, Ask, Heard, heard_by
 from tests.faults.steps import Seen
 from tests.faults.table import Company, Row
 from tests.faults.upstream import FaultyUpstream
-from tests.server.fakes import KEY, make_settings, route
+from tests.server.fakes import KEY, make_settings, route, until
 from tests.server.fakes_gateway import on_loopback
 
 from flatfee.server.settings import ProviderSettings, Settings
@@ -122,6 +122,7 @@ async def run(case: Case) -> Run:
             heard = await heard_by(ALL_CALLERS[case.caller], ask)
             seen = upstream.seen[earlier:]
             await _left_alone(seen)
+            await until(lambda: not served.app.gateway.running)
             still_open = sum(not each.over.is_set() for each in seen)
             return await _collected(case, heard, seen, upstream, url, still_open)
 
