@@ -81,7 +81,6 @@ SAME: dict[str, list[bytes]] = {
     "in one piece": [ROLE, event(delta({"content": TEXT})), *ENDS],
     "a character at a time": [ROLE, *(event(delta({"content": sign})) for sign in TEXT), *ENDS],
     "with escapes": [ROLE, *(escaped(delta({"content": piece})) for piece in pieces()), *ENDS],
-    "half a character at a time": [ROLE, *halves(), *ENDS],
     "without a role": [*(event(delta({"content": piece})) for piece in pieces()), *ENDS],
     "with the role in every event": [event(delta({"role": "assistant", "content": piece})) for piece in pieces()]
     + ENDS,
@@ -107,6 +106,7 @@ OTHER: dict[str, list[bytes]] = {
     "it begins with a space": [ROLE, event(delta({"content": f" {TEXT}"})), *ENDS],
     "its letters are composed otherwise": [ROLE, event(delta({"content": TEXT.replace("ü", "u\u0308")})), *ENDS],
     "it is shorter than what was delivered": [ROLE, event(delta({"content": HALF[:-3]})), *ENDS],
+    "its characters come in halves, which nobody puts together": [ROLE, *halves(), *ENDS],
     "it is empty": [ROLE, *ENDS],
     "it calls a tool": [*tool_events(), event(delta({}, "tool_calls")), USAGE, DONE],
     "it calls a tool half-way": [*BEGUN[:2], *tool_events(), event(delta({}, "tool_calls")), USAGE, DONE],
