@@ -12,10 +12,20 @@ from tests.faults.speech import ARGUMENTS, OUTPUT_TOKENS, PROMPT_TOKENS, TEXT, T
 from tests.faults.table import Company, Expected, Row, Verdict
 from tests.server.fakes import KEY
 
+from flatfee.wire import ERRORS
+
 PRICE: Final = PROMPT_TOKENS + 4 * OUTPUT_TOKENS
 """Units of an answer whose provider told its usage, by the default meter."""
 _UNTYPED: Final = frozenset({"APIConnectionError", "APITimeoutError", "APIResponseValidationError", "StreamTruncated"})
 """What the clients raise where the gateway did not tell an error of its own."""
+_REASONS: Final[Mapping[str, str]] = {
+    "timeout": "provider_timeout",
+    "error": "provider_error",
+    "rate_limited": "provider_rate_limited",
+    "unavailable": "provider_unavailable",
+    "context_overflow": "context_overflow",
+}
+"""How the first try ended → why another route answered."""
 _EARLY: Final = 0.02
 """Seconds by which a timer may ring before its time."""
 
@@ -58,6 +68,8 @@ def _answer_wrongs(heard: Heard, run: Run) -> Iterator[str]:
     if heard.cut:
         yield "the response was cut"
     yield from _whole_wrongs(heard, run) if heard.whole else _error_wrongs(heard, run)
+    if not heard.whole and not heard.texts and heard.headers:
+        yield from _header_wrongs(heard)
     if len(heard.ids) > 1:
         yield f"one answer with several ids: {sorted(heard.ids)}"
     if heard.request_id is None and heard.receipt is None:
@@ -104,6 +116,16 @@ def _error_wrongs(heard: Heard, run: Run) -> Iterator[str]:
         yield "no receipt beside the error"
 
 
+def _header_wrongs(heard: Heard) -> Iterator[str]:
+    """Say what the headers of an error lack; a provider's own refusal has codes that our table does not know."""
+    rule = ERRORS.get(str(heard.code))
+    retry = "true" if rule is not None and rule.retryable else "false"
+    if heard.headers.get("x-should-retry") != retry:
+        yield f"x-should-retry is {heard.headers.get('x-should-retry')}, not {retry}"
+    if retry == "true" and int(heard.headers.get("retry-after", 0)) < 1:
+        yield "no Retry-After"
+
+
 def _money_wrongs(run: Run, heard: Heard) -> Iterator[str]:
     receipt = run.receipt
     if run.receipts != 1 or receipt is None:
@@ -122,6 +144,9 @@ def _money_wrongs(run: Run, heard: Heard) -> Iterator[str]:
     by = receipt["attempts"][-1]["route"] if receipt.get("attempts") else None
     if (receipt.get("route"), receipt.get("model_served")) != (by, by):
         yield f"the receipt names {receipt.get('route')}, and {by} answered"
+    lane = ("fallback", _REASONS.get(_attempts(run)[0]["outcome"])) if by == OTHER else ("premium", "requested")
+    if (receipt.get("lane"), receipt.get("reason")) != lane:
+        yield f"the lane {receipt.get('lane')} for {receipt.get('reason')}, not {lane[0]} for {lane[1]}"
     state = "estimated" if run.case.row.estimated and by == FIRST else "settled"
     if receipt.get("state") != state:
         yield f"the state {receipt.get('state')}, not {state}"

@@ -85,6 +85,18 @@ async def test_a_caller_that_leaves_ends_the_providers_work(fault: str, stream: 
         assert not upstream.of(OTHER)
 
 
+async def test_a_caller_that_leaves_while_the_provider_is_still_being_connected_to_is_let_go() -> None:
+    async with FaultyUpstream() as upstream:
+        settings = settings_with(upstream, to(FIRST, connect_timeout=30.0), urls={FIRST: upstream.deaf})
+        async with on_loopback(settings) as served:
+            _, writer = await served.open(request(stream=True))
+            await until(lambda: served.app.gateway.running)
+            writer.transport.abort()
+            receipt = await receipt_of_the_only_one(served)
+            assert [each["outcome"] for each in receipt["attempts"]] == ["cancelled"]
+            assert await pending(served) == 0
+
+
 async def test_a_caller_that_leaves_in_the_pause_before_another_try_is_not_tried_for_again() -> None:
     async with gateway("healthy") as (upstream, served):
         upstream.plays(FIRST, "429-retry-after-1")

@@ -129,6 +129,45 @@ async def test_a_probe_that_fails_is_the_only_one_for_twice_as_long() -> None:
         assert (await ask(served))[1] == [(FIRST, "error"), (OTHER, "ok")]
 
 
+async def test_a_probe_that_fails_is_not_tried_again_at_once() -> None:
+    async with gateway() as (upstream, served, clock):
+        asked = await open_the_circuit(upstream, served)
+        clock.now += COOL_DOWN + 0.1
+        upstream.plays(FIRST, then="http-500")
+        assert (await ask(served))[1] == [(FIRST, "error"), (OTHER, "ok")]
+        assert len(upstream.of(FIRST)) == asked + 1
+
+
+async def test_many_at_once_do_not_hammer_a_route_that_fails() -> None:
+    """Each has its one try; by the time of the second, the circuit is open."""
+    async with gateway() as (upstream, served, _):
+        upstream.plays(FIRST, then="http-500")
+        async with asyncio.timeout(LIMIT):
+            answered = await asyncio.gather(*(ask(served) for _ in range(MANY)))
+        assert {route for route, _ in answered} == {OTHER}
+        assert len(upstream.of(FIRST)) == MANY
+
+
+async def test_where_no_premium_route_answers_an_economy_route_does_for_free() -> None:
+    thrifty = to(OTHER, priority=1) | {"tier": "economy"}
+    async with gateway(to(FIRST), thrifty) as (upstream, served, _):
+        upstream.plays(FIRST, then="reset-before-a-byte")
+        _, headers, body = await served.exchange(request())
+        receipt = json.loads(body)["flatfee"]
+        assert (headers["x-flatfee-lane"], headers["x-flatfee-reason"]) == ("fallback", "provider_error")
+        assert (receipt["tier"], receipt["fair_use"].get("charged", 0)) == ("economy", 0)
+
+
+async def test_who_is_told_to_come_back_is_told_when_the_provider_will_be_there() -> None:
+    async with gateway(to(FIRST)) as (upstream, served, _):
+        upstream.plays(FIRST, "429-retry-after-30")
+        status, headers, _ = await served.exchange(request())
+        assert (status, headers["retry-after"], headers["x-should-retry"]) == (503, "30", "true")
+        status, headers, _ = await served.exchange(request())
+        assert (status, headers["retry-after"]) == (503, "30")
+        assert len(upstream.of(FIRST)) == 1
+
+
 async def test_a_probe_whose_caller_leaves_makes_room_for_the_next() -> None:
     async with gateway() as (upstream, served, clock):
         asked = await open_the_circuit(upstream, served)
