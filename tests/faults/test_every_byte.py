@@ -1,0 +1,95 @@
+"""A streamed answer that is cut at any of its bytes: gone on with beside a healthy route, and alone never whole."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.faults.callers import CALLERS, Ask, Heard, heard_by
+from tests.faults.scenario import FIRST, OTHER, settings_with, to
+from tests.faults.speech import TEXT, events, streamed
+from tests.faults.steps import Ending, Pause, Seen, Step
+from tests.faults.upstream import FaultyUpstream
+from tests.server.fakes import KEY
+from tests.server.fakes_gateway import on_loopback
+
+from flatfee.server.health import Health
+
+pytestmark = pytest.mark.faults
+RESPONSE = b"".join(streamed(events()))
+EVERY = 17
+"""Bytes between two cuts: a prime, so that they fall anywhere in events and chunks."""
+AT_ONCE = 8
+CUTS = range(0, len(RESPONSE), EVERY)
+FINISHED = RESPONSE.index(b'"stop"') + len(b'"stop"')
+"""Where the finish reason has been said, but for the end of its event and chunk."""
+
+
+class Forgiving(Health):
+    """Health that leaves no route alone, as every request shall meet its own cut."""
+
+    def admits(self, route: str, now: float) -> bool:
+        return True
+
+    def down(self, now: float) -> frozenset[str]:
+        return frozenset()
+
+
+def cut(ending: Ending, seen: Seen) -> Iterable[Step]:
+    """Answer as far as the question says."""
+    yield RESPONSE[: int(seen.body["messages"][0]["content"])]
+    yield Pause(0.02)
+    yield ending
+
+
+@asynccontextmanager
+async def gateway(ending: Ending, *beside: str) -> AsyncGenerator[str]:
+    async with FaultyUpstream() as upstream:
+        upstream.plays(FIRST, then=lambda seen: cut(ending, seen))
+        upstream.plays(OTHER)
+        routes = [to(name, priority=number) for number, name in enumerate((FIRST, *beside))]
+        settings = settings_with(upstream, *routes, concurrent_workflows=100, fair_use=10_000_000)
+        async with on_loopback(settings) as served:
+            served.app.gateway.health = Forgiving()
+            served.app.gateway.chance = lambda: 0.0
+            yield f"http://127.0.0.1:{served.port}/v1"
+
+
+async def heard_at_each(url: str, cuts: Sequence[int]) -> dict[int, Heard]:
+    bound = asyncio.Semaphore(AT_ONCE)
+
+    async def one(at: int) -> Heard:
+        body = {"model": "premium", "messages": [{"role": "user", "content": str(at)}], "stream": True}
+        async with bound:
+            heard = await heard_by(CALLERS["raw"], Ask(url=url, key=KEY, body=body))
+        assert heard is not None, f"hangs when cut at {at}"
+        return heard
+
+    return dict(zip(cuts, await asyncio.gather(*map(one, cuts)), strict=True))
+
+
+@pytest.mark.parametrize("ending", [Ending.FIN, Ending.RESET])
+async def test_beside_a_healthy_route_the_answer_is_whole_wherever_it_was_cut(ending: Ending) -> None:
+    async with gateway(ending, OTHER) as url:
+        for at, heard in (await heard_at_each(url, CUTS)).items():
+            assert (heard.whole, heard.texts, heard.finishes) == (True, {0: TEXT}, {0: "stop"}), f"cut at {at}"
+            assert (heard.odd, heard.cut, len(heard.ids)) == ([], False, 1), f"cut at {at}"
+            assert heard.roles <= 1, f"cut at {at}"
+
+
+@pytest.mark.parametrize("ending", [Ending.FIN, Ending.RESET])
+async def test_alone_it_is_whole_only_if_it_was_cut_after_its_finish_reason(ending: Ending) -> None:
+    async with gateway(ending) as url:
+        for at, heard in (await heard_at_each(url, CUTS)).items():
+            assert (heard.odd, heard.cut) == ([], False), f"cut at {at}"
+            if heard.whole:
+                assert at >= FINISHED, f"cut at {at}"
+                assert (heard.texts, heard.finishes) == ({0: TEXT}, {0: "stop"}), f"cut at {at}"
+            else:
+                assert heard.code == "provider_unavailable", f"cut at {at}"
+                assert not heard.done, f"cut at {at}"
+                assert TEXT.startswith(heard.texts.get(0, "")), f"cut at {at}"
+                assert (heard.receipt or {})["fair_use"].get("charged", 0) == 0, json.dumps(heard.receipt)
