@@ -9,7 +9,7 @@ from typing import Final
 
 from tests.faults.judge import Judgement
 from tests.faults.scenario import Case
-from tests.faults.table import Company, Row, Verdict
+from tests.faults.table import NO_MORE, Company, Row, Verdict
 
 _WORST_FIRST: Final = (Verdict.FAIL, Verdict.CLEAN_ERROR, Verdict.RESCUED, Verdict.PASS)
 _HEADS: Final = ("a provider that…", "alone", "beside a healthy route", "remarks")
@@ -53,10 +53,9 @@ def totals(judged: Sequence[Judged]) -> str:
 
 def _line(judged: Sequence[Judged]) -> tuple[str, ...]:
     row = judged[0].case.row
-    verdicts = {company: [each for each in judged if each.case.company is company] for company in Company}
-    others = [f"{_worst(verdicts[company])} {company}" for company in Company if company.other and verdicts[company]]
-    remarks = "; ".join([*_remarks(row), *others])
-    return (row.says, _worst(verdicts[Company.ALONE]), _worst(verdicts[Company.HEALTHY]), remarks)
+    alone, healthy = ([each for each in judged if each.case.company is one] for one in (Company.ALONE, Company.HEALTHY))
+    failed = [each for each in judged if each.judgement.verdict is Verdict.FAIL and each.case.company.has_other]
+    return (row.says, _worst(alone), _worst([*healthy, *failed]), _remarks(row))
 
 
 def _worst(judged: Sequence[Judged]) -> str:
@@ -64,13 +63,12 @@ def _worst(judged: Sequence[Judged]) -> str:
     return next((str(verdict) for verdict in _WORST_FIRST if verdict in found), "")
 
 
-def _remarks(row: Row) -> list[str]:
-    """Tell how it is rescued beside a healthy route, or what is told."""
+def _remarks(row: Row) -> str:
+    """Tell how it is rescued beside a healthy route, or why it is not."""
     expected = row.expects[Company.HEALTHY]
     if expected.verdict is Verdict.CLEAN_ERROR:
-        return [f"`{code}`" for code in sorted(map(str, expected.codes))]
+        return "nobody can go on with it" if expected.codes & NO_MORE else "the refusal is passed on"
     if expected.others:
-        return ["by the other route"]
-    if len(expected.attempts) > 1:
-        return ["asked again"]
-    return [row.mends] if row.mends else []
+        same = ", if that says the same or can go on" if Company.OTHERWISE in row.expects else ""
+        return f"by the other route{same}"
+    return "asked again" if len(expected.attempts) > 1 else row.mends

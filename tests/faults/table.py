@@ -38,9 +38,9 @@ class Company(StrEnum):
     PREFILL = "beside one that continues a text"
 
     @property
-    def other(self) -> bool:
-        """Whether it is neither of the two that every row has."""
-        return self in {Company.OTHERWISE, Company.PREFILL}
+    def has_other(self) -> bool:
+        """Whether there is another route at all."""
+        return self is not Company.ALONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,8 +49,8 @@ def test_one_failure_is_what_a_row_came_to() -> None:
     rows = [row for row in TABLE if row.name == "http-500" and row.times is None]
     first, *rest = foreseen(rows)
     failed = type(first)(case=first.case, judgement=Judgement(verdict=Verdict.FAIL))
-    assert scorecard([first, *rest]).splitlines()[-1] == "| 500 | clean error | rescued | by the other route |"
-    assert scorecard([failed, *rest]).splitlines()[-1] == "| 500 | fail | rescued | by the other route |"
+    assert scorecard([first, *rest]).splitlines()[-1] == "| answers 500 | clean error | rescued | by the other route |"
+    assert scorecard([failed, *rest]).splitlines()[-1] == "| answers 500 | fail | rescued | by the other route |"
 
 
 def test_a_row_that_is_not_there_is_named_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +62,7 @@ def test_a_row_that_is_not_there_is_named_with_those_that_are(capsys: pytest.Cap
 def test_the_command_runs_what_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--only", "http-401"]) == 0
     out = capsys.readouterr().out
-    assert "| 401: the operator's key is wrong | clean error | rescued | by the other route |" in out
+    assert "| answers 401: the operator's key is wrong | clean error | rescued | by the other route |" in out
     assert "12 runs: 0 pass, 6 rescued, 6 clean error, 0 fail." in out
 
 
