@@ -67,7 +67,7 @@ docs: $(VENV)/.stamp-dev ## Generate the reference pages and build the documenta
 torture: $(VENV)/.stamp-dev ## Try for some ten minutes to oversell, lose or double a request's money; print one table
 	@$(BIN)/python -m tests.torture
 
-faults: $(VENV)/.stamp-dev ## Let a provider fail in every way we know, before every caller; one scorecard (two minutes)
+faults: $(VENV)/.stamp-dev ## Fail as providers do, in every way we know, before every caller; one scorecard (two minutes)
 	@$(BIN)/python -m tests.faults
 
 bench: $(VENV)/.stamp-dev ## Measure gateway and client on loopback, print ratios
