@@ -394,3 +394,23 @@ def test_a_name_that_is_not_utf_8_is_a_broken_event() -> None:
     assert stream.feed(b'data: {"choices":[{"delta":{"\xff":"a"}}]}\n\n') == b""
     with pytest.raises(UnusableAnswer):
         read_completion(b'{"choices":[{}],"flatfee":{},"\xff":1}')
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b'event: error\ndata: {"message": "Overloaded"}\n\n', id="by its name"),
+        pytest.param(b'data: {"message": "Overloaded"}\r\nevent:error\r\n\r\n', id="by its name, last"),
+        pytest.param(event({"object": "error", "message": "out of memory"}), id="by its object"),
+    ],
+)
+def test_an_error_without_a_member_of_that_name_is_one(said: bytes) -> None:
+    stream = RelayedStream(include_usage=False)
+    stream.feed(delta("canary-"))
+    with pytest.raises(UnusableAnswer, match="an error in mid-stream"):
+        stream.feed(said)
+
+
+def test_a_text_about_error_events_is_a_text() -> None:
+    stream = RelayedStream(include_usage=False)
+    assert b"event: error" in stream.feed(b"event: message\n" + delta("event: error"))

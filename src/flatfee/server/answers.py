@@ -16,7 +16,7 @@ from msgspec import UNSET, Raw, UnsetType
 from flatfee.receipt import TokenUsage
 from flatfee.server.joint import Half, Joint
 from flatfee.server.lenient import REPLACED, UNREADABLE, decoded
-from flatfee.server.sse import DONE, LINE_END, cut_events, payload_of
+from flatfee.server.sse import DONE, LINE_END, cut_events, is_named_error, payload_of
 
 MAX_EVENT: Final = 16 * 1024 * 1024
 MAX_BROKEN_EVENTS: Final = 3
@@ -54,6 +54,7 @@ class _Choice(msgspec.Struct):
 
 
 class _Chunk(msgspec.Struct):
+    object: Raw | UnsetType = UNSET  # "error" in vLLM's errors, whose members stand where a chunk's would
     choices: list[_Choice] | None = None
     usage: Raw | UnsetType = UNSET
     error: Raw | UnsetType = UNSET
@@ -219,7 +220,7 @@ class RelayedStream:
             if self._broken > MAX_BROKEN_EVENTS:
                 raise UnusableAnswer(f"has more than {MAX_BROKEN_EVENTS} broken events") from error
             return
-        if _is_error(chunk.error):
+        if _is_error(chunk.error) or _says(chunk.object, b'"error"') or is_named_error(event):
             raise UnusableAnswer("has an error in mid-stream")
         self._read(event, payload, chunk, out)
 
@@ -301,6 +302,10 @@ def _beyond_text(delta: dict[str, Raw]) -> int:
 
 def _is_error(error: Raw | UnsetType) -> bool:
     return error is not UNSET and bytes(error) not in {b"null", b"{}"}
+
+
+def _says(value: Raw | UnsetType, text: bytes) -> bool:
+    return value is not UNSET and bytes(value) == text
 
 
 def _size(value: Raw | UnsetType) -> int:

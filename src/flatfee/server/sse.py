@@ -18,6 +18,7 @@ LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 # Two line ends of any kind; a CR that an LF follows is one line end, not two. Whether an LF follows
 # the last byte is not known yet, so a CR there waits for what comes next.
 _EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?=[^\n])){2}")
+_NAMED_ERROR: Final = re.compile(rb"(?:^|[\r\n])event: ?error[\r\n]")
 
 
 def cut_events(data: bytes) -> tuple[list[bytes], bytes]:
@@ -37,3 +38,8 @@ def payload_of(event: bytes) -> bytes | None:
         return stripped[5:].strip()
     lines = [line[5:].removeprefix(b" ") for line in LINE_END.split(stripped) if line.startswith(b"data:")]
     return b"\n".join(lines).strip() if lines else None
+
+
+def is_named_error(event: bytes) -> bool:
+    """Tell whether an event's name, not its data, says that it is an error."""
+    return b"event:" in event and _NAMED_ERROR.search(event) is not None
