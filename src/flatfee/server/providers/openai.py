@@ -66,6 +66,7 @@ class OpenAIProvider:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             stale = kept.used and isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
             raise ProviderFailure(AttemptOutcome.ERROR, f"broke off: {type(error).__name__}", stale=stale) from error
+        _hear_of_the_end(response)
         try:
             yield _Answer(response)
         finally:
@@ -96,6 +97,24 @@ class OpenAIProvider:
                 trace_configs=[traces],
             )
         return self._session
+
+
+def _hear_of_the_end(response: aiohttp.ClientResponse) -> None:
+    """Let the end of the connection end the body too.
+
+    At a chunk without a size aiohttp (3.14) closes the connection, and whoever reads the body waits for ever.
+    """
+    protocol = response.connection.protocol if response.connection is not None else None
+    closed = protocol.closed if protocol is not None else None
+    if closed is None:
+        return
+
+    def lost(future: asyncio.Future[None]) -> None:
+        error = future.exception() if not future.cancelled() else None
+        if not response.content.is_eof() and response.content.exception() is None:
+            response.content.set_exception(error or aiohttp.ClientPayloadError("the connection was lost"))
+
+    closed.add_done_callback(lost)
 
 
 class _Answer:
