@@ -174,6 +174,29 @@ async def test_a_stream_that_was_cut_is_not_said_to_be_served(driver: Any, sse: 
     assert "Served" not in stream.receipt.explain()
 
 
+def cut_in_halves(text: str) -> list[bytes]:
+    units = text.encode("utf-16-be")
+    halves = [units[at : at + 2].decode("utf-16-be", "surrogatepass") for at in range(0, len(units), 2)]
+    return [b"data: " + json.dumps({"choices": [{"delta": {"content": half}}]}).encode() + b"\n\n" for half in halves]
+
+
+async def test_characters_that_came_in_halves_are_put_together(driver: Any, sse: Any) -> None:
+    d = driver(lambda _: sse(*cut_in_halves("to the 🚀🚀!"), event(finish="stop")))
+    assert text_of(await d.all(await d.stream())) == "to the 🚀🚀!"
+
+
+async def test_a_half_character_without_its_other_half_is_replaced(driver: Any, sse: Any) -> None:
+    first, second = cut_in_halves("🚀")
+    d = driver(lambda _: sse(second, event("so"), first, event("!"), event(finish="stop")))
+    assert text_of(await d.all(await d.stream())) == "\ufffdso!"
+
+
+async def test_half_a_character_where_no_text_is_makes_an_event_of_no_sense(driver: Any, sse: Any) -> None:
+    d = driver(lambda _: sse(b'data: {"choices": [{"delta": {"reasoning": "\\ud83d"}}]}\n\n'))
+    with pytest.raises(APIResponseValidationError):
+        await d.all(await d.stream())
+
+
 async def test_nulls_in_events_are_no_obstacle(driver: Any, sse: Any) -> None:
     nulls = {"id": None, "model": None, "created": None, "usage": {"prompt_tokens": None}}
     calls = [{"index": None, "function": {"name": "f"}}]

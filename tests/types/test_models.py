@@ -125,3 +125,8 @@ def test_openais_own_sentinels_count() -> None:
     openai = pytest.importorskip("openai")
     assert absent(openai.NOT_GIVEN)
     assert absent(openai.omit)
+
+
+def test_usage_of_no_shape_is_absent_and_loses_nobody_the_answer() -> None:
+    completion = ChatCompletion.model_validate({"choices": [], "usage": {"prompt_tokens": "many"}})
+    assert completion.usage is None

@@ -19,6 +19,7 @@ from typing import Any, Protocol, Self
 from pydantic import ValidationError
 
 from flatfee.client.exchange import invalid
+from flatfee.client.halves import Halves
 from flatfee.client.sse import Decoder, Event
 from flatfee.errors import APIError, StreamTruncated, from_wire
 from flatfee.receipt import Receipt
@@ -35,6 +36,7 @@ class StreamState:
         self._decoder = Decoder()
         self._events: deque[Event] = deque()
         self._ended = False
+        self._halves = Halves()
         self._tail: Event | None = None
         self._broken: APIError | None = None
         self._failure: APIError | None = None
@@ -100,7 +102,7 @@ class StreamState:
 
     def _read(self, event: Event) -> ChatCompletionChunk | None:
         try:
-            chunk = ChatCompletionChunk.model_validate_json(event.data)
+            chunk = self._chunk(event.data)
         except ValidationError as error:
             if event is self._tail:
                 return None  # the stream was cut inside it
@@ -118,6 +120,16 @@ class StreamState:
             elif index not in self._finished:
                 self._running.add(index)
         return chunk
+
+    def _chunk(self, data: bytes) -> ChatCompletionChunk:
+        try:
+            return ChatCompletionChunk.model_validate_json(data)
+        except ValidationError:
+            try:
+                mended = self._halves.mend(data)
+            except (ValueError, RecursionError):
+                mended = data
+            return ChatCompletionChunk.model_validate_json(mended)
 
     def _note(self, event: Event, extra: Mapping[str, Any]) -> None:
         """Look at what a chunk carries beside OpenAI's fields: the receipt, or an error."""

@@ -10,7 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, PrivateAttr
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    PrivateAttr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_core import CoreSchema, PydanticUseDefault, core_schema
 
 from flatfee.receipt import Receipt
@@ -39,8 +47,18 @@ def _use_default(_: None) -> Any:
     raise PydanticUseDefault
 
 
+def _or_absent(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return handler(value)
+    except ValidationError:
+        return None
+
+
 OrDefault = Annotated[T, _NullIsDefault()]
 """For a field with a default: a provider that sends ``null`` there loses nobody a paid answer."""
+
+OrAbsent = Annotated[T | None, WrapValidator(_or_absent)]
+"""For what an answer can do without: of a shape nobody knows it is absent, and loses nobody a paid answer."""
 
 Count = Annotated[int, _Whole()]
 """A whole number that some providers write with a fraction."""

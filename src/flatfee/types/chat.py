@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from flatfee.receipt import Receipt
-from flatfee.types.base import Answer, Count, OrDefault, WireModel
+from flatfee.types.base import Answer, Count, OrAbsent, OrDefault, WireModel
 
 
 class FunctionCall(WireModel):
@@ -115,7 +115,7 @@ class ChatCompletion(Answer):
     object: OrDefault[str] = "chat.completion"
     service_tier: str | None = None
     system_fingerprint: str | None = None
-    usage: CompletionUsage | None = None
+    usage: OrAbsent[CompletionUsage] = None
 
     @property
     def receipt(self) -> Receipt | None:
@@ -168,7 +168,7 @@ class ChatCompletionChunk(WireModel):
     object: OrDefault[str] = "chat.completion.chunk"
     service_tier: str | None = None
     system_fingerprint: str | None = None
-    usage: CompletionUsage | None = None
+    usage: OrAbsent[CompletionUsage] = None
 
     @property
     def receipt(self) -> Receipt | None:
