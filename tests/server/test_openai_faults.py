@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import logging
 import shutil
@@ -10,6 +11,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import weakref
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -197,6 +199,29 @@ async def test_a_pooled_connection_that_was_closed_meanwhile_is_not_used() -> No
                 assert await answer.read() == completion()
             await until(lambda: fake.ended == count)  # noqa: B023 - waited for within the loop
             await asyncio.sleep(0)
+
+
+async def test_a_kept_connection_remembers_none_of_its_answers() -> None:
+    told: list[weakref.ref[object]] = []
+    head_is_there = asyncio.Event()
+
+    async def in_two(writer: Writer) -> None:
+        writer.write(head(len(completion())))
+        await head_is_there.wait()
+        head_is_there.clear()
+        writer.write(completion())
+
+    async with pair(in_two) as (fake, api):
+        for _ in range(5):
+            async with api.send(a_route(), BODY, stream=False) as answer:
+                head_is_there.set()
+                await answer.read()
+                told.append(weakref.ref(answer._response))
+            del answer
+            await asyncio.sleep(0)
+        gc.collect()
+        assert fake.connections == 1
+        assert [found() for found in told[:-1]] == [None] * 4
 
 
 async def test_bytes_behind_an_answer_are_not_the_next_answer() -> None:

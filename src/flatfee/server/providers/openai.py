@@ -6,8 +6,9 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Final
 
@@ -66,10 +67,11 @@ class OpenAIProvider:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             stale = kept.used and isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
             raise ProviderFailure(AttemptOutcome.ERROR, f"broke off: {type(error).__name__}", stale=stale) from error
-        _hear_of_the_end(response)
+        forget = _hear_of_the_end(response)
         try:
             yield _Answer(response)
         finally:
+            forget()
             # Closing drops the connection unless the body was read to its end: the upstream call
             # of a caller that left, or of an answer that nobody wants any more, ends right here.
             response.close()
@@ -99,15 +101,15 @@ class OpenAIProvider:
         return self._session
 
 
-def _hear_of_the_end(response: aiohttp.ClientResponse) -> None:
-    """Let the end of the connection end the body too.
+def _hear_of_the_end(response: aiohttp.ClientResponse) -> Callable[[], object]:
+    """Let the end of the connection end the body too, until what is returned is called.
 
     At a chunk without a size aiohttp (3.14) closes the connection, and whoever reads the body waits for ever.
     """
     protocol = response.connection.protocol if response.connection is not None else None
     closed = protocol.closed if protocol is not None else None
     if closed is None:
-        return
+        return _nothing
 
     def lost(future: asyncio.Future[None]) -> None:
         error = future.exception() if not future.cancelled() else None
@@ -115,6 +117,11 @@ def _hear_of_the_end(response: aiohttp.ClientResponse) -> None:
             response.content.set_exception(error or aiohttp.ClientPayloadError("the connection was lost"))
 
     closed.add_done_callback(lost)
+    return partial(closed.remove_done_callback, lost)  # a kept connection outlives its answers
+
+
+def _nothing() -> None:
+    """Forget nothing."""
 
 
 class _Answer:
