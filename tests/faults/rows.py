@@ -53,7 +53,7 @@ STATUSES: Final[Sequence[Row]] = (
     left("http-403", "answers 403: the operator may not", "error 403"),
     left("http-404", "answers 404: the operator's model is wrong", "error 404"),
     left("http-408", "answers 408", "error 408"),
-    refuses("http-413", "answers 413", "refused 413", "provider_code"),
+    overflows("http-413", "answers 413: the request is too large for it", "provider_code", status=413),
     left("http-429", "answers 429", "rate_limited 429", "rate_limited 429"),
     *(
         left(f"http-{status}", f"answers {status}", f"error {status}", f"error {status}")

@@ -147,14 +147,16 @@ def refuses(name: str, says: str, outcome: str, *codes: str | None, **options: A
     return Row(name=name, says=says, expects={Company.ALONE: expected, Company.HEALTHY: expected}, **options)
 
 
-def overflows(name: str, says: str, *codes: str | None, **options: Any) -> Row:
+def overflows(name: str, says: str, *codes: str | None, status: int = 400, **options: Any) -> Row:
     """The context is too large for this route: another may hold it, and if there is none the refusal is told."""
-    attempts = ("context_overflow 400",)
+    attempts = (f"context_overflow {status}",)
     return Row(
         name=name,
         says=says,
         expects={
-            Company.ALONE: Expected(verdict=Verdict.CLEAN_ERROR, attempts=attempts, codes=frozenset(codes), status=400),
+            Company.ALONE: Expected(
+                verdict=Verdict.CLEAN_ERROR, attempts=attempts, codes=frozenset(codes), status=status
+            ),
             Company.HEALTHY: Expected(verdict=Verdict.RESCUED, attempts=attempts, others=("ok 200",)),
         },
         **options,

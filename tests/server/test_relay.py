@@ -171,7 +171,7 @@ async def test_a_provider_that_does_not_know_us_is_the_operators_matter(
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
-@pytest.mark.parametrize(("status", "code"), [(400, "invalid_function_parameters"), (422, None), (413, "too_big")])
+@pytest.mark.parametrize(("status", "code"), [(400, "invalid_function_parameters"), (422, None)])
 async def test_a_providers_refusal_passes_through(status: int, code: str | None, stream: bool) -> None:
     provider = ScriptedProvider(first=error(status, code))
     async with running(provider=provider) as rig:

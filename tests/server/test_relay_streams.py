@@ -124,6 +124,15 @@ async def test_one_finished_choice_of_two_does_not_make_a_cut_stream_whole() -> 
     assert "[DONE]" not in events_of(response.content)
 
 
+@pytest.mark.parametrize("done", [False, True], ids=["the end", "done"])
+async def test_fewer_choices_than_asked_for_are_whole_only_if_the_provider_says_that_it_is_done(done: bool) -> None:
+    provider = ScriptedProvider(only=streamed(delta("a"), delta(finish="stop"), *([DONE] if done else [])))
+    async with running(make_settings(routes=[route("only")]), provider) as rig:
+        response = await rig.ask(stream=True, n=2)
+    last = events_of(response.content)[-1]
+    assert last == "[DONE]" if done else "error" in last
+
+
 async def test_choices_one_after_the_other_are_one_stream() -> None:
     pieces = [delta("a"), delta(finish="stop"), delta("b", index=1), delta(finish="stop", index=1), usage_event(), DONE]
     async with running(provider=ScriptedProvider(first=streamed(*pieces))) as rig:

@@ -162,6 +162,14 @@ class RelayedStream:
         """Tell whether every choice asked for is complete: but for usage and ``[DONE]``, nothing is missing."""
         return self.whole and len(self._finished) >= self._choices
 
+    @property
+    def ended_well(self) -> bool:
+        """Tell whether nothing is missing, now that no more comes.
+
+        Fewer choices than were asked for are the provider's choice only if it says that it is done.
+        """
+        return self.over or (self.whole and self.done)
+
     def feed(self, data: bytes) -> bytes:
         """Take bytes from the provider; return the bytes that go on to the caller now.
 

@@ -93,7 +93,8 @@ async def rejected(route: RouteSettings, upstream: Upstream, chance: Callable[[]
         outcome = AttemptOutcome.RATE_LIMITED if status == 429 else AttemptOutcome.ERROR
         asked = _seconds(upstream.headers.get("retry-after"))
         return Failed(outcome, pause=_pause(chance, status, asked), retry_after=asked)
-    outcome = AttemptOutcome.CONTEXT_OVERFLOW if said & _CONTEXT_OVERFLOW else AttemptOutcome.REFUSED
+    too_large = status == 413 or said & _CONTEXT_OVERFLOW
+    outcome = AttemptOutcome.CONTEXT_OVERFLOW if too_large else AttemptOutcome.REFUSED
     return Failed(outcome, refusal=ProviderRefusal(status, error))
 
 

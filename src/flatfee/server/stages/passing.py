@@ -123,7 +123,7 @@ async def _pass_stream(this: Try, upstream: Upstream, limit: asyncio.Timeout, en
         data = await anext(chunks, b"")
     limit.reschedule(None)
     out = early + await _hear_out(chunks, relayed, end)
-    if not relayed.whole:
+    if not relayed.ended_well:
         raise ProviderFailure(AttemptOutcome.ERROR, "ended without a finish reason")
     await _finish_stream(this, relayed, out)
     await _read_to_end(chunks)
