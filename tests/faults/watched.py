@@ -39,7 +39,7 @@ class Watched:
         """Ask the gateway what it holds."""
         assert self.process.stdin is not None
         self.process.stdin.write(b"?\n")
-        return await _line(self.process)
+        return await line_of(self.process)
 
     def resident(self) -> int:
         """Return the memory that it has in use, in bytes."""
@@ -58,6 +58,11 @@ class Watched:
     @property
     def log(self) -> str:
         return (self.folder / "log").read_text()
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment of a process that imports what this one does."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
 
 
 @asynccontextmanager
@@ -88,13 +93,13 @@ async def watched(
             "tests.faults.housed",
             json.dumps(wish),
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])},
+            env=child_environment(),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
         )
     try:
-        yield Watched(process, folder, (await _line(process))["port"])
+        yield Watched(process, folder, (await line_of(process))["port"])
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(_LIMIT):
             await process.wait()
@@ -104,11 +109,11 @@ async def watched(
             await process.wait()
 
 
-async def _line(process: asyncio.subprocess.Process) -> dict[str, Any]:
-    """Read what the gateway prints next."""
+async def line_of(process: asyncio.subprocess.Process) -> dict[str, Any]:
+    """Read the object that a process prints next."""
     assert process.stdout is not None
     async with asyncio.timeout(_LIMIT):
         line = await process.stdout.readline()
-    assert line, "the gateway has ended; its log says why"
+    assert line, "the process has ended; its log says why"
     told: dict[str, Any] = json.loads(line)
     return told
