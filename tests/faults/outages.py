@@ -164,6 +164,7 @@ class Watch:
     ``tried`` are the asks since the circuit opened: one, and more only once that one's answer has begun.
     """
 
+    slack: float = SLACK
     failures: int = 0
     rest: int = 0
     open_until: float | None = None
@@ -173,7 +174,7 @@ class Watch:
         """Take the begin of an ask; return what is wrong with it."""
         if self.open_until is None:
             return None
-        if ask.began < self.open_until - SLACK:
+        if ask.began < self.open_until - self.slack:
             return f"was asked at {ask.began:.2f}, and left alone until {self.open_until:.2f}"
         if self.tried and not any(probe.spoke is not None and probe.spoke <= ask.began for probe in self.tried):
             return f"was asked at {ask.began:.2f}, beside a probe of {self.tried[0].began:.2f}"
@@ -196,9 +197,11 @@ class Watch:
                 self.open_until, self.tried = at + max(due, pause), []
 
 
-def watch(asked: Sequence[Asked], route: str, until: float = float("inf")) -> tuple[Watch, list[str]]:
+def watch(
+    asked: Sequence[Asked], route: str, until: float = float("inf"), *, slack: float = SLACK
+) -> tuple[Watch, list[str]]:
     """Follow a route's asks up to a moment; return how its circuit must stand, and which asks came too early."""
-    kept, wrong = Watch(), []
+    kept, wrong = Watch(slack), []
     for at, ends, ask in _events([ask for ask in asked if ask.route == route]):
         if at > until:
             break
