@@ -218,9 +218,16 @@ def _differences(seen: Visit, kept: ReceiptRow) -> list[str]:
         return [f"request {seen.errand.number} saw {seen.receipt}, and {kept.shown} is kept"]
     if seen.verdict == "whole" and kept.shown["attempts"][-1]["outcome"] != "ok":
         return [f"request {seen.errand.number} got its whole answer, and {kept.shown} is kept"]
-    if seen.verdict.startswith("error") and kept.net and seen.code != "deadline_exceeded":
-        return [f"request {seen.errand.number} failed, and was charged {kept.net}"]
+    if seen.verdict.startswith("error") and kept.net and not _paid_for_time(seen, kept):
+        return [f"request {seen.errand.number} failed, and was charged {kept.net}: {kept.shown}"]
     return []
+
+
+def _paid_for_time(seen: Visit, kept: ReceiptRow) -> bool:
+    """Tell whether a limit of the caller's own or of the whole answer ended it while it flowed: that is charged."""
+    last = kept.shown["attempts"][-1]
+    in_full = last["outcome"] == "timeout" and last["duration_ms"] >= (_LIMITS["total_timeout"] - 0.1) * 1000
+    return seen.code == "deadline_exceeded" or in_full
 
 
 def _memory(run: Soak) -> list[str]:

@@ -17,6 +17,7 @@ from tests.faults.outages import Down, most_asks
 
 from flatfee.server import health
 from flatfee.server.stages import relay
+from flatfee.server.stages.failures import Failed
 
 pytestmark = pytest.mark.faults
 
@@ -90,5 +91,9 @@ def test_a_retry_after_that_is_not_true_is_found(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_retry_of_what_was_silent_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "_judge", lambda this, failed: setattr(failed, "pause", 0.3) or failed)
+    def judge(_: object, failed: Failed) -> Failed:
+        failed.pause = 0.3
+        return failed
+
+    monkeypatch.setattr(relay, "_judge", judge)
     assert any("left alone until" in text for text in beside_healthy_ones(1, Down.SILENT, 60.0))

@@ -156,7 +156,7 @@ def _judge(seen: Visit, got: bytes, *, whole: bool) -> None:
 
 def _unchunked(body: bytes) -> tuple[bytes, bool]:
     """Return the bytes of the chunks that have come, and whether the last one was among them."""
-    parts = []
+    parts: list[bytes] = []
     while True:
         size, found, rest = body.partition(b"\r\n")
         if not found or len(rest) < int(size, 16) + 2:
