@@ -11,11 +11,13 @@ from unittest import mock
 
 import aiohttp
 
-from flatfee.server import app, pipeline, routes
+from flatfee.server import pipeline
 from flatfee.server.answers import RelayedStream
-from flatfee.server.call import Call
+from flatfee.server.app import App
+from flatfee.server.call import Call, Receive, Scope, Send
 from flatfee.server.faults import CallerGone
 from flatfee.server.gateway import Gateway
+from flatfee.server.joint import Joint
 from flatfee.server.stages.settle import Bill
 
 _kept: list[Any] = []
@@ -56,37 +58,37 @@ def keep_responses_open() -> None:
 
 def take_a_cut_for_an_end() -> None:
     """Take every end of an upstream's bytes for the end of the answer."""
-    _put(RelayedStream, "whole", property(lambda self: self.started))
+    _put(RelayedStream, "whole", property(lambda self: bool(self.tokens)))
+
+
+def let_both_texts_through() -> None:
+    """Pass on what another route says from its beginning, although the caller has half of an answer."""
+    _put(Joint, "_rest", lambda self, text, ended: text)
 
 
 def leave_a_task() -> None:
     """Leave a task behind with each request."""
-
-    def find(method: str, path: str) -> Any:
-        _kept.append(asyncio.ensure_future(asyncio.sleep(3600)))
-        return routes.find(method, path)
-
-    _put(app, "find", find)
+    _with_each_request(lambda: asyncio.ensure_future(asyncio.sleep(3600)))
 
 
 def leave_a_file() -> None:
     """Leave a file open with each request."""
-
-    def find(method: str, path: str) -> Any:
-        _kept.append(Path("/dev/null").open())  # noqa: SIM115 - this is what is wrong with it
-        return routes.find(method, path)
-
-    _put(app, "find", find)
+    _with_each_request(Path("/dev/null").open)
 
 
 def keep_what_was_said() -> None:
-    """Keep some 200 kB of memory with each request."""
+    """Keep a megabyte of memory with each request."""
+    _with_each_request(lambda: bytearray(b"x" * 1_000_000))
 
-    def find(method: str, path: str) -> Any:
-        _kept.append(bytearray(b"x" * 200_000))
-        return routes.find(method, path)
 
-    _put(app, "find", find)
+def _with_each_request(make: Callable[[], Any]) -> None:
+    serve = App._http
+
+    async def served(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+        _kept.append(make())
+        await serve(app, scope, receive, send)
+
+    _put(App, "_http", served)
 
 
 def read_on() -> None:
@@ -104,6 +106,7 @@ BREAKS: Final[Mapping[str, Callable[[], None]]] = {
     "slot": forget_who_left,
     "response": keep_responses_open,
     "cut": take_a_cut_for_an_end,
+    "joint": let_both_texts_through,
     "task": leave_a_task,
     "file": leave_a_file,
     "memory": keep_what_was_said,

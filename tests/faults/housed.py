@@ -82,8 +82,8 @@ def main(wish: dict[str, Any]) -> None:
     app = create_app(settings_of(wish))
     if wish["speed"] != 1:
         app.gateway.health = BriskHealth(wish["speed"])
-    if wish["broken"] is not None:
-        BREAKS[wish["broken"]]()
+    for name in wish["broken"]:
+        BREAKS[name]()
 
     def tell(fact: dict[str, Any]) -> None:
         print(json.dumps(fact), flush=True)

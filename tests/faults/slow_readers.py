@@ -126,7 +126,7 @@ async def _provider(size: int) -> AsyncGenerator[_Provider, None]:
 
 
 async def slow_readers(
-    streams: int, folder: Path, *, size: int = SIZE, still: float = STILL, broken: str | None = None
+    streams: int, folder: Path, *, size: int = SIZE, still: float = STILL, broken: Sequence[str] = ()
 ) -> Figures:
     """Open ``streams`` of them, and measure."""
     figures, started = Figures(streams), time.monotonic()
@@ -236,7 +236,7 @@ def report(figures: Figures) -> str:
     )
 
 
-def run_slow_readers(streams: int, *, size: int = SIZE, still: float = STILL, broken: str | None = None) -> Figures:
+def run_slow_readers(streams: int, *, size: int = SIZE, still: float = STILL, broken: Sequence[str] = ()) -> Figures:
     """Run it in a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(slow_readers(streams, Path(folder), size=size, still=still, broken=broken))
@@ -247,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.slow_readers", description=__doc__)
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument(
-        "--break", dest="broken", default=None, help="break the gateway in one way of tests.faults.broken"
+        "--break", dest="broken", action="append", default=[], help="break the gateway in a way of tests.faults.broken"
     )
     asked = parser.parse_args(arguments)
     figures = run_slow_readers(asked.streams, broken=asked.broken)

@@ -80,7 +80,7 @@ class Soak:
         return Counter(f"{seen.verdict} {seen.code or ''}".strip() for seen in self.visits)
 
 
-async def soak(seed: int, count: int, folder: Path, *, rest: float = REST, broken: str | None = None) -> Soak:
+async def soak(seed: int, count: int, folder: Path, *, rest: float = REST, broken: Sequence[str] = ()) -> Soak:
     """Send ``count`` requests from 50 workflows, and look at what is left."""
     run, mishaps = Soak(seed), Mishaps(seed, LIKELY)
     async with FaultyUpstream() as upstream:
@@ -253,7 +253,7 @@ def report(run: Soak) -> str:
     return "\n".join(["| soak | |", "| --- | ---: |", *(f"| {name:<{width}} | {value} |" for name, value in rows)])
 
 
-def run_soak(seed: int, count: int, *, rest: float = REST, broken: str | None = None) -> Soak:
+def run_soak(seed: int, count: int, *, rest: float = REST, broken: Sequence[str] = ()) -> Soak:
     """Run one soak in a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(soak(seed, count, Path(folder), rest=rest, broken=broken))
@@ -265,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=None, help="repeat the requests and mishaps of a run")
     parser.add_argument("--count", type=int, default=5000, help="how many requests (5000)")
     parser.add_argument(
-        "--break", dest="broken", default=None, help="break the gateway in one way of tests.faults.broken"
+        "--break", dest="broken", action="append", default=[], help="break the gateway in a way of tests.faults.broken"
     )
     asked = parser.parse_args(arguments)
     seed = asked.seed if asked.seed is not None else random.SystemRandom().randrange(1_000_000)

@@ -46,6 +46,6 @@ def test_callers_that_stop_reading_stop_the_provider_and_cost_little() -> None:
 
 
 def test_a_gateway_that_reads_on_is_found() -> None:
-    figures = run_slow_readers(20, still=1.0, broken="backpressure")
+    figures = run_slow_readers(20, still=1.0, broken=["backpressure"])
     assert any("got rid of" in text for text in figures.wrong)
     assert any("of memory" in text for text in figures.wrong)

@@ -74,9 +74,12 @@ async def watched(
     plan: Mapping[str, Any] = PLAN,
     server: Mapping[str, Any] | None = None,
     speed: float = 1,
-    broken: str | None = None,
+    broken: Sequence[str] = (),
 ) -> AsyncGenerator[Watched, None]:
-    """Run a gateway, its ledger and its log in ``folder``; ``speed`` is that of its circuits' clock."""
+    """Run a gateway, its ledger and its log in ``folder``; ``speed`` is that of its circuits' clock.
+
+    ``broken`` names ways of ``broken`` to break it in.
+    """
     wish = {
         "folder": str(folder),
         "upstreams": dict(upstreams),
@@ -84,7 +87,7 @@ async def watched(
         "plan": dict(plan),
         "server": dict(server or {}),
         "speed": speed,
-        "broken": broken,
+        "broken": list(broken),
     }
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
