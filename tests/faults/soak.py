@@ -225,8 +225,10 @@ def _differences(seen: Visit, kept: ReceiptRow) -> list[str]:
 
 def _paid_for_time(seen: Visit, kept: ReceiptRow) -> bool:
     """Tell whether a limit of the caller's own or of the whole answer ended it while it flowed: that is charged."""
-    last = kept.shown["attempts"][-1]
-    in_full = last["outcome"] == "timeout" and last["duration_ms"] >= (_LIMITS["total_timeout"] - 0.1) * 1000
+    in_full = any(
+        each["outcome"] == "timeout" and each["duration_ms"] >= (_LIMITS["total_timeout"] - 0.1) * 1000
+        for each in kept.shown["attempts"]
+    )
     return seen.code == "deadline_exceeded" or in_full
 
 
