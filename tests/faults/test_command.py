@@ -29,7 +29,6 @@ def test_every_fault_that_a_healthy_route_can_cure_is_rescued() -> None:
     told = {row.name for row in TABLE if row.expects[Company.HEALTHY].verdict is Verdict.CLEAN_ERROR}
     assert told == {
         "http-400",
-        "http-413",
         "endless-refusal",
         "content-policy-400",
         "content-policy-403",

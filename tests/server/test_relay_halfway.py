@@ -361,3 +361,39 @@ async def test_usage_that_the_caller_asked_for_comes_once_and_is_of_who_finished
     assert events[-2]["usage"] == {"prompt_tokens": 20, "completion_tokens": 30}
     assert events[-2]["id"] == "c1"
     assert receipt["usage"]["completion_tokens"] == 30
+
+
+ERROR = event({"error": {"message": "canary-overloaded"}})
+
+
+async def test_what_came_with_the_error_reaches_the_caller_before_another_goes_on() -> None:
+    first = streamed(said(WORDS[:10]), said(WORDS[10:30]) + ERROR)
+    async with running(settings(), ScriptedProvider(first=first, next=answered())) as rig:
+        events, _ = await ask(rig)
+    assert (text_of(events), events[-1]) == (WORDS, "[DONE]")
+
+
+async def test_a_beginning_that_came_with_the_error_is_not_gone_on_with() -> None:
+    first = streamed(role("c1") + said("Another beginning") + ERROR)
+    async with running(settings(), ScriptedProvider(first=first, next=answered())) as rig:
+        response = await rig.ask(stream=True)
+    assert text_of(events_of(response.content)) == WORDS
+    assert response.headers["x-flatfee-route"] == "next"
+
+
+async def test_an_error_that_came_with_the_whole_answer_does_not_spoil_it() -> None:
+    first = streamed(said(WORDS) + said("", finish="stop") + ERROR)
+    async with running(settings(), ScriptedProvider(first=first)) as rig:
+        events, receipt = await ask(rig)
+    assert (text_of(events), events[-1]) == (WORDS, "[DONE]")
+    assert outcomes(receipt) == [("first", "ok", 200)]
+
+
+async def test_what_diverges_behind_the_joint_in_the_same_bytes_is_cut_there() -> None:
+    """The joint is past, so it cannot diverge any more; an error behind it can still come."""
+    over = streamed(said(WORDS[:40], id_="c2") + ERROR)
+    provider = ScriptedProvider(first=begun(), next=over, next1=answered())
+    async with running(settings(others=2), provider) as rig:
+        events, receipt = await ask(rig)
+    assert (text_of(events), events[-1]) == (WORDS, "[DONE]")
+    assert [tried[1] for tried in outcomes(receipt)] == ["error", "error", "error", "ok"]

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
+import httpx
 import pytest
 from tests.server.fakes import (
     DONE,
@@ -38,6 +39,11 @@ def outcomes(receipt: dict[str, Any]) -> list[tuple[str, str, int | None]]:
 
 def two(**options: Any) -> Any:
     return make_settings(routes=[route("first", priority=1, **options), route("second", priority=2)])
+
+
+def response_receipt(response: httpx.Response) -> dict[str, Any]:
+    receipt: dict[str, Any] = events_of(response.content)[-2]["flatfee"]
+    return receipt
 
 
 EARLY: dict[str, tuple[Any, ...]] = {
@@ -98,6 +104,21 @@ async def test_a_slow_route_is_left_for_another_that_can(monkeypatch: pytest.Mon
     async with running(two(), ScriptedProvider(first=streamed(Silence.FOR_EVER))) as rig:
         response = await rig.ask(stream=True)
     assert response.headers["x-flatfee-route"] == "second"
+
+
+async def test_a_silent_route_leaves_another_some_of_the_callers_time() -> None:
+    async with running(two(), ScriptedProvider(first=streamed(Silence.FOR_EVER))) as rig:
+        response = await rig.ask({"x-flatfee-deadline-ms": "3000"}, stream=True)
+        assert rig.gateway.health.report("first", 0.0).failures_in_a_row == 0, "the caller's hurry tells nothing of it"
+    assert events_of(response.content)[-1] == "[DONE]"
+    assert outcomes(response_receipt(response)) == [("first", "timeout", 200), ("second", "ok", 200)]
+
+
+async def test_an_only_route_has_all_of_the_callers_time() -> None:
+    async with running(make_settings(routes=[route("only")]), ScriptedProvider(only=streamed(Silence.FOR_EVER))) as rig:
+        response = await rig.ask({"x-flatfee-deadline-ms": "300"}, stream=True)
+    assert response.json()["error"]["code"] == "deadline_exceeded"
+    assert response.json()["flatfee"]["attempts"][0]["duration_ms"] >= 280
 
 
 async def test_a_route_that_asks_for_a_long_pause_gets_it() -> None:

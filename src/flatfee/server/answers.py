@@ -14,13 +14,13 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from flatfee.receipt import TokenUsage
-from flatfee.server.joint import Half, Joint
+from flatfee.server.joint import Diverged, Half, Joint
 from flatfee.server.lenient import REPLACED, UNREADABLE, decoded
 from flatfee.server.sse import DONE, LINE_END, cut_events, is_named_error, payload_of
 
 MAX_EVENT: Final = 16 * 1024 * 1024
 MAX_BROKEN_EVENTS: Final = 3
-MOST_REMEMBERED: Final = 1 << 20
+MOST_REMEMBERED: Final = 1 << 18
 """A text longer than this (bytes of JSON) is not kept for another route to go on from."""
 
 MAX_TOKENS: Final = 10_000_000
@@ -129,8 +129,11 @@ class RelayedStream:
 
     ``whole`` once every choice that began has its finish reason, ``done`` once nothing more can come.
     ``tokens`` counts what ends a silence: output, or a finish reason; an event that only names the role
-    does not. ``delivered`` counts bytes of output. With a ``joint`` the answer goes on from what the
-    caller has; ``remember`` is for an answer that another may have to go on from.
+    does not. ``delivered`` counts bytes of output. ``failure`` is set once the answer is of no use: an error
+    event, too many broken events, one without end, or, with a joint, another answer than the caller has.
+
+    With a ``joint`` the answer goes on from what the caller has; ``remember`` is for an answer that another
+    may have to go on from.
     """
 
     def __init__(
@@ -151,6 +154,7 @@ class RelayedStream:
         self.usage: TokenUsage | None = None
         self.tokens = 0
         self.delivered = 0
+        self.failure: UnusableAnswer | Diverged | None = None
 
     @property
     def whole(self) -> bool:
@@ -173,24 +177,32 @@ class RelayedStream:
     def feed(self, data: bytes) -> bytes:
         """Take bytes from the provider; return the bytes that go on to the caller now.
 
-        Raises:
-            UnusableAnswer: an error event, too many broken events, or an event without end.
-            Diverged: with a joint, it is not the answer that the caller has the beginning of.
+        From a ``failure`` on nothing is taken any more. What came before it, in the same bytes too, is
+        returned: what was heard and what the caller gets are always the same.
         """
         out: list[bytes] = []
-        for event in self._events(data):
-            if self.done:
-                break
-            self._take(event, out)
+        if self.failure is None:
+            self._take_all(self._events(data), out)
+            if self._size > MAX_EVENT:
+                self.failure = UnusableAnswer(f"has an event of more than {MAX_EVENT} bytes")
         return b"".join(out)
 
     def end(self) -> bytes:
         """Take the end of the provider's bytes: a last event may lack its blank line."""
         rest, self._begun = b"".join(self._begun), []
         out: list[bytes] = []
-        if rest.strip() and not self.done:
-            self._take(rest.rstrip(b"\r\n") + b"\n\n", out)
+        if rest.strip() and self.failure is None:
+            self._take_all([rest.rstrip(b"\r\n") + b"\n\n"], out)
         return b"".join(out)
+
+    def _take_all(self, events: list[bytes], out: list[bytes]) -> None:
+        try:
+            for event in events:
+                if self.done:
+                    break
+                self._take(event, out)
+        except (UnusableAnswer, Diverged) as error:
+            self.failure = error
 
     def tail(self, receipt: bytes) -> bytes:
         """Return the event that was held back, the receipt in it, and ``[DONE]``. The answer must be whole."""
@@ -209,8 +221,6 @@ class RelayedStream:
         if ends_a_line:
             events, rest = cut_events(b"".join(self._begun))
             self._begun, self._size = [rest], len(rest)
-        if self._size > MAX_EVENT:
-            raise UnusableAnswer(f"has an event of more than {MAX_EVENT} bytes")
         return events
 
     def _take(self, event: bytes, out: list[bytes]) -> None:
@@ -233,6 +243,10 @@ class RelayedStream:
         self._read(event, payload, chunk, out)
 
     def _read(self, event: bytes, payload: bytes, chunk: _Chunk, out: list[bytes]) -> None:
+        if self._joint is not None:
+            event = self._joint.fit(payload)  # first: of another answer, nothing is to be noted
+        elif chunk.flatfee is not UNSET:
+            event = _with_receipt(event, None)
         self.usage = _told(chunk.usage) or self.usage
         for choice in chunk.choices or ():
             if choice.delta is not None:
@@ -243,15 +257,9 @@ class RelayedStream:
                 self._open.discard(choice.index)
             elif choice.index not in self._finished:
                 self._open.add(choice.index)
-        if not chunk.choices and _size(chunk.usage) and not self._include_usage:
-            return  # usage that we asked for, not the caller
-        if self._joint is not None:
-            event = self._joint.fit(payload)
-            if not event:
-                return
-        elif chunk.flatfee is not UNSET:
-            event = _with_receipt(event, None)
-        self._forward(event, payload, out)
+        ours = not chunk.choices and _size(chunk.usage) and not self._include_usage
+        if event and not ours:  # usage that we asked for, not the caller
+            self._forward(event, payload, out)
 
     def _hear(self, index: int, delta: dict[str, Raw]) -> None:
         """Measure what a delta says; a member that we do not know is output as well, if it is not empty."""

@@ -46,7 +46,8 @@ async def ask_provider(this: Try) -> None:
         Failed: the answer did not come, or not to its end, or it is of no use.
     """
     provider = this.gateway.providers[this.route.provider]
-    limit = asyncio.timeout(min(this.first_token_limit(), this.left()))
+    hurry = this.hurry()
+    limit = asyncio.timeout(hurry or min(this.first_token_limit(), this.left()))
     end = asyncio.get_running_loop().time() + this.left()
     try:
         async with limit, provider.send(this.route, this.body(), stream=this.ask.stream) as upstream:
@@ -60,7 +61,8 @@ async def ask_provider(this: Try) -> None:
     except TimeoutError as error:
         # A stream that still flowed when its whole time was over did nothing wrong.
         flowed = this.first_token is not None and (limit.when() or 0.0) >= end
-        raise Failed(AttemptOutcome.TIMEOUT, blameless=flowed) from error
+        hurried = this.first_token is None and hurry is not None
+        raise Failed(AttemptOutcome.TIMEOUT, blameless=flowed or hurried) from error
     except ProviderFailure as error:
         again = error.outcome is not AttemptOutcome.TIMEOUT and this.first_token is None
         pause = jittered(this.gateway.chance) if again else None
@@ -102,6 +104,8 @@ async def _pass_stream(this: Try, upstream: Upstream, limit: asyncio.Timeout, en
         tokens, writing_since = relayed.tokens, clock()
         out = early + relayed.feed(data)
         early = b""
+        if relayed.failure is not None and not (this.forwarded or relayed.over):
+            raise relayed.failure  # before the caller has got anything of it
         this.meter.usage, this.meter.delivered = relayed.usage, relayed.delivered
         if relayed.tokens:
             if not tokens:
@@ -120,11 +124,13 @@ async def _pass_stream(this: Try, upstream: Upstream, limit: asyncio.Timeout, en
             early = out  # until something is said, another route can still say it
         if relayed.done or relayed.over:
             break
+        if relayed.failure is not None:
+            raise relayed.failure
         data = await anext(chunks, b"")
     limit.reschedule(None)
     out = early + await _hear_out(chunks, relayed, end)
     if not relayed.ended_well:
-        raise ProviderFailure(AttemptOutcome.ERROR, "ended without a finish reason")
+        raise relayed.failure or ProviderFailure(AttemptOutcome.ERROR, "ended without a finish reason")
     await _finish_stream(this, relayed, out)
     await _read_to_end(chunks)
 
@@ -155,13 +161,11 @@ def _hear_first_token(this: Try) -> None:
 async def _hear_out(chunks: AsyncIterator[bytes], relayed: RelayedStream, end: float) -> bytes:
     """Hear what may follow the last finish reason, usage and ``[DONE]``; without them the answer is whole, too."""
     out: list[bytes] = []
-    with suppress(TimeoutError, ProviderFailure, StopAsyncIteration, UnusableAnswer, Diverged):
+    with suppress(TimeoutError, ProviderFailure, StopAsyncIteration):
         async with asyncio.timeout_at(min(end, asyncio.get_running_loop().time() + AFTER_FINISH)):
-            while not relayed.done and sum(map(len, out)) < TRAILER_BYTES:
+            while not relayed.done and relayed.failure is None and sum(map(len, out)) < TRAILER_BYTES:
                 out.append(relayed.feed(await anext(chunks)))
-    with suppress(UnusableAnswer, Diverged):
-        out.append(relayed.end())
-    return b"".join(out)
+    return b"".join([*out, relayed.end()])
 
 
 async def _read_to_end(chunks: AsyncIterator[bytes]) -> None:

@@ -20,6 +20,9 @@ from flatfee.wire import AttemptOutcome
 
 FIRST_TOKEN_WITH_OTHERS: Final = 10.0
 FIRST_TOKEN_ALONE: Final = 60.0
+SHARE_OF_THE_DEADLINE: Final = 2 / 3
+"""A route that has said nothing after so much of the caller's time is left, while another can still answer."""
+
 _CLOCK_SLACK: Final = 0.01
 
 
@@ -115,15 +118,27 @@ class Try:
         return self.bill.deadline is not None and self.gateway.monotonic() > self.bill.deadline - _CLOCK_SLACK
 
     def first_token_limit(self) -> float:
-        """Return the seconds until the first token must be there. A plain answer comes all at once.
-
-        A route is left sooner for others; those that are passed over now are none.
-        """
+        """Return the seconds until the first token must be there. A plain answer comes all at once."""
         if not self.ask.stream:
             return self.route.total_timeout
-        health, now = self.gateway.health, self.gateway.monotonic()
-        others = any(route is not self.route and not health.opens_in(route.name, now) for route in self.job.routes)
+        others = any(route is not self.route and self._is_up(route) for route in self.job.routes)
         return first_token_limit(self.route, alone=not others)
+
+    def _is_up(self, route: RouteSettings) -> bool:
+        return not self.gateway.health.opens_in(route.name, self.gateway.monotonic())
+
+    def hurry(self) -> float | None:
+        """Return the seconds after which a silent route is left, so that another has time before the deadline.
+
+        ``None`` where its own limit comes first: only that tells of the route.
+        """
+        if self.bill.deadline is None or not self.ask.stream:
+            return None
+        behind = self.job.routes[self.job.routes.index(self.route) + 1 :]
+        if not any(map(self._is_up, behind)):
+            return None
+        share = self.left() * SHARE_OF_THE_DEADLINE
+        return share if share < self.first_token_limit() else None
 
     async def dispatch(self) -> None:
         """Have the ledger mark that money is about to be spent, once for all tries.
