@@ -54,11 +54,14 @@ class _Choice(msgspec.Struct):
 
 
 class _Chunk(msgspec.Struct):
-    object: Raw | UnsetType = UNSET  # "error" in vLLM's errors, whose members stand where a chunk's would
     choices: list[_Choice] | None = None
     usage: Raw | UnsetType = UNSET
-    error: Raw | UnsetType = UNSET
     flatfee: Raw | UnsetType = UNSET
+
+
+class _Trouble(msgspec.Struct):
+    error: Raw | UnsetType = UNSET
+    object: Raw | UnsetType = UNSET  # "error" in vLLM's errors, whose members stand where a chunk's would
 
 
 class _Completion(msgspec.Struct):
@@ -73,6 +76,7 @@ class _Refusal(msgspec.Struct):
 
 
 _chunk = msgspec.json.Decoder(_Chunk)
+_trouble = msgspec.json.Decoder(_Trouble)
 _completion = msgspec.json.Decoder(_Completion)
 _usage = msgspec.json.Decoder(_Usage)
 _members = msgspec.json.Decoder(dict[str, Raw])
@@ -238,7 +242,7 @@ class RelayedStream:
             if self._broken > MAX_BROKEN_EVENTS:
                 raise UnusableAnswer(f"has more than {MAX_BROKEN_EVENTS} broken events") from error
             return
-        if _is_error(chunk.error) or _says(chunk.object, b'"error"') or is_named_error(event):
+        if b"error" in event and (is_named_error(event) or _tells_trouble(payload)):
             raise UnusableAnswer("has an error in mid-stream")
         self._read(event, payload, chunk, out)
 
@@ -320,8 +324,9 @@ def _is_error(error: Raw | UnsetType) -> bool:
     return error is not UNSET and bytes(error) not in {b"null", b"{}"}
 
 
-def _says(value: Raw | UnsetType, text: bytes) -> bool:
-    return value is not UNSET and bytes(value) == text
+def _tells_trouble(payload: bytes) -> bool:
+    told = decoded(_trouble, payload)
+    return _is_error(told.error) or (told.object is not UNSET and bytes(told.object) == b'"error"')
 
 
 def _size(value: Raw | UnsetType) -> int:
