@@ -67,8 +67,12 @@ docs: $(VENV)/.stamp-dev ## Generate the reference pages and build the documenta
 torture: $(VENV)/.stamp-dev ## Try for some ten minutes to oversell, lose or double a request's money; print one table
 	@$(BIN)/python -m tests.torture
 
-faults: $(VENV)/.stamp-dev ## Fail as providers do, in every way we know, before every caller; one scorecard (two minutes)
+faults: $(VENV)/.stamp-dev ## Fail as providers do, in every way we know, before every caller, and at length (some seven minutes)
 	@$(BIN)/python -m tests.faults
+	@$(BIN)/python -m tests.faults.flapping
+	@$(BIN)/python -m tests.faults.flapping_live
+	@$(BIN)/python -m tests.faults.soak
+	@$(BIN)/python -m tests.faults.slow_readers
 
 bench: $(VENV)/.stamp-dev ## Measure gateway and client on loopback, print ratios
 	@$(BIN)/python -m benchmarks

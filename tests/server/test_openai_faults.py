@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.server.fakes import LIMIT, STREAM, completion, until
@@ -199,6 +200,27 @@ async def test_a_pooled_connection_that_was_closed_meanwhile_is_not_used() -> No
                 assert await answer.read() == completion()
             await until(lambda: fake.ended == count)  # noqa: B023 - waited for within the loop
             await asyncio.sleep(0)
+
+
+async def test_an_end_of_a_connection_that_nobody_waits_for_is_no_complaint() -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: complaints.append(told))
+    head_is_there = asyncio.Event()
+
+    async def broken(writer: Writer) -> None:
+        writer.write(head(1000))
+        await head_is_there.wait()
+        reset(writer)
+
+    async with pair(broken) as (fake, api):
+        async with api.send(a_route(), BODY, stream=True):
+            pass
+        head_is_there.set()
+        await until(lambda: fake.ended)
+        for _ in range(3):
+            await asyncio.sleep(0)
+    gc.collect()
+    assert complaints == []
 
 
 async def test_a_kept_connection_remembers_none_of_its_answers() -> None:

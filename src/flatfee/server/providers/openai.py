@@ -116,8 +116,16 @@ def _hear_of_the_end(response: aiohttp.ClientResponse) -> Callable[[], object]:
         if not response.content.is_eof() and response.content.exception() is None:
             response.content.set_exception(error or aiohttp.ClientPayloadError("the connection was lost"))
 
+    # Once for a connection, else asyncio complains of an end that nobody heard.
+    closed.remove_done_callback(_heard)
+    closed.add_done_callback(_heard)
     closed.add_done_callback(lost)
     return partial(closed.remove_done_callback, lost)  # a kept connection outlives its answers
+
+
+def _heard(closed: asyncio.Future[None]) -> None:
+    if not closed.cancelled():
+        closed.exception()
 
 
 def _nothing() -> None:
