@@ -15,7 +15,7 @@ from tests.server.fakes import STREAM, delta, event, usage_event
 from flatfee.receipt import TokenUsage
 from flatfee.server import answers
 from flatfee.server.answers import RelayedStream, UnusableAnswer, read_completion, read_refusal
-from flatfee.server.sse import DONE
+from flatfee.server.sse import DONE, cut_events
 
 RECEIPT = b'{"request_id":"req_1"}'
 
@@ -233,11 +233,6 @@ def test_what_came_before_a_failure_in_the_same_bytes_is_passed_on_and_nothing_a
     assert stream.delivered == 1
 
 
-@pytest.mark.parametrize("error", [None, {}])
-def test_an_error_that_says_nothing_is_none(error: object) -> None:
-    assert receipts(relay([delta("a", error=error), delta(finish="stop")])) == [False, True]
-
-
 def test_a_providers_own_receipt_is_replaced() -> None:
     foreign = {"request_id": "theirs", "lane": "premium"}
     out = relay([delta("a", flatfee=foreign), delta(finish="stop", flatfee=foreign), DONE])
@@ -343,7 +338,7 @@ def test_a_plain_answers_own_receipt_is_replaced() -> None:
         (b"", "not a completion"),
         (b"<html>", "not a completion"),
         (b"[]", "not a completion"),
-        (b'{"choices": 1}', "not a completion"),
+        (b'{"choices": 1}', "no choices"),
         (b'{"choices": ' + b"[" * 200_000, "not a completion"),
         (b'{"choices": []}', "no choices"),
         (b'{"choices": null}', "no choices"),
@@ -399,11 +394,14 @@ def test_half_a_character_does_not_make_a_completion_unusable() -> None:
     assert read_completion(data).with_receipt(RECEIPT).startswith(data[:-1])
 
 
+def test_a_completion_that_cannot_be_taken_apart_keeps_what_it_has() -> None:
+    data = b'{"choices":[{"a":1}],"flatfee":{},"\xff":1}'
+    assert read_completion(data).with_receipt(RECEIPT).startswith(data[:-1])
+
+
 def test_a_name_that_is_not_utf_8_is_a_broken_event() -> None:
     stream = RelayedStream(include_usage=False)
     assert stream.feed(b'data: {"choices":[{"delta":{"\xff":"a"}}]}\n\n') == b""
-    with pytest.raises(UnusableAnswer):
-        read_completion(b'{"choices":[{}],"flatfee":{},"\xff":1}')
 
 
 @pytest.mark.parametrize(
@@ -424,3 +422,55 @@ def test_an_error_without_a_member_of_that_name_is_one(said: bytes) -> None:
 def test_a_text_about_error_events_is_a_text() -> None:
     stream = RelayedStream(include_usage=False)
     assert b"event: error" in stream.feed(b"event: message\n" + delta("event: error"))
+
+
+def test_an_error_beside_what_cannot_be_read_never_reaches_the_caller() -> None:
+    stream = RelayedStream(include_usage=False)
+    assert stream.feed(event({"choices": {}, "error": {"message": "canary-key"}})) == b""
+    assert stream.failure is not None
+
+
+def test_another_gateways_receipt_beside_what_cannot_be_read_is_taken_out() -> None:
+    stream = RelayedStream(include_usage=False)
+    out = stream.feed(event({"choices": [{"index": "0"}], "flatfee": {"lane": "canary"}}))
+    assert b"canary" not in out
+    assert b'"index"' in out
+
+
+@pytest.mark.parametrize("empty", [[], None, {}])
+def test_a_finish_with_an_empty_delta_of_any_kind_is_one(empty: Any) -> None:
+    stream = RelayedStream(include_usage=False)
+    stream.feed(delta("a") + event({"choices": [{"index": 0, "delta": empty, "finish_reason": "stop"}]}))
+    assert stream.whole
+
+
+def test_events_without_data_are_no_broken_events() -> None:
+    stream = RelayedStream(include_usage=False)
+    assert stream.feed(b"data:\n\n" * 9 + b"data: \n\n" * 9)
+    assert stream.failure is None
+
+
+@pytest.mark.parametrize("nothing", ["", [], {}, False, None])
+def test_an_error_that_says_nothing_is_none(nothing: Any) -> None:
+    stream = RelayedStream(include_usage=False)
+    stream.feed(event({"choices": [], "error": nothing}))
+    assert stream.failure is None
+    assert read_completion(json.dumps({"choices": [{}], "error": nothing}).encode())
+
+
+@pytest.mark.parametrize("details", [[], {"cached_tokens": -1}, {"cached_tokens": "many"}, 5])
+def test_an_odd_detail_does_not_spoil_the_usage(details: Any) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": details}
+    found = read_completion(json.dumps({"choices": [{}], "usage": usage}).encode())
+    assert found.usage == TokenUsage(prompt_tokens=10, completion_tokens=5, cached_tokens=0)
+
+
+@pytest.mark.parametrize("end", LINE_ENDS.values(), ids=LINE_ENDS)
+def test_a_large_event_of_many_lines_is_put_together_once(end: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut: list[int] = []
+    monkeypatch.setattr(answers, "cut_events", lambda data: cut.append(len(data)) or cut_events(data))
+    stream = RelayedStream(include_usage=False)
+    for _ in range(2000):
+        stream.feed(b"data: 1," + end)
+    stream.feed(end + b"x")
+    assert sum(cut) < 3 * 2000 * 10

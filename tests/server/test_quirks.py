@@ -8,6 +8,7 @@ from types import MappingProxyType
 import pytest
 
 from flatfee.server.answers import RelayedStream, read_refusal
+from flatfee.server.meter import Meter
 from flatfee.server.settings import RouteSettings
 from flatfee.server.stages.failures import rejected
 from flatfee.server.stages.passing import _hear_out
@@ -62,6 +63,6 @@ async def test_what_comes_behind_the_last_finish_reason_does_not_spoil_a_whole_a
     async def rest() -> AsyncIterator[bytes]:
         yield behind
 
-    assert await _hear_out(rest(), relayed, end=float("inf")) == b""
+    assert await _hear_out(rest(), relayed, float("inf"), Meter()) == b""
     assert relayed.whole
     assert relayed.tail(b"{}").endswith(b'"flatfee":{}}\n\ndata: [DONE]\n\n')

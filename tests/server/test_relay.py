@@ -121,7 +121,18 @@ async def test_a_failure_that_passes_is_cured_by_the_same_route() -> None:
 
 @pytest.mark.parametrize(
     ("retry_after", "pause"),
-    [(None, 0.25), ("0", 0.25), ("2", 2.0), ("5", 5.0), ("5.1", None), ("-1", 0.25), ("nan", 0.25), ("soon", 0.25)],
+    [
+        (None, 0.25),
+        ("0", 0.25),
+        ("2", 2.0),
+        ("5", 5.0),
+        ("5.1", None),
+        ("-1", 0.25),
+        ("nan", 0.25),
+        ("soon", 0.25),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", 0.25),
+        ("Mon, 01 Jan 2024 00:00:00 GMT", 0.25),
+    ],
 )
 async def test_a_providers_retry_after_is_waited_for_up_to_five_seconds(
     retry_after: str | None, pause: float | None, monkeypatch: pytest.MonkeyPatch

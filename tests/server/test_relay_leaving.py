@@ -10,6 +10,7 @@ import httpx
 import pytest
 from tests.server.fakes import (
     DONE,
+    LIMIT,
     STREAM,
     Reply,
     ScriptedProvider,
@@ -24,11 +25,16 @@ from tests.server.fakes import (
     refusal,
     route,
     streamed,
+    until,
 )
-from tests.server.fakes_gateway import running
+from tests.server.fakes_gateway import on_loopback, request, running
 
 from flatfee.server.health import FAILURES_TO_OPEN
+from flatfee.server.providers.base import ProviderFailure
 from flatfee.server.stages import failures, passing, tries
+from flatfee.wire import AttemptOutcome
+
+BROKEN = ProviderFailure(AttemptOutcome.ERROR, "broke off")
 
 ROLE = event({"id": "c1", "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
 
@@ -201,3 +207,44 @@ async def test_every_try_is_known_to_the_routes_health() -> None:
     assert health["first"].outcomes == {"error": 2}
     assert health["second"].outcomes == {"ok": 1}
     assert health["second"].first_token_ms is not None
+
+
+async def test_a_refusal_without_end_is_told_by_its_status() -> None:
+    words = ScriptedProvider(first=Reply([b'{"error":{"message":"' + b"x" * 50_000] * 100, 400))
+    async with running(two(), words) as rig:
+        response = await rig.ask()
+    assert response.status_code == 400
+    assert len(response.content) < 10_000
+
+
+async def test_blank_lines_before_a_plain_answer_to_a_stream_do_not_hide_it() -> None:
+    provider = ScriptedProvider(first=streamed(*[b"\n"] * 100, completion("canary-answer")))
+    async with running(two(), provider) as rig:
+        response = await rig.ask(stream=True)
+    assert response.headers["x-flatfee-route"] == "first"
+    assert events_of(response.content)[-1] == "[DONE]"
+
+
+@pytest.mark.parametrize("odd", [{"logprobs": 1}, {"max_tokens": "x", "max_completion_tokens": 5}])
+async def test_odd_members_are_the_providers_to_refuse(odd: dict[str, Any]) -> None:
+    settings = make_settings(routes=[route("first", priority=1), route("second", priority=2, prefill=True)])
+    provider = ScriptedProvider(first=streamed(delta("canary-"), BROKEN), second=streamed())
+    async with running(settings, provider) as rig:
+        response = await rig.ask(stream=True, **odd)
+    assert response.status_code == 200
+    assert provider.routes[0] == "first"
+
+
+async def test_a_caller_that_left_with_the_whole_answer_says_nothing_against_the_route() -> None:
+    ready = asyncio.Event()
+    provider = ScriptedProvider(first=streamed(*STREAM, ready))
+    async with on_loopback(two(), provider) as served:
+        health, now = served.app.gateway.health, served.app.gateway.monotonic
+        for _ in range(FAILURES_TO_OPEN - 1):
+            health.failed("first", now())
+        reader, writer = await served.open(request(stream=True))
+        async with asyncio.timeout(LIMIT):
+            await reader.readuntil(b"[DONE]")
+        writer.transport.abort()
+        await until(lambda: provider.left == 1 and not served.app.gateway.running)
+        assert health.report("first", now()).failures_in_a_row == 0

@@ -14,15 +14,12 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from flatfee.receipt import TokenUsage
-from flatfee.server.joint import Diverged, Half, Joint
+from flatfee.server.joint import MOST_REMEMBERED, NO_OUTPUT, Diverged, Half, Joint
 from flatfee.server.lenient import REPLACED, UNREADABLE, decoded
-from flatfee.server.sse import DONE, LINE_END, cut_events, is_named_error, payload_of
+from flatfee.server.sse import DONE, EDGE, LINE_END, cut_events, ends_event, is_named_error, payload_of
 
 MAX_EVENT: Final = 16 * 1024 * 1024
 MAX_BROKEN_EVENTS: Final = 3
-MOST_REMEMBERED: Final = 1 << 18
-"""A text longer than this (bytes of JSON) is not kept for another route to go on from."""
-
 MAX_TOKENS: Final = 10_000_000
 """More tokens than this in one answer are not believed; the gateway's own estimate counts then."""
 
@@ -30,9 +27,6 @@ MAX_TOKENS: Final = 10_000_000
 class UnusableAnswer(Exception):
     """The provider's answer is not what its API promises; the message says what is wrong with it."""
 
-
-_NO_OUTPUT: Final = frozenset({"role", "name"})
-"""Members of a delta that say who speaks."""
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
 
@@ -44,12 +38,12 @@ class _Details(msgspec.Struct):
 class _Usage(msgspec.Struct):
     prompt_tokens: _Count | None = None
     completion_tokens: _Count | None = None
-    prompt_tokens_details: _Details | None = None
+    prompt_tokens_details: Raw | UnsetType = UNSET
 
 
 class _Choice(msgspec.Struct):
     index: int = 0
-    delta: dict[str, Raw] | None = None
+    delta: dict[str, Raw] | list[Raw] | None = None  # some write an empty one as a list
     finish_reason: str | None = None
 
 
@@ -65,7 +59,7 @@ class _Trouble(msgspec.Struct):
 
 
 class _Completion(msgspec.Struct):
-    choices: list[Raw] | None = None
+    choices: Raw | UnsetType = UNSET
     usage: Raw | UnsetType = UNSET
     error: Raw | UnsetType = UNSET
     flatfee: Raw | UnsetType = UNSET
@@ -76,9 +70,13 @@ class _Refusal(msgspec.Struct):
 
 
 _chunk = msgspec.json.Decoder(_Chunk)
+_STRANGE: Final = _Chunk()
+"""An event of a shape that we do not know."""
+
 _trouble = msgspec.json.Decoder(_Trouble)
 _completion = msgspec.json.Decoder(_Completion)
 _usage = msgspec.json.Decoder(_Usage)
+_details = msgspec.json.Decoder(_Details)
 _members = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -108,10 +106,10 @@ def read_completion(data: bytes) -> Completion:
         raise UnusableAnswer("is not a completion") from error
     if _is_error(found.error):
         raise UnusableAnswer("is an error with status 200")
-    if not found.choices:
+    choices = b"" if found.choices is UNSET else bytes(found.choices)
+    if choices[:1] != b"[" or not choices[1:-1].strip():
         raise UnusableAnswer("has no choices")
-    size = sum(len(memoryview(choice)) for choice in found.choices)
-    return Completion(_told(found.usage), size, plain)
+    return Completion(_told(found.usage), len(choices) - 2, plain)
 
 
 def read_refusal(data: bytes) -> dict[str, object]:
@@ -133,8 +131,9 @@ class RelayedStream:
 
     ``whole`` once every choice that began has its finish reason, ``done`` once nothing more can come.
     ``tokens`` counts what ends a silence: output, or a finish reason; an event that only names the role
-    does not. ``delivered`` counts bytes of output. ``failure`` is set once the answer is of no use: an error
-    event, too many broken events, one without end, or, with a joint, another answer than the caller has.
+    does not. ``delivered`` counts bytes of output; ``passed_on`` once the caller is to get some.
+    ``failure`` is set once the answer is of no use: an error event, too many broken events, one without
+    end, or, with a joint, another answer than the caller has.
 
     With a ``joint`` the answer goes on from what the caller has; ``remember`` is for an answer that another
     may have to go on from.
@@ -150,6 +149,7 @@ class RelayedStream:
         self._first = b""
         self._begun: list[bytes] = []
         self._size = 0
+        self._edge = b""
         self._held = b""
         self._open: set[int] = set()
         self._finished: set[int] = set()
@@ -158,6 +158,7 @@ class RelayedStream:
         self.usage: TokenUsage | None = None
         self.tokens = 0
         self.delivered = 0
+        self.passed_on = False
         self.failure: UnusableAnswer | Diverged | None = None
 
     @property
@@ -215,22 +216,23 @@ class RelayedStream:
     def _events(self, data: bytes) -> list[bytes]:
         """Cut what came into events, each with the blank line that ends it; the rest waits.
 
-        Pieces without any line end are only gathered, so that a large event is put together once.
-        What a CR was, a line end of its own or half of one, the next piece tells.
+        Pieces in which no event ends are only gathered, so that a large event is put together once.
         """
-        ends_a_line = b"\n" in data or b"\r" in data or (self._begun and self._begun[-1].endswith(b"\r"))
         self._begun.append(data)
         self._size += len(data)
-        events: list[bytes] = []
-        if ends_a_line:
-            events, rest = cut_events(b"".join(self._begun))
-            self._begun, self._size = [rest], len(rest)
+        window = self._edge + data
+        self._edge = window[-EDGE:]
+        if not ends_event(window):
+            return []
+        events, rest = cut_events(b"".join(self._begun))
+        self._begun, self._size = [rest], len(rest)
         return events
 
     def _take(self, event: bytes, out: list[bytes]) -> None:
         payload = payload_of(event)
-        if payload is None:
-            out.append(event)
+        if not payload:
+            if self._joint is None or not self._joint.repeating:
+                out.append(event)
             return
         if payload == b"[DONE]":
             self.done = True
@@ -248,12 +250,12 @@ class RelayedStream:
 
     def _read(self, event: bytes, payload: bytes, chunk: _Chunk, out: list[bytes]) -> None:
         if self._joint is not None:
-            event = self._joint.fit(payload)  # first: of another answer, nothing is to be noted
-        elif chunk.flatfee is not UNSET:
+            event = self._joint.fit(event, payload)  # first: of another answer, nothing is to be noted
+        elif chunk.flatfee is not UNSET or (chunk is _STRANGE and b'"flatfee"' in payload):
             event = _with_receipt(event, None)
         self.usage = _told(chunk.usage) or self.usage
         for choice in chunk.choices or ():
-            if choice.delta is not None:
+            if isinstance(choice.delta, dict):
                 self._hear(choice.index, choice.delta)
             if choice.finish_reason:
                 self.tokens += 1
@@ -261,6 +263,8 @@ class RelayedStream:
                 self._open.discard(choice.index)
             elif choice.index not in self._finished:
                 self._open.add(choice.index)
+        if chunk is _STRANGE:
+            self._text = None  # who could go on, if we do not know what it says?
         ours = not chunk.choices and _size(chunk.usage) and not self._include_usage
         if event and not ours:  # usage that we asked for, not the caller
             self._forward(event, payload, out)
@@ -282,7 +286,9 @@ class RelayedStream:
 
     def _forward(self, event: bytes, payload: bytes, out: list[bytes]) -> None:
         """Pass an event on; one that may be the last stays behind until another comes."""
-        self._first = self._first or payload
+        if self.tokens:
+            self._first = self._first or payload
+            self.passed_on = True
         if self._held:
             out.append(self._held)
             self._held = b""
@@ -304,14 +310,14 @@ def _read_chunk(payload: bytes) -> _Chunk:
         return decoded(_chunk, payload)
     except msgspec.ValidationError:
         decoded(_members, payload)  # JSON at all, and an object
-        return _Chunk()
+        return _STRANGE
 
 
 def _beyond_text(delta: dict[str, Raw]) -> int:
     """Return about how many bytes of output a delta holds besides text."""
     thoughts = others = 0
     for name, value in delta.items():
-        if name == "content" or name in _NO_OUTPUT:
+        if name == "content" or name in NO_OUTPUT:
             continue
         if name.startswith("reasoning"):
             thoughts = max(thoughts, _size(value))  # some send the same under several names
@@ -321,7 +327,7 @@ def _beyond_text(delta: dict[str, Raw]) -> int:
 
 
 def _is_error(error: Raw | UnsetType) -> bool:
-    return error is not UNSET and bytes(error) not in {b"null", b"{}"}
+    return error is not UNSET and bytes(error) not in {b"null", b"{}", b"[]", b'""', b"false"}
 
 
 def _tells_trouble(payload: bytes) -> bool:
@@ -343,16 +349,25 @@ def _told(usage: Raw | UnsetType) -> TokenUsage | None:
         return None
     try:
         found = _usage.decode(usage)
-    except msgspec.ValidationError:
+    except msgspec.DecodeError:
         return None
     if found.prompt_tokens is None and found.completion_tokens is None:
         return None
-    details = found.prompt_tokens_details
     return TokenUsage(
         prompt_tokens=found.prompt_tokens or 0,
         completion_tokens=found.completion_tokens or 0,
-        cached_tokens=(details.cached_tokens or 0) if details else 0,
+        cached_tokens=_cached(found.prompt_tokens_details),
     )
+
+
+def _cached(details: Raw | UnsetType) -> int:
+    """Return the cached tokens that a provider told; 0 if it told none, or something odd."""
+    if not _size(details):
+        return 0
+    try:
+        return _details.decode(details).cached_tokens or 0  # type: ignore[arg-type] # absent ones have no size
+    except msgspec.DecodeError:
+        return 0
 
 
 def _with_receipt(event: bytes, receipt: bytes | None) -> bytes:
@@ -373,7 +388,10 @@ def _splice(data: bytes, receipt: bytes) -> bytes:
 
 
 def _without_receipt(data: bytes) -> bytes:
-    """Take a receipt out of a JSON object."""
-    members = decoded(_members, data)
+    """Take a receipt out of a JSON object; out of one that cannot be read, nothing."""
+    try:
+        members = decoded(_members, data)
+    except UNREADABLE:
+        return data
     members.pop("flatfee", None)
     return msgspec.json.encode(members)

@@ -70,15 +70,14 @@ class Ask:
         words = msgspec.json.encode({"role": "assistant", "content": said})
         fields["messages"] = Raw(bytes(fields["messages"]).rstrip()[:-1] + b"," + words + b"]")
         for name in ("max_completion_tokens", "max_tokens"):
-            most = _field(fields, name, int)
-            if most is not None:
-                fields[name] = Raw(b"%d" % max(1, most - estimate_tokens(len(said.encode()))))
+            if (most := bytes(fields.get(name, b""))).isdigit():
+                fields[name] = Raw(b"%d" % max(1, int(most) - estimate_tokens(len(said.encode()))))
         return replace(self, fields=fields).body_for(model)
 
     @property
     def one_text(self) -> bool:
         """Whether a text that breaks off could be gone on with by another: one choice, without figures of its own."""
-        return self.choices == 1 and not _field(self.fields, "logprobs", bool)
+        return self.choices == 1 and bytes(self.fields.get("logprobs", b"null")) in {b"null", b"false"}
 
     @property
     def may_be_prefilled(self) -> bool:

@@ -58,10 +58,10 @@ class Meter:
         """Note that a route answers: what it says is charged, and nothing that another said before."""
         self.route, self.broken = route, False
 
-    def broke_off(self, route: RouteSettings, usage: TokenUsage | None, delivered: int, *, blameless: bool) -> None:
-        """Note that the answer ends half-way; it is charged only if that was no fault of its route."""
+    def broke_off(self, route: RouteSettings, usage: TokenUsage | None, delivered: int, *, charged: bool) -> None:
+        """Note that the answer ends half-way. What its provider did not finish is not charged."""
         self.trying, self.route, self.usage, self.delivered = None, route, usage, delivered
-        self.broken = not blameless
+        self.broken = not charged
 
     @property
     def left_first_because(self) -> Reason | None:

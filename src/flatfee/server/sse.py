@@ -21,6 +21,15 @@ _EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?=[^\n])){2}")
 _NAMED_ERROR: Final = re.compile(rb"(?:^|[\r\n])event: ?error[\r\n]")
 
 
+EDGE: Final = 4
+"""So many bytes before those that come may belong to the end of an event."""
+
+
+def ends_event(data: bytes) -> bool:
+    """Tell whether an event ends in ``data``, or may."""
+    return b"\n\n" in data or (b"\r" in data and _EVENT_END.search(data) is not None)
+
+
 def cut_events(data: bytes) -> tuple[list[bytes], bytes]:
     """Return the whole events in ``data``, each with the blank line that ends it, and what is left of it."""
     if b"\r" not in data:

@@ -30,6 +30,9 @@ SAME_ROUTE_PAUSE: Final = 0.25
 ERROR_BODY_SECONDS: Final = 2.0
 """A provider's error gets this long to say why; its status is known by then."""
 
+ERROR_BODY_BYTES: Final = 65_536
+"""More words than this are no reason."""
+
 _RETRY_SAME_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 _OPERATORS_FAULT: Final = frozenset({401, 402, 403, 404, 405, 407})
 """Statuses that say something of the operator's account or settings, and nothing of the request."""
@@ -45,7 +48,8 @@ class Failed(Exception):
     """One try came to nothing.
 
     ``pause`` is how long to wait before the same route may be tried again; ``retry_after`` is what
-    the provider asked for; ``blameless`` means that the route did nothing wrong. Times are in seconds.
+    the provider asked for; ``blameless`` means that it tells nothing of the route. ``flowed`` means that
+    the answer still came when the route's whole time was over: it is charged. Times are in seconds.
     """
 
     def __init__(
@@ -55,13 +59,15 @@ class Failed(Exception):
         pause: float | None = None,
         retry_after: float | None = None,
         blameless: bool = False,
+        flowed: bool = False,
         refusal: ProviderRefusal | None = None,
     ) -> None:
         super().__init__(outcome)
         self.outcome = outcome
         self.pause = pause
         self.retry_after = retry_after
-        self.blameless = blameless
+        self.blameless = blameless or flowed
+        self.flowed = flowed
         self.refusal = refusal
 
     @property
@@ -103,7 +109,10 @@ async def _told_error(upstream: Upstream) -> dict[str, object]:
     body = b""
     with suppress(TimeoutError, ProviderFailure):
         async with asyncio.timeout(ERROR_BODY_SECONDS):
-            body = await upstream.read()
+            async for part in upstream.chunks():
+                body += part
+                if len(body) > ERROR_BODY_BYTES:
+                    break
     return read_refusal(body)
 
 
@@ -128,7 +137,7 @@ def _seconds(retry_after: str | None) -> float | None:
     except ValueError:
         try:
             seconds = max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
 

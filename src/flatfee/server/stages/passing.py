@@ -13,8 +13,8 @@ from typing import Final
 
 from flatfee.receipt import TokenUsage
 from flatfee.server.answers import RelayedStream, UnusableAnswer, read_completion
-from flatfee.server.faults import CallerGone
-from flatfee.server.joint import Diverged, Joint
+from flatfee.server.joint import Diverged
+from flatfee.server.meter import Meter
 from flatfee.server.providers.base import MAX_ANSWER, ProviderFailure, Upstream
 from flatfee.server.reshape import as_completion, as_stream, shape_of
 from flatfee.server.sse import BOM
@@ -62,7 +62,8 @@ async def ask_provider(this: Try) -> None:
         # A stream that still flowed when its whole time was over did nothing wrong.
         flowed = this.first_token is not None and (limit.when() or 0.0) >= end
         hurried = this.first_token is None and hurry is not None
-        raise Failed(AttemptOutcome.TIMEOUT, blameless=flowed or hurried) from error
+        outcome = AttemptOutcome.CANCELLED if this.unread else AttemptOutcome.TIMEOUT
+        raise Failed(outcome, blameless=hurried, flowed=flowed) from error
     except ProviderFailure as error:
         again = error.outcome is not AttemptOutcome.TIMEOUT and this.first_token is None
         pause = jittered(this.gateway.chance) if again else None
@@ -94,7 +95,7 @@ async def _pass_stream(this: Try, upstream: Upstream, limit: asyncio.Timeout, en
     relayed = this.relayed = RelayedStream(
         include_usage=this.ask.include_usage,
         choices=this.ask.choices,
-        joint=Joint(this.half, prefilled=this.prefilled) if this.half is not None else None,
+        joint=this.joint(),
         remember=this.others_follow and this.ask.one_text,
     )
     chunks = upstream.chunks()
@@ -112,7 +113,7 @@ async def _pass_stream(this: Try, upstream: Upstream, limit: asyncio.Timeout, en
                 _hear_first_token(this)
             # While the caller reads, no limit of the provider runs: a slow reader is not a slow provider.
             limit.reschedule(end)
-            await _forward_in_time(this, out, limit)
+            await _forward_in_time(this, relayed, out, limit)
             # What is no token does not break the silence.
             silent_until = silent_until + clock() - writing_since
             if relayed.tokens > tokens:
@@ -128,7 +129,7 @@ async def _pass_stream(this: Try, upstream: Upstream, limit: asyncio.Timeout, en
             raise relayed.failure
         data = await anext(chunks, b"")
     limit.reschedule(None)
-    out = early + await _hear_out(chunks, relayed, end)
+    out = early + await _hear_out(chunks, relayed, end, this.meter)
     if not relayed.ended_well:
         raise relayed.failure or ProviderFailure(AttemptOutcome.ERROR, "ended without a finish reason")
     await _finish_stream(this, relayed, out)
@@ -139,7 +140,9 @@ async def _first_bytes(this: Try, chunks: AsyncIterator[bytes], limit: asyncio.T
     """Return the first bytes of a stream; all of it, as a stream, where the provider answered a plain completion."""
     data = await anext(chunks, b"")
     # A blank line or two may come first, and a name may be cut in two; anything longer is an answer.
-    while shape_of(data) is None and len(data) <= _PRELUDE and (more := await anext(chunks, b"")):
+    while shape_of(data) is None and len(data.strip()) <= _PRELUDE and (more := await anext(chunks, b"")):
+        if len(data) > EARLY_BYTES:
+            raise UnusableAnswer(f"has nothing in its first {EARLY_BYTES} bytes")
         data += more
     if shape_of(data) != "json":
         return data.removeprefix(BOM)
@@ -150,7 +153,7 @@ async def _first_bytes(this: Try, chunks: AsyncIterator[bytes], limit: asyncio.T
         size += len(part)
         if size > MAX_ANSWER:
             raise UnusableAnswer(f"has more than {MAX_ANSWER} bytes")
-    return b"".join(as_stream(b"".join(parts)))
+    return b"".join(await asyncio.to_thread(as_stream, b"".join(parts)))
 
 
 def _hear_first_token(this: Try) -> None:
@@ -158,13 +161,14 @@ def _hear_first_token(this: Try) -> None:
     this.gateway.health.answering(this.route.name)
 
 
-async def _hear_out(chunks: AsyncIterator[bytes], relayed: RelayedStream, end: float) -> bytes:
+async def _hear_out(chunks: AsyncIterator[bytes], relayed: RelayedStream, end: float, meter: Meter) -> bytes:
     """Hear what may follow the last finish reason, usage and ``[DONE]``; without them the answer is whole, too."""
     out: list[bytes] = []
     with suppress(TimeoutError, ProviderFailure, StopAsyncIteration):
         async with asyncio.timeout_at(min(end, asyncio.get_running_loop().time() + AFTER_FINISH)):
             while not relayed.done and relayed.failure is None and sum(map(len, out)) < TRAILER_BYTES:
                 out.append(relayed.feed(await anext(chunks)))
+                meter.usage = relayed.usage
     return b"".join([*out, relayed.end()])
 
 
@@ -176,25 +180,25 @@ async def _read_to_end(chunks: AsyncIterator[bytes]) -> None:
                 pass
 
 
-async def _forward_in_time(this: Try, out: bytes, limit: asyncio.Timeout) -> None:
+async def _forward_in_time(this: Try, relayed: RelayedStream, out: bytes, limit: asyncio.Timeout) -> None:
     try:
-        await _forward(this, out)
+        await _forward(this, relayed, out)
     except asyncio.CancelledError:
         if limit.expired():
-            # It did not read until the route's whole time was over: that is no fault of the route.
-            raise CallerGone from None
+            this.unread = True  # what was to be written may not have been: nobody can go on from here
         raise
 
 
-async def _forward(this: Try, out: bytes) -> None:
-    if not this.call.started:
+async def _forward(this: Try, relayed: RelayedStream, out: bytes) -> None:
+    if not out:
+        return
+    if relayed.passed_on:
+        this.forwarded = True
         this.meter.answering(this.route)
+    if not this.call.started:
         _tell_route(this)
         await this.call.start_stream()
-    if out:
-        this.meter.answering(this.route)
-        this.forwarded = True
-        await this.call.write(out)
+    await this.call.write(out)
 
 
 async def _finish_stream(this: Try, relayed: RelayedStream, out: bytes) -> None:

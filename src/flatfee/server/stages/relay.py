@@ -39,22 +39,22 @@ class _Cut:
     half: Half | None
     usage: TokenUsage | None
     delivered: int
-    blameless: bool
+    flowed: bool
 
     @classmethod
     def of(cls, this: Try, failed: Failed) -> _Cut:
         """Return what a failed try left of its answer."""
         return cls(
             route=this.route,
-            half=this.relayed.half() if this.relayed is not None else None,
+            half=this.relayed.half() if this.relayed is not None and not this.unread else None,
             usage=this.meter.usage,
             delivered=this.meter.delivered,
-            blameless=failed.blameless,
+            flowed=failed.flowed,
         )
 
     def note(self, meter: Meter) -> None:
         """Note that the answer ends here, unless another route goes on with it."""
-        meter.broke_off(self.route, self.usage, self.delivered, blameless=self.blameless)
+        meter.broke_off(self.route, self.usage, self.delivered, charged=self.flowed)
 
 
 async def relay(job: Job, call: Call, bill: Bill, gateway: Gateway) -> None:
@@ -73,7 +73,7 @@ async def relay(job: Job, call: Call, bill: Bill, gateway: Gateway) -> None:
         if route.context_tokens is not None and route.context_tokens <= floor:
             continue
         this = Try(job=job, route=route, call=call, bill=bill, gateway=gateway, half=cut.half if cut else None)
-        failed = await _try_route(this)
+        failed = await _try_behind(cut, this)
         if failed is None:
             return
         if failed.outcome is AttemptOutcome.CONTEXT_OVERFLOW:
@@ -103,6 +103,16 @@ def _log_leaving(this: Try, failed: Failed) -> None:
             "status": this.status,
         },
     )
+
+
+async def _try_behind(cut: _Cut | None, this: Try) -> Failed | None:
+    """Try a route; behind a cut, what it said is charged only if the caller got something of it."""
+    try:
+        return await _try_route(this)
+    except BaseException:
+        if cut is not None and not this.forwarded:
+            cut.note(this.meter)
+        raise
 
 
 async def _try_route(this: Try) -> Failed | None:
@@ -143,9 +153,12 @@ async def _try_once(this: Try) -> Failed | None:
         return _judge(this, failed)
     except BaseException:
         # The caller left, or we failed: that tells nothing of the route.
-        health.let_go(name)
-        if this.meter.trying is not None and not this.meter.whole:
-            this.end(AttemptOutcome.CANCELLED)
+        if this.meter.whole:
+            health.succeeded(name)
+        else:
+            health.let_go(name)
+            if this.meter.trying is not None:
+                this.end(AttemptOutcome.CANCELLED)
         raise
     health.succeeded(name)
     return None
@@ -190,7 +203,7 @@ def _exhausted(job: Job, gateway: Gateway, last: Failed | None) -> Fault:
 
 def _broke_midway(cut: _Cut) -> Fault:
     name = cut.route.name
-    if cut.blameless:
+    if cut.flowed:
         message = f"The route {name!r} had not finished its answer within its total_timeout; it is not whole."
     else:
         message = f"The route {name!r} failed in the middle of its answer: not whole, and not charged."

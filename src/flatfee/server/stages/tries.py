@@ -11,7 +11,7 @@ from flatfee.server.ask import Ask
 from flatfee.server.call import Call
 from flatfee.server.faults import deadline_passed
 from flatfee.server.gateway import Gateway
-from flatfee.server.joint import Half
+from flatfee.server.joint import Half, Joint
 from flatfee.server.meter import Meter
 from flatfee.server.patience import in_time
 from flatfee.server.settings import RouteSettings
@@ -43,9 +43,9 @@ def first_token_limit(route: RouteSettings, *, alone: bool) -> float:
 class Try:
     """One try of a route. ``half`` is what the caller has already, from a route that failed half-way.
 
-    ``status`` is the provider's, once it has answered; ``relayed`` the stream that came of it, if one came;
-    ``forwarded`` is set once the caller got something of it. ``first_token`` is when that came, by the
-    gateway's monotonic clock.
+    ``status`` is the provider's, once it has answered; ``relayed`` the stream that came of it, if one came.
+    ``forwarded`` is set once the caller got something of it, ``unread`` once that may not be all of it.
+    ``first_token`` is when that came, by the gateway's monotonic clock.
     """
 
     job: Job
@@ -59,6 +59,7 @@ class Try:
     first_token: float | None = None
     relayed: RelayedStream | None = None
     forwarded: bool = False
+    unread: bool = False
 
     @property
     def ask(self) -> Ask:
@@ -79,6 +80,12 @@ class Try:
     def prefilled(self) -> bool:
         """Whether the route is given what the caller has, to go on from there."""
         return self.half is not None and self.route.prefill and self.ask.may_be_prefilled
+
+    def joint(self) -> Joint | None:
+        """Return what fits the answer to what the caller has, if it has something."""
+        if self.half is None:
+            return None
+        return Joint(self.half, prefilled=self.prefilled, remember=self.others_follow)
 
     def body(self) -> bytes:
         """Return the body that is sent upstream."""
