@@ -12,12 +12,12 @@ from unittest import mock
 import aiohttp
 
 from flatfee.server import pipeline
-from flatfee.server.answers import RelayedStream
+from flatfee.server.answers.joint import Joint
+from flatfee.server.answers.stream import RelayedStream
 from flatfee.server.app import App
 from flatfee.server.call import Call, Receive, Scope, Send
 from flatfee.server.faults import CallerGone
 from flatfee.server.gateway import Gateway
-from flatfee.server.joint import Joint
 from flatfee.server.stages.settle import Bill
 
 _kept: list[Any] = []

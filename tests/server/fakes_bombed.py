@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tests.server.fakes_upstream import BODY, a_route, provider
 
-from flatfee.server.answers import RelayedStream, UnusableAnswer
+from flatfee.server.answers.members import UnusableAnswer
+from flatfee.server.answers.stream import RelayedStream
 from flatfee.server.providers.base import ProviderFailure
 
 
@@ -40,6 +41,8 @@ async def ask(port: int, seconds: float, *, stream: bool) -> None:
         relayed = RelayedStream(include_usage=True)
         async for chunk in answer.chunks():
             relayed.feed(chunk)
+            if relayed.failure is not None:
+                raise relayed.failure
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.server.fakes import delta, event
 
-from flatfee.server.reshape import as_completion
+from flatfee.server.answers.reshape import as_completion
 
 
 def plain(*messages: dict[str, Any], **extra: Any) -> dict[str, Any]:

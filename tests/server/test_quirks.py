@@ -7,7 +7,8 @@ from types import MappingProxyType
 
 import pytest
 
-from flatfee.server.answers import RelayedStream, read_refusal
+from flatfee.server.answers.plain import read_refusal
+from flatfee.server.answers.stream import RelayedStream
 from flatfee.server.meter import Meter
 from flatfee.server.settings import RouteSettings
 from flatfee.server.stages.failures import rejected

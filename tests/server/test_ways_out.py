@@ -23,7 +23,7 @@ from tests.server.fakes import (
 )
 from tests.server.fakes_gateway import running
 
-from flatfee.server.answers import RelayedStream
+from flatfee.server.answers.stream import RelayedStream
 from flatfee.server.store.records import Ticket
 
 LONG = [{"role": "user", "content": "x" * 4000}]

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from flatfee.server.answers import read_refusal
+from flatfee.server.answers.plain import read_refusal
 from flatfee.server.faults import ProviderRefusal
 from flatfee.server.providers.base import ProviderFailure, Upstream
 from flatfee.server.settings import RouteSettings

@@ -12,12 +12,14 @@ from contextlib import suppress
 from typing import Final
 
 from flatfee.receipt import TokenUsage
-from flatfee.server.answers import RelayedStream, UnusableAnswer, read_completion
-from flatfee.server.joint import Diverged
+from flatfee.server.answers.joint import Diverged
+from flatfee.server.answers.members import UnusableAnswer
+from flatfee.server.answers.plain import read_completion
+from flatfee.server.answers.reshape import as_completion, as_stream, shape_of
+from flatfee.server.answers.sse import BOM
+from flatfee.server.answers.stream import RelayedStream
 from flatfee.server.meter import Meter
 from flatfee.server.providers.base import MAX_ANSWER, ProviderFailure, Upstream
-from flatfee.server.reshape import as_completion, as_stream, shape_of
-from flatfee.server.sse import BOM
 from flatfee.server.stages.failures import Failed, jittered, rejected
 from flatfee.server.stages.settle import lane_of
 from flatfee.server.stages.tries import Try

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from flatfee.receipt import TokenUsage
+from flatfee.server.answers.joint import Half
 from flatfee.server.call import Call
 from flatfee.server.faults import Fault, ProviderRefusal, deadline_passed
 from flatfee.server.gateway import Gateway
-from flatfee.server.joint import Half
 from flatfee.server.meter import Meter
 from flatfee.server.settings import RouteSettings
 from flatfee.server.stages.failures import Failed

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from flatfee.server.answers import RelayedStream
+from flatfee.server.answers.joint import Half, Joint
+from flatfee.server.answers.stream import RelayedStream
 from flatfee.server.ask import Ask
 from flatfee.server.call import Call
 from flatfee.server.faults import deadline_passed
 from flatfee.server.gateway import Gateway
-from flatfee.server.joint import Half, Joint
 from flatfee.server.meter import Meter
 from flatfee.server.patience import in_time
 from flatfee.server.settings import RouteSettings

@@ -12,9 +12,11 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Raw
 
-from flatfee.server.answers import MAX_BROKEN_EVENTS, UnusableAnswer, read_completion
-from flatfee.server.lenient import UNREADABLE
-from flatfee.server.sse import BOM, cut_events, payload_of
+from flatfee.server.answers.lenient import UNREADABLE
+from flatfee.server.answers.members import UnusableAnswer
+from flatfee.server.answers.plain import read_completion
+from flatfee.server.answers.sse import BOM, cut_events, payload_of
+from flatfee.server.answers.stream import MAX_BROKEN_EVENTS
 
 MAX_LINES: Final = 200_000
 """A stream of more lines than this is not put together, so that doing it never takes longer than a second."""

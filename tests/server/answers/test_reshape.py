@@ -10,9 +10,11 @@ import pytest
 from tests.server.fakes import DONE, STREAM, completion, delta, event, usage_event
 from tests.server.fakes_reshape import gathered, message, plain
 
-from flatfee.server import reshape
-from flatfee.server.answers import MAX_BROKEN_EVENTS, RelayedStream, UnusableAnswer, read_completion
-from flatfee.server.reshape import as_completion, as_stream, shape_of
+from flatfee.server.answers import reshape
+from flatfee.server.answers.members import UnusableAnswer
+from flatfee.server.answers.plain import read_completion
+from flatfee.server.answers.reshape import as_completion, as_stream, shape_of
+from flatfee.server.answers.stream import MAX_BROKEN_EVENTS, RelayedStream
 
 BOM = b"\xef\xbb\xbf"
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at": "\u2603"}'}}

@@ -1,44 +1,33 @@
-"""Provider answers, read and completed. Sans I/O: bytes in, bytes out.
+"""A streamed answer on its way through. Sans I/O: bytes in, bytes out.
 
-A plain completion gets the receipt as its last member. A stream is passed on event by event; an
-event that may be its last is held back until another comes or the figures are settled, and then
-carries the receipt. Nothing else is rewritten, but for a receipt that the provider had put in.
+It is passed on event by event; an event that may be its last is held back until another comes or the
+figures are settled, and then carries the receipt. Nothing else is rewritten, but for a receipt that the
+provider had put in, and where it goes on from another answer.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from flatfee.receipt import TokenUsage
-from flatfee.server.joint import MOST_REMEMBERED, NO_OUTPUT, Diverged, Half, Joint
-from flatfee.server.lenient import REPLACED, UNREADABLE, decoded
-from flatfee.server.sse import DONE, EDGE, LINE_END, cut_events, ends_event, is_named_error, payload_of
+from flatfee.server.answers.joint import MOST_REMEMBERED, NO_OUTPUT, Diverged, Half, Joint
+from flatfee.server.answers.lenient import REPLACED, UNREADABLE, decoded
+from flatfee.server.answers.members import (
+    UnusableAnswer,
+    is_error,
+    members,
+    size_of,
+    splice,
+    told_usage,
+    without_receipt,
+)
+from flatfee.server.answers.sse import DONE, EDGE, LINE_END, cut_events, ends_event, is_named_error, payload_of
 
 MAX_EVENT: Final = 16 * 1024 * 1024
 MAX_BROKEN_EVENTS: Final = 3
-MAX_TOKENS: Final = 10_000_000
-"""More tokens than this in one answer are not believed; the gateway's own estimate counts then."""
-
-
-class UnusableAnswer(Exception):
-    """The provider's answer is not what its API promises; the message says what is wrong with it."""
-
-
-_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
-
-
-class _Details(msgspec.Struct):
-    cached_tokens: _Count | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: _Count | None = None
-    completion_tokens: _Count | None = None
-    prompt_tokens_details: Raw | UnsetType = UNSET
 
 
 class _Choice(msgspec.Struct):
@@ -58,72 +47,11 @@ class _Trouble(msgspec.Struct):
     object: Raw | UnsetType = UNSET  # "error" in vLLM's errors, whose members stand where a chunk's would
 
 
-class _Completion(msgspec.Struct):
-    choices: Raw | UnsetType = UNSET
-    usage: Raw | UnsetType = UNSET
-    error: Raw | UnsetType = UNSET
-    flatfee: Raw | UnsetType = UNSET
-
-
-class _Refusal(msgspec.Struct):
-    error: dict[str, object] | str
-
-
 _chunk = msgspec.json.Decoder(_Chunk)
 _STRANGE: Final = _Chunk()
 """An event of a shape that we do not know."""
 
 _trouble = msgspec.json.Decoder(_Trouble)
-_completion = msgspec.json.Decoder(_Completion)
-_usage = msgspec.json.Decoder(_Usage)
-_details = msgspec.json.Decoder(_Details)
-_members = msgspec.json.Decoder(dict[str, Raw])
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """A whole plain answer, ready for its receipt."""
-
-    usage: TokenUsage | None
-    size: int
-    _data: bytes
-
-    def with_receipt(self, receipt: bytes) -> bytes:
-        """Return the answer with the receipt (JSON) as its last member."""
-        return _splice(self._data, receipt)
-
-
-def read_completion(data: bytes) -> Completion:
-    """Read a plain completion.
-
-    Raises:
-        UnusableAnswer: it is not a completion: not JSON, an error with status 200, no choices.
-    """
-    try:
-        found = decoded(_completion, data)
-        plain = _without_receipt(data) if found.flatfee is not UNSET else data
-    except UNREADABLE as error:
-        raise UnusableAnswer("is not a completion") from error
-    if _is_error(found.error):
-        raise UnusableAnswer("is an error with status 200")
-    choices = b"" if found.choices is UNSET else bytes(found.choices)
-    if choices[:1] != b"[" or not choices[1:-1].strip():
-        raise UnusableAnswer("has no choices")
-    return Completion(_told(found.usage), len(choices) - 2, plain)
-
-
-def read_refusal(data: bytes) -> dict[str, object]:
-    """Return the ``error`` object of a provider's refusal, with every field that OpenAI's has, as text.
-
-    Some providers send a number as ``code``; fields that OpenAI does not know stay as they came.
-    """
-    try:
-        error = msgspec.json.decode(data, type=_Refusal).error
-    except UNREADABLE:
-        error = "The provider refused the request and gave no reason."
-    inner = {"message": error} if isinstance(error, str) else error
-    known = {name: str(inner[name]) for name in ("message", "type", "param", "code") if inner.get(name) is not None}
-    return {**inner, "message": "", "type": "invalid_request_error", "param": None, "code": None, **known}
 
 
 class RelayedStream:
@@ -218,14 +146,17 @@ class RelayedStream:
 
         Pieces in which no event ends are only gathered, so that a large event is put together once.
         """
-        self._begun.append(data)
-        self._size += len(data)
-        window = self._edge + data
-        self._edge = window[-EDGE:]
-        if not ends_event(window):
-            return []
-        events, rest = cut_events(b"".join(self._begun))
-        self._begun, self._size = [rest], len(rest)
+        if self._begun:
+            window = self._edge + data
+            self._begun.append(data)
+            if not ends_event(window):
+                self._size += len(data)
+                self._edge = window[-EDGE:]
+                return []
+            data = b"".join(self._begun)
+        events, rest = cut_events(data)
+        self._begun = [rest] if rest else []
+        self._size, self._edge = len(rest), rest[-EDGE:]
         return events
 
     def _take(self, event: bytes, out: list[bytes]) -> None:
@@ -253,7 +184,7 @@ class RelayedStream:
             event = self._joint.fit(event, payload)  # first: of another answer, nothing is to be noted
         elif chunk.flatfee is not UNSET or (chunk is _STRANGE and b'"flatfee"' in payload):
             event = _with_receipt(event, None)
-        self.usage = _told(chunk.usage) or self.usage
+        self.usage = told_usage(chunk.usage) or self.usage
         for choice in chunk.choices or ():
             if isinstance(choice.delta, dict):
                 self._hear(choice.index, choice.delta)
@@ -265,13 +196,13 @@ class RelayedStream:
                 self._open.add(choice.index)
         if chunk is _STRANGE:
             self._text = None  # who could go on, if we do not know what it says?
-        ours = not chunk.choices and _size(chunk.usage) and not self._include_usage
+        ours = not chunk.choices and size_of(chunk.usage) and not self._include_usage
         if event and not ours:  # usage that we asked for, not the caller
             self._forward(event, payload, out)
 
     def _hear(self, index: int, delta: dict[str, Raw]) -> None:
         """Measure what a delta says; a member that we do not know is output as well, if it is not empty."""
-        text = _size(delta.get("content", UNSET))
+        text = size_of(delta.get("content", UNSET))
         more = 0 if text and len(delta) == 1 else _beyond_text(delta)
         if not (text or more):
             return
@@ -309,7 +240,7 @@ def _read_chunk(payload: bytes) -> _Chunk:
     try:
         return decoded(_chunk, payload)
     except msgspec.ValidationError:
-        decoded(_members, payload)  # JSON at all, and an object
+        decoded(members, payload)  # JSON at all, and an object
         return _STRANGE
 
 
@@ -320,78 +251,22 @@ def _beyond_text(delta: dict[str, Raw]) -> int:
         if name == "content" or name in NO_OUTPUT:
             continue
         if name.startswith("reasoning"):
-            thoughts = max(thoughts, _size(value))  # some send the same under several names
+            thoughts = max(thoughts, size_of(value))  # some send the same under several names
         else:
-            others += _size(value)
+            others += size_of(value)
     return thoughts + others
-
-
-def _is_error(error: Raw | UnsetType) -> bool:
-    return error is not UNSET and bytes(error) not in {b"null", b"{}", b"[]", b'""', b"false"}
 
 
 def _tells_trouble(payload: bytes) -> bool:
     told = decoded(_trouble, payload)
-    return _is_error(told.error) or (told.object is not UNSET and bytes(told.object) == b'"error"')
-
-
-def _size(value: Raw | UnsetType) -> int:
-    """Return the size of a JSON value without its quotes or brackets; 0 if it is absent, null or a number."""
-    if value is UNSET:
-        return 0
-    text = memoryview(value)
-    return len(text) - 2 if text[0] in b'"[{' else 0
-
-
-def _told(usage: Raw | UnsetType) -> TokenUsage | None:
-    """Return the usage that a provider told; ``None`` if it told none, or figures that cannot be."""
-    if usage is UNSET or not _size(usage):
-        return None
-    try:
-        found = _usage.decode(usage)
-    except msgspec.DecodeError:
-        return None
-    if found.prompt_tokens is None and found.completion_tokens is None:
-        return None
-    return TokenUsage(
-        prompt_tokens=found.prompt_tokens or 0,
-        completion_tokens=found.completion_tokens or 0,
-        cached_tokens=_cached(found.prompt_tokens_details),
-    )
-
-
-def _cached(details: Raw | UnsetType) -> int:
-    """Return the cached tokens that a provider told; 0 if it told none, or something odd."""
-    if not _size(details):
-        return 0
-    try:
-        return _details.decode(details).cached_tokens or 0  # type: ignore[arg-type] # absent ones have no size
-    except msgspec.DecodeError:
-        return 0
+    return is_error(told.error) or (told.object is not UNSET and bytes(told.object) == b'"error"')
 
 
 def _with_receipt(event: bytes, receipt: bytes | None) -> bytes:
     """Put our receipt, or none, into an event in place of one that the provider, a gateway as well, had put in."""
     payload = payload_of(event) or b"{}"
-    data = _without_receipt(payload) if b'"flatfee"' in payload else payload
+    data = without_receipt(payload) if b'"flatfee"' in payload else payload
     if receipt is not None:
-        data = _splice(data, receipt)
+        data = splice(data, receipt)
     others = [line for line in LINE_END.split(event) if line and not line.startswith(b"data:")]
     return b"\n".join([*others, *(b"data: " + line for line in data.split(b"\n"))]) + b"\n\n"
-
-
-def _splice(data: bytes, receipt: bytes) -> bytes:
-    """Put the receipt into a JSON object as its last member, touching nothing else."""
-    head = data.rstrip()[:-1].rstrip()
-    comma = b"" if head.endswith(b"{") else b","
-    return b"".join([head, comma, b'"flatfee":', receipt, b"}"])
-
-
-def _without_receipt(data: bytes) -> bytes:
-    """Take a receipt out of a JSON object; out of one that cannot be read, nothing."""
-    try:
-        members = decoded(_members, data)
-    except UNREADABLE:
-        return data
-    members.pop("flatfee", None)
-    return msgspec.json.encode(members)

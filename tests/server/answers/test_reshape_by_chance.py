@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.server.fakes_reshape import gathered, message, plain
 
-from flatfee.server.answers import UnusableAnswer, read_completion
-from flatfee.server.reshape import as_completion, as_stream, shape_of
+from flatfee.server.answers.members import UnusableAnswer
+from flatfee.server.answers.plain import read_completion
+from flatfee.server.answers.reshape import as_completion, as_stream, shape_of
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from flatfee.server.lenient import UNREADABLE, decoded
+from flatfee.server.answers.lenient import UNREADABLE, decoded
 
 ECHO_FROM: Final = 40
 """A route that was given so many characters or more, and says exactly them first, has only repeated them."""

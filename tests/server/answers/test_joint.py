@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from flatfee.server import joint as joining
-from flatfee.server.answers import RelayedStream
-from flatfee.server.joint import ECHO_FROM, Diverged, Half, Joint
+from flatfee.server.answers import joint as joining
+from flatfee.server.answers.joint import ECHO_FROM, Diverged, Half, Joint
+from flatfee.server.answers.stream import RelayedStream
 
 HAD = "The quick brown fox jumps over the lazy dog, and sleeps."
 

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from tests.server.fakes import STREAM, delta, event, usage_event
 
 from flatfee.receipt import TokenUsage
-from flatfee.server import answers
-from flatfee.server.answers import RelayedStream, UnusableAnswer, read_completion, read_refusal
-from flatfee.server.sse import DONE, cut_events
+from flatfee.server.answers import stream as streams
+from flatfee.server.answers.members import UnusableAnswer
+from flatfee.server.answers.plain import read_completion, read_refusal
+from flatfee.server.answers.sse import DONE, cut_events
+from flatfee.server.answers.stream import RelayedStream
 
 RECEIPT = b'{"request_id":"req_1"}'
 
@@ -270,7 +272,7 @@ def test_an_event_of_ten_megabytes_survives() -> None:
 
 
 def test_an_event_without_end_fails_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "MAX_EVENT", 1000)
+    monkeypatch.setattr(streams, "MAX_EVENT", 1000)
     stream = RelayedStream(include_usage=False)
     stream.feed(b"data: " + b"x" * 990)
     assert stream.failure is None
@@ -455,7 +457,7 @@ def test_an_error_that_says_nothing_is_none(nothing: Any) -> None:
     stream = RelayedStream(include_usage=False)
     stream.feed(event({"choices": [], "error": nothing}))
     assert stream.failure is None
-    assert read_completion(json.dumps({"choices": [{}], "error": nothing}).encode())
+    assert read_completion(json.dumps({"choices": [{}], "error": nothing}).encode()).usage is None
 
 
 @pytest.mark.parametrize("details", [[], {"cached_tokens": -1}, {"cached_tokens": "many"}, 5])
@@ -468,7 +470,12 @@ def test_an_odd_detail_does_not_spoil_the_usage(details: Any) -> None:
 @pytest.mark.parametrize("end", LINE_ENDS.values(), ids=LINE_ENDS)
 def test_a_large_event_of_many_lines_is_put_together_once(end: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     cut: list[int] = []
-    monkeypatch.setattr(answers, "cut_events", lambda data: cut.append(len(data)) or cut_events(data))
+
+    def counted(data: bytes) -> tuple[list[bytes], bytes]:
+        cut.append(len(data))
+        return cut_events(data)
+
+    monkeypatch.setattr(streams, "cut_events", counted)
     stream = RelayedStream(include_usage=False)
     for _ in range(2000):
         stream.feed(b"data: 1," + end)

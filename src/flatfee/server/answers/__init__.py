@@ -1,0 +1,1 @@
+"""Providers' answers: read, completed, turned into another shape, gone on with. Sans I/O."""

@@ -1,0 +1,93 @@
+"""What of a provider's answer is read whatever its shape: usage, errors, receipts. Sans I/O."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from flatfee.receipt import TokenUsage
+from flatfee.server.answers.lenient import UNREADABLE, decoded
+
+MAX_TOKENS: Final = 10_000_000
+"""More tokens than this in one answer are not believed; the gateway's own estimate counts then."""
+
+
+class UnusableAnswer(Exception):
+    """The provider's answer is not what its API promises; the message says what is wrong with it."""
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: _Count | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
+    prompt_tokens_details: Raw | UnsetType = UNSET
+
+
+_usage = msgspec.json.Decoder(_Usage)
+_details = msgspec.json.Decoder(_Details)
+members = msgspec.json.Decoder(dict[str, Raw])
+
+
+def is_error(error: Raw | UnsetType) -> bool:
+    """Tell whether a member ``error`` says that there is one."""
+    return error is not UNSET and bytes(error) not in {b"null", b"{}", b"[]", b'""', b"false"}
+
+
+def size_of(value: Raw | UnsetType) -> int:
+    """Return the size of a JSON value without its quotes or brackets; 0 if it is absent, null or a number."""
+    if value is UNSET:
+        return 0
+    text = memoryview(value)
+    return len(text) - 2 if text[0] in b'"[{' else 0
+
+
+def told_usage(usage: Raw | UnsetType) -> TokenUsage | None:
+    """Return the usage that a provider told; ``None`` if it told none, or figures that cannot be."""
+    if usage is UNSET or not size_of(usage):
+        return None
+    try:
+        found = _usage.decode(usage)
+    except msgspec.DecodeError:
+        return None
+    if found.prompt_tokens is None and found.completion_tokens is None:
+        return None
+    return TokenUsage(
+        prompt_tokens=found.prompt_tokens or 0,
+        completion_tokens=found.completion_tokens or 0,
+        cached_tokens=_cached(found.prompt_tokens_details),
+    )
+
+
+def _cached(details: Raw | UnsetType) -> int:
+    """Return the cached tokens that a provider told; 0 if it told none, or something odd."""
+    if not size_of(details):
+        return 0
+    try:
+        return _details.decode(details).cached_tokens or 0  # type: ignore[arg-type] # absent ones have no size
+    except msgspec.DecodeError:
+        return 0
+
+
+def splice(data: bytes, receipt: bytes) -> bytes:
+    """Put the receipt into a JSON object as its last member, touching nothing else."""
+    head = data.rstrip()[:-1].rstrip()
+    comma = b"" if head.endswith(b"{") else b","
+    return b"".join([head, comma, b'"flatfee":', receipt, b"}"])
+
+
+def without_receipt(data: bytes) -> bytes:
+    """Take a receipt out of a JSON object; out of one that cannot be read, nothing."""
+    try:
+        found = decoded(members, data)
+    except UNREADABLE:
+        return data
+    found.pop("flatfee", None)
+    return msgspec.json.encode(found)
