@@ -146,6 +146,36 @@ async def test_a_worker_that_cannot_start_ends_all_with_its_reason(caplog: pytes
     assert len(supervisor.lives) == 2
 
 
+async def test_a_worker_may_leave_the_address_while_another_serves_there(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(caplog) as (supervisor, _):
+        one, other = supervisor.lives
+        one.say(worker_entry.LEAVE)
+        assert await asyncio.to_thread(one.heard) == worker_entry.LEAVE
+        other.say(worker_entry.LEAVE)
+        assert await asyncio.to_thread(other.heard) == worker_entry.DRAIN
+        one.end()
+        await started(supervisor, 3)
+        supervisor.lives[2].say(worker_entry.READY)
+        assert await asyncio.to_thread(other.heard) == worker_entry.LEAVE
+
+
+async def test_a_worker_that_asks_to_leave_as_soon_as_it_is_ready_is_heard() -> None:
+    async with supervising() as (supervisor, _, _told):
+        await started(supervisor, 2)
+        supervisor.lives[0].say(worker_entry.READY + worker_entry.LEAVE)
+        assert await asyncio.to_thread(supervisor.lives[0].heard) == worker_entry.DRAIN
+
+
+async def test_who_asks_to_leave_while_all_end_is_told_to_drain(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(caplog) as (supervisor, _):
+        supervisor.take(signal.SIGTERM)
+        supervisor.lives[0].say(worker_entry.LEAVE)
+        told = b""
+        while len(told) < 2:
+            told += await asyncio.to_thread(supervisor.lives[0].heard)
+        assert told == 2 * worker_entry.DRAIN
+
+
 async def test_a_system_without_room_for_a_worker_is_told(caplog: pytest.LogCaptureFixture) -> None:
     async with supervising() as (supervisor, task, _):
         supervisor.out_of = OSError(11, "Resource temporarily unavailable")

@@ -180,6 +180,31 @@ def test_a_signal_lets_streams_finish(who: str, upstream: SlowUpstream, tmp_path
     assert "server.stopped" in log_of(tmp_path)
 
 
+def test_what_is_new_goes_to_the_others_while_a_worker_drains(upstream: SlowUpstream, tmp_path: Path) -> None:
+    with two_workers(tmp_path, upstream) as served, streams(served) as rests:
+        one, _ = pids(tmp_path)
+        os.kill(one, signal.SIGTERM)
+        while not running(tmp_path, "server.draining"):
+            assert healthy(served)
+        assert 0 not in running(tmp_path, "server.draining")
+        assert all(healthy(served) for _ in range(STREAMS))
+        upstream.go_on.set()
+        assert ["".join(rest) for rest in rests] == [FINISHED] * STREAMS
+        wait_for(lambda: len(pids(tmp_path)) == 3, "the new worker")
+
+
+def test_a_worker_whose_parent_does_not_answer_drains_all_the_same(tmp_path: Path) -> None:
+    with two_workers(tmp_path) as served:
+        one, _ = pids(tmp_path)
+        os.kill(served.process.pid, signal.SIGSTOP)
+        try:
+            os.kill(one, signal.SIGTERM)
+            wait_for(lambda: running(tmp_path, "server.draining"), "the worker to drain")
+        finally:
+            os.kill(served.process.pid, signal.SIGCONT)
+        wait_for(lambda: len(pids(tmp_path)) == 3, "the new worker")
+
+
 def test_a_second_signal_does_not_wait_for_the_streams(upstream: SlowUpstream, tmp_path: Path) -> None:
     with two_workers(tmp_path, upstream) as served, streams(served):
         served.process.send_signal(signal.SIGTERM)

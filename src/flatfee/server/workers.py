@@ -28,7 +28,7 @@ from flatfee.server.app import open_store
 from flatfee.server.run import CANCEL_SECONDS
 from flatfee.server.settings import ServerSettings, Settings
 from flatfee.server.worker import Worker
-from flatfee.server.worker_entry import DRAIN, MAX_WORD, READY, STOP, serve_worker
+from flatfee.server.worker_entry import DRAIN, LEAVE, MAX_WORD, READY, STOP, serve_worker
 
 log = logging.getLogger("flatfee.server")
 
@@ -193,6 +193,7 @@ class Supervisor:
         self._on_ready: Callable[[str, int], None] | None = on_ready
         self._children: dict[int, _Child] = {}
         self._serving: set[int] = set()
+        self._leaving: set[int] = set()  # asked to leave the address while nobody else served there
         self._ending = asyncio.Event()
         self._failure: NotStarted | None = None
         self.hurried: signal.Signals | None = None
@@ -260,12 +261,10 @@ class Supervisor:
             return _Life(pid=None, how=f"{error.strerror}", seconds=0.0, reason=str(error))
         with child.pair:
             word = await child.hear()
-            served = word == READY
+            served = word.startswith(READY)
             if served:
                 self._note_ready(worker, child)
-                while await child.hear():
-                    pass
-                self._serving.discard(worker.number)
+                await self._listen(worker, child, word.removeprefix(READY))
             await asyncio.to_thread(child.process.join)
         del self._children[worker.number]
         return _Life(
@@ -275,6 +274,25 @@ class Supervisor:
             served=served,
             reason="" if served else word.decode(errors="replace"),
         )
+
+    async def _listen(self, worker: Worker, child: _Child, word: bytes) -> None:
+        """Listen to a worker that serves until it has ended. ``word``: what it said since it was ready."""
+        while word or (word := await child.hear()):
+            if word.startswith(LEAVE):
+                self._serving.discard(worker.number)
+                self._leaving.add(worker.number)
+                self._let_leave()
+            word = b""
+        self._serving.discard(worker.number)
+        self._leaving.discard(worker.number)
+
+    def _let_leave(self) -> None:
+        """Let workers leave the address that want to, if another serves there; else they refuse what is new."""
+        word = LEAVE if self._serving and not self._ending.is_set() else DRAIN
+        for number in self._leaving:
+            self._children[number].tell(word)
+        if word == LEAVE:
+            self._leaving.clear()
 
     def _start(self, worker: Worker) -> _Child:
         """Start a worker's process. Its settings, secrets among them, go through a pipe: no file, no command line."""
@@ -293,6 +311,7 @@ class Supervisor:
     def _note_ready(self, worker: Worker, child: _Child) -> None:
         log.info("worker.ready", extra={"worker": worker.number, "pid": child.process.pid})
         self._serving.add(worker.number)
+        self._let_leave()
         tell = self._on_ready
         if tell is not None and len(self._serving) == len(self._workers) and not self._ending.is_set():
             self._on_ready = None
