@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import socket
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -17,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from flatfee.server.call import BODY_SECONDS
 from flatfee.server.faults import Fault, answer_alone
 from flatfee.server.ids import request_id
+from flatfee.server.outgoing import OldOutgoing, Outgoing
 from flatfee.wire import ErrorCode
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("flatfee.server")
 
 HEAD_SECONDS: Final = 30.0
-"""A request's head gets this long; so does what is left of a body that was answered before it was whole."""
+"""A request's head gets this long."""
 
 WRITE_SECONDS: Final = 60.0
 """A caller that takes no byte for this long, while bytes wait for it, is gone."""
@@ -53,9 +54,7 @@ SEND_BUFFER: Final = 256 * 1024
 _LOOKS: Final = 4
 """How often within ``WRITE_SECONDS`` it is looked whether bytes leave."""
 
-
 _WISHES: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
-_CLOSE: Final = re.compile(rb"(?i)(?:^|[ \t,])close(?:$|[ \t,])")
 
 
 class _Part(Enum):
@@ -84,7 +83,7 @@ class GuardedConnection(HttpToolsProtocol):
         self._loose = 0  # bytes that have come since the last of which anything was made
         self._serving: RequestResponseCycle | None = None
         self._refusal: Fault | None = None
-        self._wishes = False
+        self._plain_head = b""  # of a request that asks for another protocol, until it is read again
         self._deaf = False
         self._heard_end = False
         self._arrival: asyncio.TimerHandle | None = None
@@ -111,6 +110,9 @@ class GuardedConnection(HttpToolsProtocol):
             self._serving.transport = self.transport  # so that nothing waits for the garbage collector
             self._serving = None
         super().connection_lost(exc)
+        last = cast("RequestResponseCycle | None", self.cycle)
+        if last is not None:
+            last.transport = self.transport
 
     def data_received(self, data: bytes) -> None:
         """Read what came, within the bounds."""
@@ -129,7 +131,7 @@ class GuardedConnection(HttpToolsProtocol):
             if self._arrival is None:
                 self._expect(HEAD_SECONDS)
         elif self._arrival is not None and not self._unread():
-            self._expect(None if self._busy() else HEAD_SECONDS)
+            self._expect(None if self._busy() else self.timeout_keep_alive)
 
     def _feed(self, data: bytes) -> None:
         """Feed the parser.
@@ -141,17 +143,17 @@ class GuardedConnection(HttpToolsProtocol):
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as stopped:
-                self._wishes = False
-                data = self._plain_head() + data[stopped.args[0] :]
+                data = self._plain_head + data[stopped.args[0] :]
+                self._plain_head = b""
                 self.parser = httptools.HttpRequestParser(self)  # the other one is done if no request may follow
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             else:
                 return
 
-    def _plain_head(self) -> bytes:
+    def _without_wishes(self) -> bytes:
         """Return the head that was read, without the wish for another protocol."""
         headers = [(name, value) for name, value in self.headers if name not in _WISHES]
-        if any(name == b"connection" and _CLOSE.search(value) for name, value in self.headers):
+        if not self.parser.should_keep_alive():
             headers.append((b"connection", b"close"))
         lines = [b"%b: %b\r\n" % header for header in headers]
         version = self.parser.get_http_version().encode()
@@ -178,22 +180,25 @@ class GuardedConnection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Begin a request, unless too many wait already or its first line is too long."""
+        """Begin a request, unless it can be none, too many wait already or its first line is too long."""
+        if self.parser.get_method() == b"CONNECT":
+            raise Fault(ErrorCode.INVALID_REQUEST, "This is no proxy; send requests to the gateway itself.")
         if len(self.pipeline) >= MAX_AHEAD:
             raise Fault(
                 ErrorCode.INVALID_REQUEST, f"More than {MAX_AHEAD} requests were sent ahead; wait for their answers."
             )
         if len(self.url) > MAX_REQUEST_LINE:
             raise Fault(ErrorCode.HEADERS_TOO_LARGE, f"The path exceeds {MAX_REQUEST_LINE} bytes; send less.")
-        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
-            self._wishes = True
+        if self.parser.should_upgrade():
+            self._plain_head = self._without_wishes()
             return
+        old = self.parser.get_http_version() == "1.0"
+        self.expect_100_continue = self.expect_100_continue and not old
         super().on_headers_complete()
         self._part = _BODY
         self._loose = 0
         self.headers = []  # for trailers, which must never become headers of the request that runs already
-        if not self.cycle.keep_alive:
-            self.cycle.transport = cast("asyncio.Transport", _LastAnswer(self, self.cycle))
+        self.cycle.transport = cast("asyncio.Transport", (OldOutgoing if old else Outgoing)(self))
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
@@ -202,7 +207,7 @@ class GuardedConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request."""
-        if self._wishes:
+        if self._plain_head:
             return
         self._part = _BETWEEN
         self._loose = 0
@@ -226,7 +231,14 @@ class GuardedConnection(HttpToolsProtocol):
         elif self._heard_end:
             self.close_when_taken()
         elif self._unread():
-            self._expect(HEAD_SECONDS)
+            self._expect(BODY_SECONDS)
+
+    def close_when_answered(self) -> None:
+        """End the connection behind an answer that is its last, whose request may go on."""
+        if self._serving is not None and self._serving.more_body and not self.transport.is_closing():
+            self.close_when_heard()
+        else:
+            self.transport.close()
 
     def close_when_taken(self) -> None:
         """Close the connection once what waits for the caller has left, or does not leave."""
@@ -349,22 +361,6 @@ class GuardedConnection(HttpToolsProtocol):
         if self._departure is not None:
             self._departure.cancel()
             self._departure = None
-
-
-class _LastAnswer:
-    """The transport of a connection's last answer: it hears what is left of the request before it closes."""
-
-    def __init__(self, connection: GuardedConnection, cycle: RequestResponseCycle) -> None:
-        self._connection = connection
-        self._cycle = cycle
-        self.write = connection.transport.write
-        self.is_closing = connection.transport.is_closing
-
-    def close(self) -> None:
-        if self._cycle.more_body and not self.is_closing():
-            self._connection.close_when_heard()
-        else:
-            self._connection.transport.close()
 
 
 def _fault_of(error: httptools.HttpParserError) -> Fault:

@@ -122,20 +122,22 @@ async def test_a_body_that_stops_is_refused_after_a_time(raw: bytes, monkeypatch
         assert bench.provider.routes == ["first"]
 
 
-@pytest.mark.usefixtures("short_heads")
 @pytest.mark.parametrize("close", [b"a: b", b"connection: close"], ids=["kept", "closing"])
 async def test_the_rest_of_a_body_that_was_answered_is_not_waited_for_for_ever(
     close: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "LINGER_SECONDS", 0.1)
+    monkeypatch.setattr(connections, "BODY_SECONDS", 0.1)
     async with gateway() as bench:
         caller = await bench.call(whole(close).replace(b"canary-key", b"canary-kex")[:-9])
         assert (await caller.answer()).code == "invalid_api_key"
         assert await caller.rest() == b""
 
 
-@pytest.mark.usefixtures("short_heads")
-async def test_a_connection_whose_refused_body_came_late_is_not_kept_for_ever() -> None:
+async def test_a_connection_whose_refused_body_came_late_is_kept_as_long_as_any(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flatfee.server.run._KEEP_ALIVE_SECONDS", 0.1)
     async with gateway() as bench:
         raw = whole().replace(b"canary-key", b"canary-kex")
         caller = await bench.call(raw[:-9])
