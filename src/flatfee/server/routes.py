@@ -37,11 +37,12 @@ ADMIN: Final = "/admin/"
 
 
 def find(method: str, path: str) -> Handler:
-    """Return the handler of a request.
+    """Return the handler of a request; for HEAD that of GET, whose body the server leaves out.
 
     Raises:
         Fault: ``not_found``, listing what exists.
     """
+    method = "GET" if method == "HEAD" else method
     handler = ENDPOINTS.get((method, path))
     if handler is not None:
         return handler

@@ -58,6 +58,9 @@ METHODS = [
     stays("OPTIONS for everything", first(b"OPTIONS * HTTP/1.1"), 404, "not_found"),
     stays("TRACE", first(b"TRACE /v1/models HTTP/1.1", b"x-canary: evil"), 404, "not_found"),
     Case("CONNECT", first(b"CONNECT evil.example:443 HTTP/1.1")),
+    Case("CONNECT to an address", first(b"CONNECT [::1]:443 HTTP/1.1")),
+    Case("CONNECT to a path", first(b"CONNECT /v1/models HTTP/1.1")),
+    Case("CONNECT with a wish", first(b"CONNECT evil.example:443 HTTP/1.1", b"connection: upgrade", b"upgrade: h2c")),
 ]
 VERSIONS = [
     Case("HTTP/0.9", b"GET /v1/models\r\n\r\n"),
@@ -147,11 +150,16 @@ async def test_a_head_is_bounded_while_it_arrives(bench: Bench, case: Case) -> N
     await bench.try_out(case)
 
 
-async def test_an_answer_to_head_has_no_body(bench: Bench) -> None:
-    caller = await bench.call(first(b"HEAD /v1/models HTTP/1.1", b"connection: close"))
-    lines, _, rest = (await caller.rest()).partition(b"\r\n\r\n")
-    assert lines.startswith(b"HTTP/1.1 404 ")
-    assert rest == b""
+@pytest.mark.parametrize("path", [b"/v1/models", b"/v1/models/premium", b"/health/live", b"/evil", b"/admin/v1/routes"])
+async def test_head_is_answered_as_get_without_a_body(bench: Bench, path: bytes) -> None:
+    caller = await bench.call(get(path))
+    whole_answer = await caller.answer()
+    caller = await bench.call(first(b"HEAD " + path + b" HTTP/1.1", b"connection: close"))
+    lines, _, rest = (await caller.rest()).decode().partition("\r\n\r\n")
+    line, *headers = lines.split("\r\n")
+    assert (int(line.split()[1]), rest) == (whole_answer.status, "")
+    if whole_answer.status == 200:
+        assert f"content-length: {len(whole_answer.body)}" in headers
 
 
 async def test_what_a_caller_names_a_hops_own_still_counts(bench: Bench) -> None:
