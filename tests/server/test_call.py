@@ -31,7 +31,7 @@ class Server:
         self.gone = asyncio.Event()
         self.listening = asyncio.Event()
         self.sent: list[Message] = []
-        self.fails: Exception | None = None
+        self.fails: BaseException | None = None
         scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/", "query_string": query}
         scope["headers"] = list(headers)
         self.call = Call(scope, self.receive, self.send, "req_1", 1_796_000_000.5)
@@ -157,6 +157,18 @@ async def test_an_error_in_mid_stream_is_an_event_and_the_end_without_done() -> 
     told = json.loads(event.removeprefix(b"data: "))
     assert told["error"]["code"] == "provider_unavailable"
     assert told["flatfee"] == {"request_id": "req_1", "route": "r"}
+
+
+async def test_an_error_before_the_head_has_gone_out_is_a_response_of_its_own() -> None:
+    server = Server()
+    server.fails = asyncio.CancelledError()  # as while an earlier answer on the connection is not taken
+    with pytest.raises(asyncio.CancelledError):
+        await server.call.start_stream()
+    server.fails = None
+    await server.call.fail(Fault(ErrorCode.GATEWAY_OVERLOADED, "Ends."))
+    assert [message["type"] for message in server.sent] == ["http.response.start", "http.response.body"]
+    assert server.sent[0]["status"] == 503
+    assert json.loads(server.body)["error"]["code"] == "gateway_overloaded"
 
 
 async def test_a_stream_is_neither_stored_nor_buffered_on_its_way() -> None:

@@ -189,8 +189,8 @@ class Call:
         await self.respond(told.status, body)
 
     async def _start(self, status: int) -> None:
-        self.started = True
         await self._put({"type": "http.response.start", "status": status, "headers": list(self._told.items())})
+        self.started = True  # not before: who waits for an earlier answer to be taken can be cancelled
 
     async def _put(self, message: Message) -> None:
         if self._copy is not None:
