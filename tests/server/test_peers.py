@@ -56,6 +56,15 @@ async def test_what_is_no_health_is_not_taken_for_it(
     assert "peer.silent" in caplog.messages
 
 
+async def test_what_is_nested_too_deeply_is_no_answer(
+    workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("msgspec.msgpack.encode", lambda _: b"\x81\xa1x" + b"\x91" * 100_000)
+    async with answering_peers(workers[0], look):
+        assert await ask_peer(workers[1], "0", "req_1") == NOTHING
+    assert "peer.silent" in caplog.messages
+
+
 async def test_an_answer_comes_over_whole(workers: tuple[Worker, Worker]) -> None:
     async with answering_peers(workers[0], look):
         held = await ask_peer(workers[1], "0", "req_1")

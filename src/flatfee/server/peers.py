@@ -126,7 +126,7 @@ async def _ask(worker: Worker, other: str, question: str, decoder: msgspec.msgpa
                 return decoder.decode(await _read(reader))
             finally:
                 await _closed(writer)
-    except (TimeoutError, OSError, ValueError, msgspec.DecodeError) as error:
+    except (TimeoutError, OSError, ValueError, RecursionError, msgspec.DecodeError) as error:
         log.warning("peer.silent", extra={"worker": other, "error": type(error).__name__})
         return None
 
