@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from tests.server.fakes import KEY
 
 from flatfee.receipt import Attempt
@@ -94,6 +95,18 @@ async def test_what_the_tries_came_to_is_told(office: Any) -> None:
         "last_failure": timeout,
     }
     assert (await health_of(office, other))["circuit"] == "closed"
+
+
+async def test_where_a_provider_is_and_what_its_key_is_are_not_told(office: Any) -> None:
+    settings = office.rig.gateway.settings
+    secret, url = SecretStr("canary-provider-key"), "http://canary.example/v1"
+    providers = tuple(each.model_copy(update={"api_key": secret, "base_url": url}) for each in settings.providers)
+    office.rig.gateway.settings = settings.model_copy(update={"providers": providers})
+    told = str(await office.get("/routes"))
+    assert settings.providers[0].name in told
+    assert "canary" not in told
+    assert "base_url" not in told
+    assert "key" not in told
 
 
 @pytest.mark.parametrize("key", [KEY, None])
