@@ -64,7 +64,9 @@ async def test_an_idle_gateway_ends_at_the_first_signal() -> None:
 
 
 @pytest.mark.parametrize("how", ["the grace is over", "a second signal"])
-async def test_what_runs_for_too_long_is_ended_and_settled(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_runs_for_too_long_is_ended_and_settled(
+    how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(run, "CANCEL_SECONDS", 0)
     store = FailingStore()
     grace = 0.05 if how == "the grace is over" else 600
@@ -89,6 +91,7 @@ async def test_what_runs_for_too_long_is_ended_and_settled(how: str, monkeypatch
     assert b'"state":"estimated"' in rest
     assert b"[DONE]" not in rest
     assert rest.endswith(b"\r\n0\r\n\r\n")
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 async def test_a_signal_before_the_start_is_obeyed() -> None:

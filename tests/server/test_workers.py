@@ -41,6 +41,7 @@ pytestmark = pytest.mark.processes
 
 READY = re.compile(r" worker\.ready worker=(\d) pid=(\d+)")
 RUNNING = re.compile(r" (\S+)(?: signal=\w+)? running=(\d+) worker=(\d)")
+LINE = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ [\w.]+ ")
 STREAMS = 24
 FINISHED = f"two{ReceiptState.SETTLED}"
 
@@ -213,6 +214,7 @@ def test_a_second_signal_does_not_wait_for_the_streams(upstream: SlowUpstream, t
         assert served.process.wait(LIMIT) == -signal.SIGTERM
         assert not upstream.go_on.is_set()
         wait_until_nothing_runs(served)
+        assert [line for line in log_of(tmp_path).splitlines() if not LINE.match(line)] == []
         assert list((tmp_path / "temporary").iterdir()) == []
 
 

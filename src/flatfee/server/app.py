@@ -122,7 +122,9 @@ class App:
                 log.info("caller.gone", extra={"request_id": call.request_id})
             except asyncio.CancelledError:
                 await _tell_of_the_end(call)
-                raise
+                if not gateway.draining:
+                    raise
+                # The server's own: it is the last that happens here, and the server would log it as a crash.
             except Exception as error:  # noqa: BLE001 - faults.py turns every exception into a wire error
                 with suppress(CallerGone):
                     await call.fail(error)
@@ -161,6 +163,7 @@ def _guard(call: Call, gateway: Gateway) -> None:
     if call.path.startswith("/health/"):
         return
     if gateway.draining:
+        call.tell({"connection": "close"})  # so that the next request goes to who can serve it
         raise Fault(ErrorCode.GATEWAY_OVERLOADED, "The gateway is shutting down; try again shortly.", retry_after=5)
     if gateway.active > gateway.worker.share(server.max_requests):
         raise Fault(ErrorCode.GATEWAY_OVERLOADED, f"The gateway serves {server.max_requests} requests at once; wait.")

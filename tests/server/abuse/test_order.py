@@ -214,6 +214,18 @@ async def test_a_connection_may_be_reset_at_any_byte_of_its_answer(bench: Bench)
     await bench.serves()
 
 
+@pytest.mark.parametrize("raw", [whole(), whole()[:-9], MODELS + b"\r\nhost: gateway\r\n\r\n"])
+async def test_who_asks_a_gateway_that_drains_is_told_and_goes_elsewhere(raw: bytes) -> None:
+    async with on_loopback(provider=ScriptedProvider()) as served:
+        bench = Bench(served, ScriptedProvider())
+        bench.gateway.draining = True
+        caller = await bench.call(raw)
+        answer = await caller.answer()
+        assert (answer.status, answer.headers["connection"]) == (503, "close")
+        await caller.send(raw[-9:])
+        assert await caller.rest() == b""
+
+
 async def test_a_gateway_that_shuts_down_does_not_wait_for_callers_in_any_state() -> None:
     async with on_loopback(provider=ScriptedProvider()) as served:
         bench = Bench(served, ScriptedProvider())
