@@ -38,6 +38,7 @@ from tests.server.fakes_upstream import (
 
 from flatfee.server.providers import openai
 from flatfee.server.providers.base import ProviderFailure
+from flatfee.server.providers.unpack import PIECE, Unpacker
 from flatfee.wire import AttemptOutcome
 
 EVENTS = b"".join(STREAM)
@@ -60,9 +61,12 @@ def flushed(parts: Sequence[bytes], wbits: int) -> list[bytes]:
         ("gzip", gzip.compress(completion()[:9]) + gzip.compress(completion()[9:])),
         ("deflate", zlib.compress(completion())),
         ("deflate", zlib.compress(completion(), wbits=-15)),
+        ("x-gzip", gzip.compress(completion())),
+        ("gzip", gzip.compress(completion()) + b"\0" * 40),
         ("identity", completion()),
+        ("", completion()),
     ],
-    ids=["gzip", "in capitals", "in two members", "deflate", "raw deflate", "none"],
+    ids=["gzip", "in capitals", "two", "deflate", "raw deflate", "its old name", "padded", "none", "no name"],
 )
 async def test_an_answer_in_a_common_encoding_is_unpacked(encoding: str, packed: bytes) -> None:
     answering = whole(packed, f"content-encoding: {encoding}")
@@ -97,10 +101,25 @@ async def test_an_answer_in_another_encoding_is_an_error(encoding: str) -> None:
         assert (await fails(fake.port)).outcome is AttemptOutcome.ERROR
 
 
-async def test_a_refusal_in_an_unknown_encoding_still_has_its_head() -> None:
-    answering = whole(b"??", "content-encoding: x-unknown", "retry-after: 3", status="429 Slow Down")
+@pytest.mark.parametrize("encoding", ["br", "zstd", "x-unknown"])
+async def test_a_refusal_in_an_unknown_encoding_still_has_its_head(encoding: str) -> None:
+    answering = whole(b"??", f"content-encoding: {encoding}", "retry-after: 3", status="429 Slow Down")
     async with pair(answering) as (_fake, api), api.send(a_route(), BODY, stream=False) as answer:
         assert (answer.status, answer.headers["retry-after"]) == (429, "3")
+        with pytest.raises(ProviderFailure):
+            await answer.read()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+@pytest.mark.parametrize("size", [1, 7, 100])
+async def test_a_packed_answer_may_be_cut_anywhere(encoding: str, size: int) -> None:
+    text = completion() * 200
+    packed = gzip.compress(text) if encoding == "gzip" else zlib.compress(text)
+    unpacker = Unpacker(encoding)
+    parts = [packed[start : start + size] for start in range(0, len(packed), size)]
+    pieces = [piece for part in parts for piece in unpacker.unpack(part)]
+    assert b"".join(pieces) == text
+    assert max(map(len, pieces)) <= PIECE
 
 
 @pytest.mark.parametrize("packed", [b"\x1f\x8b" + b"x" * 50, zlib.compress(completion())[:20] + b"\0" * 20])
@@ -131,6 +150,13 @@ async def test_what_is_said_before_the_answer_is_passed_over(before: bytes) -> N
     answering = say(early, early, head(len(completion())) + completion())
     async with pair(answering) as (_fake, api), api.send(a_route(), BODY, stream=False) as answer:
         assert (answer.status, await answer.read()) == (200, completion())
+
+
+@pytest.mark.parametrize("size", [9000, 30_000])
+async def test_a_long_line_in_a_head_is_no_failure(size: int) -> None:
+    answering = whole(completion(), "x-policy: " + "a" * size)
+    async with pair(answering) as (_fake, api), api.send(a_route(), BODY, stream=False) as answer:
+        assert (await answer.read(), len(answer.headers["x-policy"])) == (completion(), size)
 
 
 async def test_another_protocol_is_no_answer() -> None:

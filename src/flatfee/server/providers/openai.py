@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import ssl
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,6 +17,7 @@ import aiohttp
 from pydantic import SecretStr
 
 from flatfee.server.providers.base import MAX_ANSWER, ProviderFailure
+from flatfee.server.providers.unpack import PACKED, PLAIN, Unpacker
 from flatfee.server.settings import ProviderSettings, RouteSettings
 from flatfee.wire import AttemptOutcome
 
@@ -27,8 +29,8 @@ READ_AHEAD: Final = 16 * 1024
 RECEIVE_BUFFER: Final = 64 * 1024
 """Bytes that the system keeps for a connection; left alone, it keeps megabytes of what nobody reads."""
 
-_PACKED: Final = frozenset({"gzip", "deflate"})
-"""Encodings that are undone, although none is asked for: some proxies compress whatever they pass on."""
+MAX_HEADER_LINE: Final = 32 * 1024
+"""Bytes of one line of an answer's head; some gateways put their whole policy into one."""
 
 
 class OpenAIProvider:
@@ -94,6 +96,9 @@ class OpenAIProvider:
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, socket_factory=_socket),
                 headers=headers,
                 read_bufsize=READ_AHEAD,
+                max_line_size=MAX_HEADER_LINE,
+                max_field_size=MAX_HEADER_LINE,
+                auto_decompress=False,  # it fails with the head where it cannot undo an encoding
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 trace_configs=[traces],
@@ -158,17 +163,23 @@ class _Answer:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         content = self._response.content
-        encoding = self._response.headers.get("content-encoding", "identity").strip().lower()
-        if encoding != "identity" and encoding not in _PACKED:
+        encoding = ", ".join(self._response.headers.getall("content-encoding", ())).strip().lower()
+        if encoding not in PLAIN | PACKED:
             raise ProviderFailure(AttemptOutcome.ERROR, "answered in an encoding that was not asked for")
+        unpacker = Unpacker(encoding) if encoding in PACKED else None
         try:
             while chunk := await content.read(READ_AHEAD):
-                yield chunk
-                if encoding in _PACKED:
+                if unpacker is None:
+                    yield chunk
+                    continue
+                for piece in unpacker.unpack(chunk):
+                    yield piece
                     # What is still to be unpacked is there at once: a few bytes that hold gigabytes
                     # would never let anything else run, the time limits included.
                     await asyncio.sleep(0)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if unpacker is not None and not unpacker.whole:
+                raise zlib.error
+        except (aiohttp.ClientError, TimeoutError, OSError, zlib.error) as error:
             raise ProviderFailure(AttemptOutcome.ERROR, f"broke off: {type(error).__name__}") from error
 
 
