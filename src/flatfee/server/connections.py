@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -48,12 +49,14 @@ MAX_AHEAD: Final = 16
 WRITE_AHEAD: Final = 16 * 1024
 """So many bytes may wait for a caller before no more are taken from its provider."""
 
-SEND_BUFFER: Final = 256 * 1024
-"""Bytes that the system keeps for a connection besides; left alone, it keeps megabytes for who does not read."""
+UNSENT: Final = 16 * 1024
+"""Bytes that the system keeps for a connection besides; left alone, it keeps megabytes for who does not read, and
+takes more in steps so large that a slow reader seems to have stopped."""
 
 _LOOKS: Final = 4
 """How often within ``WRITE_SECONDS`` it is looked whether bytes leave."""
 
+_NOTSENT_LOWAT: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS have it
 _WISHES: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 
@@ -96,7 +99,9 @@ class GuardedConnection(HttpToolsProtocol):
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=WRITE_AHEAD)
         connected: socket.socket = transport.get_extra_info("socket")
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        if _NOTSENT_LOWAT is not None:
+            with suppress(OSError):  # it may have ended already
+                connected.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT)
         self._expect(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:

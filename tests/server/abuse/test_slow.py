@@ -250,6 +250,21 @@ async def test_a_reader_is_slow_and_not_gone_while_bytes_leave() -> None:
         assert not connection.transport.is_closing()
 
 
+@pytest.mark.skipif(connections._NOTSENT_LOWAT is None, reason="the system takes bytes in steps of its own")
+async def test_a_reader_of_small_pieces_is_seen_to_read() -> None:
+    async with gateway(ScriptedProvider(first=plain(LARGE))) as bench:
+        caller = await reads_nothing(bench, whole())
+        (connection,) = await _some(bench)
+        unsent = connection.transport.get_write_buffer_size
+        await until(lambda: connection._departure is not None)
+        await until(lambda: unsent() == connection._unsent < len(LARGE))
+        caller.writer.transport.resume_reading()  # type: ignore[attr-defined]  # the stream's transport reads, too
+        for _ in range(5):
+            before = unsent()
+            await caller.reader.readexactly(48_000)
+            await until(lambda before=before: unsent() < before)  # type: ignore[misc]  # bound as it is now
+
+
 async def test_a_slow_reader_gets_the_whole_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "WRITE_SECONDS", 2.0)
     async with gateway(ScriptedProvider(first=plain("x" * 8_000_000))) as bench:
