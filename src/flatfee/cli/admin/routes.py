@@ -13,7 +13,7 @@ import typer
 
 from flatfee.cli.admin.client import Admin
 from flatfee.cli.admin.reach import AddressOption, JsonOption, UrlOption, end, running
-from flatfee.cli.admin.tables import clear, moment, show_list, show_one
+from flatfee.cli.admin.tables import ago, clear, show_list, show_one
 
 routes = typer.Typer(name="routes", help="Routes of a running gateway, and how they do.", no_args_is_help=True)
 
@@ -25,10 +25,11 @@ _COLUMNS: Final = {
     "worker": "worker",
     "circuit": "circuit",
     "ok/failed": "counts",
-    "p50/p90 ms": "duration_ms",
-    "first token": "first_token_ms",
-    "last failure": "last_failure",
+    "p50/p90\nms": "duration_ms",
+    "first\ntoken": "first_token_ms",
+    "last\nfailure": "last_failure",
 }
+_FIGURES: Final = ("tier", "worker", "counts", "duration_ms", "first_token_ms")
 _TRIES: Final = {
     "ended": "at",
     "worker": "worker",
@@ -105,8 +106,10 @@ def _show_table(page: Mapping[str, Any], *, as_json: bool) -> None:
         show_list(page, {}, as_json=True)
         return
     data = page["data"]
-    rows = [_row(route, worker) for route in data for worker in route["workers"]]
-    show_list({"data": rows}, _columns(_COLUMNS, data[0]["workers"] if data else ()), as_json=False)
+    now = time.time()
+    rows = [_row(route, worker, now) for route in data for worker in route["workers"]]
+    columns = _columns(_COLUMNS, data[0]["workers"] if data else ())
+    show_list({"data": rows}, columns, as_json=False, whole=_FIGURES)
 
 
 def _columns(columns: Mapping[str, str], workers: Any) -> Mapping[str, str]:
@@ -114,7 +117,7 @@ def _columns(columns: Mapping[str, str], workers: Any) -> Mapping[str, str]:
     return {heading: member for heading, member in columns.items() if member != "worker" or len(workers) > 1}
 
 
-def _row(route: Mapping[str, Any], worker: Mapping[str, Any]) -> dict[str, Any]:
+def _row(route: Mapping[str, Any], worker: Mapping[str, Any], now: float) -> dict[str, Any]:
     row = {"name": route["name"], "tier": route["tier"], "worker": worker["worker"]}
     if not worker["answered"]:
         return {**row, "circuit": "no answer"}
@@ -128,7 +131,7 @@ def _row(route: Mapping[str, Any], worker: Mapping[str, Any]) -> dict[str, Any]:
         "counts": f"{counts.get('ok', 0)}/{sum(counts.get(outcome, 0) for outcome in FAILURES)}",
         "duration_ms": _latency(health["duration_ms"]),
         "first_token_ms": _latency(health["first_token_ms"]),
-        "last_failure": f"{last['outcome']} {moment(last['at'])}" if last else None,
+        "last_failure": f"{last['outcome']} {ago(last['at'], now)}" if last else None,
     }
 
 
@@ -140,7 +143,7 @@ def _circuit(health: Mapping[str, Any]) -> str:
 
 
 def _latency(latency: Mapping[str, int] | None) -> str | None:
-    return f"{latency['p50']:,}/{latency['p90']:,}" if latency else None
+    return f"{latency['p50']}/{latency['p90']}" if latency else None
 
 
 def _without_tries(health: Mapping[str, Any]) -> dict[str, Any]:

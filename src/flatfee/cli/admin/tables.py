@@ -5,7 +5,7 @@ Every text came over the wire, and is shown without what could steer a terminal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -20,10 +20,18 @@ _WIDE: Final = 10_000
 """Columns where nobody looks on: a pipe gets each row on one line, whatever its length."""
 
 
-def show_list(page: Mapping[str, Any], columns: Mapping[str, str], *, as_json: bool, more: str | None = None) -> None:
+def show_list(
+    page: Mapping[str, Any],
+    columns: Mapping[str, str],
+    *,
+    as_json: bool,
+    more: str | None = None,
+    whole: Collection[str] = (),
+) -> None:
     """Show a list, a row for each entry. ``columns``: heading → member, ``a.b`` for one inside another.
 
-    ``more`` is said below a list that goes on.
+    ``more`` is said below a list that goes on. ``whole`` are the members that stay in one piece, however
+    narrow the terminal is; a list that has some is set closely.
     """
     if as_json:
         print_json(page)
@@ -32,10 +40,11 @@ def show_list(page: Mapping[str, Any], columns: Mapping[str, str], *, as_json: b
     if not page["data"]:
         console.print(Text("There are none.", style="dim"))
         return
-    table = Table(box=None, pad_edge=False)
-    for number, heading in enumerate(columns):
+    table = Table(box=None, pad_edge=False, collapse_padding=bool(whole))
+    for number, (heading, member) in enumerate(columns.items()):
+        shown = heading if console.is_terminal else heading.replace("\n", " ")
         # What comes first is what people copy, so it stays in one piece.
-        table.add_column(heading, header_style="dim", overflow="fold", no_wrap=number == 0)
+        table.add_column(shown, header_style="dim", overflow="fold", no_wrap=number == 0 or member in whole)
     for entry in page["data"]:
         table.add_row(*(_cell(member, _of(entry, member)) for member in columns.values()))
     console.print(table)
@@ -75,6 +84,18 @@ def moment(text: str) -> str:
         return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     except (ValueError, OverflowError):
         return one_line(text)
+
+
+def ago(text: str, now: float) -> str:
+    """Return how long before ``now``, in seconds since the epoch, a time of the API was."""
+    try:
+        seconds = max(0, int(now - datetime.fromisoformat(text).timestamp()))
+    except (ValueError, OverflowError):
+        return one_line(text)
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
 
 
 def _console() -> Console:
