@@ -221,7 +221,9 @@ async def test_a_context_too_long_goes_to_a_route_with_more_room() -> None:
 
 
 async def test_a_context_too_long_for_every_route_is_the_providers_refusal() -> None:
-    provider = ScriptedProvider(first=error(400, "context_length_exceeded"), second=error(500))
+    provider = ScriptedProvider(
+        first=error(400, "context_length_exceeded"), second=error(400, "context_length_exceeded")
+    )
     async with running(make_settings(routes=two()), provider) as rig:
         response = await rig.ask()
     assert response.status_code == 400

@@ -397,3 +397,39 @@ async def test_what_diverges_behind_the_joint_in_the_same_bytes_is_cut_there() -
         events, receipt = await ask(rig)
     assert (text_of(events), events[-1]) == (WORDS, "[DONE]")
     assert [tried[1] for tried in outcomes(receipt)] == ["error", "error", "error", "ok"]
+
+
+@pytest.mark.parametrize("prefill", [False, True], ids=["over again", "prefilled"])
+async def test_a_last_event_without_its_blank_line_reaches_the_caller_before_another_goes_on(prefill: bool) -> None:
+    rest = WORDS[30:] if prefill else WORDS
+    first = streamed(said(WORDS[:10]), said(WORDS[10:30]).rstrip())
+    async with running(settings(prefill=prefill), ScriptedProvider(first=first, next=answered(rest))) as rig:
+        events, receipt = await ask(rig)
+    assert (text_of(events), events[-1]) == (WORDS, "[DONE]")
+    assert outcomes(receipt)[0] == ("first", "error", 200)
+
+
+async def test_a_joined_answer_whose_last_event_has_no_blank_line_is_gone_on_with_from_there() -> None:
+    second = streamed(said(WORDS[:40], id_="c2"), said(WORDS[40:55], id_="c2").rstrip())
+    provider = ScriptedProvider(first=begun(), next=second, next1=answered())
+    async with running(settings(others=2), provider) as rig:
+        events, _ = await ask(rig)
+    assert (text_of(events), events[-1]) == (WORDS, "[DONE]")
+
+
+async def test_a_stray_second_choice_is_not_gone_on_with() -> None:
+    stray = event({"id": "c1", "choices": [{"index": 1, "delta": {}}]})
+    first = streamed(said(WORDS[:10]), said(WORDS[10:30], finish="stop") + stray, BROKEN)
+    async with running(settings(), ScriptedProvider(first=first, next=answered())) as rig:
+        events, receipt = await ask(rig)
+    assert "error" in events[-1]
+    assert receipt["fair_use"]["charged"] == 0
+
+
+async def test_line_ends_within_an_events_data_stay_within_it() -> None:
+    lines = b'data: {"id":"c2","choices":[\ndata: {"index":0,"delta":\ndata: {"content":"%b"}}]}\n\n'
+    second = streamed(lines % WORDS[:40].encode(), lines % WORDS[40:].encode(), said("", id_="c2", finish="stop"), DONE)
+    async with running(settings(), ScriptedProvider(first=begun(), next=second)) as rig:
+        response = await rig.ask(stream=True)
+    assert text_of(events_of(response.content)) == WORDS
+    assert all(line.startswith(b"data: ") for line in response.content.split(b"\n") if line)

@@ -248,3 +248,38 @@ async def test_a_caller_that_left_with_the_whole_answer_says_nothing_against_the
         writer.transport.abort()
         await until(lambda: provider.left == 1 and not served.app.gateway.running)
         assert health.report("first", now()).failures_in_a_row == 0
+
+
+async def test_the_routes_own_limit_is_no_hurry_of_the_callers() -> None:
+    """``total_timeout`` ends the wait for the first token as well, and that tells of the route."""
+    settings = make_settings(routes=[route("first", priority=1, total_timeout=0.2), route("second", priority=2)])
+    async with running(settings, ScriptedProvider(first=streamed(Silence.FOR_EVER))) as rig:
+        response = await rig.ask({"x-flatfee-deadline-ms": "60000"}, stream=True)
+        assert rig.gateway.health.report("first", 0.0).failures_in_a_row == 1
+    assert outcomes(response_receipt(response))[0] == ("first", "timeout", 200)
+
+
+async def test_the_last_route_is_waited_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tries, "FIRST_TOKEN_WITH_OTHERS", 0.05)
+    ready = asyncio.Event()
+    provider = ScriptedProvider(first=streamed(Silence.FOR_EVER), second=streamed(ready, *STREAM))
+    async with running(two(), provider) as rig:
+        asyncio.get_running_loop().call_later(0.5, ready.set)
+        response = await rig.ask(stream=True)
+    assert response.headers["x-flatfee-route"] == "second"
+
+
+async def test_a_larger_route_that_fails_is_not_told_as_a_context_too_long() -> None:
+    provider = ScriptedProvider(first=error(400, "context_length_exceeded"), second=error(529))
+    async with running(two(), provider) as rig:
+        response = await rig.ask()
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "fallback_exhausted")
+    assert [outcome for _, outcome, _ in outcomes(response.json()["flatfee"])] == ["context_overflow", "error"]
+
+
+async def test_a_plain_answer_to_a_stream_that_stops_within_is_the_routes_fault() -> None:
+    provider = ScriptedProvider(first=streamed(completion()[:20], Silence.FOR_EVER))
+    async with running(two(idle_timeout=0.05), provider) as rig:
+        response = await rig.ask({"x-flatfee-deadline-ms": "60000"}, stream=True)
+        assert rig.gateway.health.report("first", 0.0).failures_in_a_row == 1
+    assert response.headers["x-flatfee-route"] == "second"

@@ -481,3 +481,22 @@ def test_a_large_event_of_many_lines_is_put_together_once(end: bytes, monkeypatc
         stream.feed(b"data: 1," + end)
     stream.feed(end + b"x")
     assert sum(cut) < 3 * 2000 * 10
+
+
+def test_an_event_that_is_called_an_error_is_one_whatever_its_data() -> None:
+    stream = RelayedStream(include_usage=False)
+    stream.feed(b"event: error\ndata: upstream died\n\n")
+    assert stream.failure is not None
+
+
+def test_zeros_behind_real_figures_are_no_usage() -> None:
+    stream = RelayedStream(include_usage=False)
+    stream.feed(delta("a", usage={"prompt_tokens": 10, "completion_tokens": 5}))
+    stream.feed(delta(finish="stop", usage={"prompt_tokens": 0, "completion_tokens": 0}))
+    assert stream.usage == TokenUsage(prompt_tokens=10, completion_tokens=5, cached_tokens=0)
+
+
+def test_a_trailer_that_was_cut_is_not_passed_on() -> None:
+    stream = RelayedStream(include_usage=False)
+    stream.feed(delta(finish="stop") + b"data: ")
+    assert stream.end() == b""

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from flatfee.server.answers.lenient import UNREADABLE, decoded
+from flatfee.server.answers.members import size_of
 
 ECHO_FROM: Final = 40
 """A route that was given so many characters or more, and says exactly them first, has only repeated them."""
@@ -100,7 +101,8 @@ class Joint:
         members.pop("flatfee", None)
         if choices:
             members["choices"] = Raw(msgspec.json.encode(kept))
-        return b"data: %b\n\n" % msgspec.json.encode(members | self._half.head)
+        fitted = msgspec.json.encode(members | self._half.head)  # what stood between its tokens may hold line ends
+        return b"data: %b\n\n" % fitted.replace(b"\r", b" ").replace(b"\n", b" ")
 
     def _fit_choice(self, choice: dict[str, Raw]) -> bool:
         """Take out of a choice what the caller has; tell whether anything is left."""
@@ -113,7 +115,7 @@ class Joint:
             if name in NO_OUTPUT or (self.repeating and name.startswith(_THOUGHTS)):
                 del delta[name]
         content = delta.pop("content", None)
-        others = any(not _is_empty(value) for value in delta.values())
+        others = any(size_of(value) > 0 for value in delta.values())
         finishes = not _is_empty(choice.get("finish_reason"))
         rest = self._rest(content, others=others, finishes=finishes)
         if rest is not None:
@@ -151,7 +153,7 @@ class Joint:
         if self._new is None:
             return
         piece = bytes(rest) if rest is not None else b'""'
-        if others or piece[:1] != b'"' or len(self._new) > MOST_REMEMBERED:
+        if others or piece[:1] != b'"' or len(self._new) + len(piece) > MOST_REMEMBERED:
             self._new = None
         else:
             self._new += piece[1:-1]

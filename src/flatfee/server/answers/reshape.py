@@ -76,12 +76,12 @@ def as_stream(completion: bytes) -> list[bytes]:
     return events if _is_null(usage) else [*events, _event({**head, "choices": [], "usage": usage})]
 
 
-def as_completion(events: bytes) -> bytes:
-    """Return a whole stream as one plain completion.
+def as_completion(events: bytes, choices: int = 1) -> bytes:
+    """Return a whole stream as one plain completion, for which so many choices were asked.
 
     Raises:
         UnusableAnswer: it has an error event or too many broken ones, or is not whole: no choices,
-            or one without a finish reason.
+            one without a finish reason, or fewer than were asked for and no ``[DONE]``.
     """
     if events.count(b"\n") + events.count(b"\r") > MAX_LINES:
         raise UnusableAnswer(f"is a stream of more than {MAX_LINES} lines")
@@ -92,6 +92,7 @@ def as_completion(events: bytes) -> bytes:
         if payload is None:
             continue
         if payload == b"[DONE]":
+            choices = 0
             break
         try:
             gathered.add(_members.decode(payload))
@@ -99,7 +100,7 @@ def as_completion(events: bytes) -> bytes:
             broken += 1
             if broken > MAX_BROKEN_EVENTS:
                 raise UnusableAnswer(f"has more than {MAX_BROKEN_EVENTS} broken events") from error
-    return gathered.json()
+    return gathered.json(choices)
 
 
 def _chunks(choice: dict[str, Raw], position: int) -> list[dict[str, object]]:
@@ -147,10 +148,10 @@ class _Completion:
             if name not in self._members or not (told or _is_null(value)):
                 self._members[name] = value
 
-    def json(self) -> bytes:
+    def json(self, choices_at_least: int) -> bytes:
         """Return the completion."""
-        if not self._choices:
-            raise UnusableAnswer("has no choices")
+        if len(self._choices) < max(1, choices_at_least):
+            raise UnusableAnswer("has no choices, or too few, and no end")
         choices = [choice.whole(index) for index, choice in sorted(self._choices.items())]
         return msgspec.json.encode({**self._members, "object": "chat.completion", "choices": choices})
 

@@ -7,6 +7,7 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 DONE: Final = b"data: [DONE]\n\n"
@@ -18,6 +19,7 @@ LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 # Two line ends of any kind; a CR that an LF follows is one line end, not two. Whether an LF follows
 # the last byte is not known yet, so a CR there waits for what comes next.
 _EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?=[^\n])){2}")
+_PAIRS: Final = (b"\n\n", b"\n\r", b"\r\r")
 _NAMED_ERROR: Final = re.compile(rb"(?:^|[\r\n])event: ?error[\r\n]")
 
 
@@ -35,9 +37,30 @@ def cut_events(data: bytes) -> tuple[list[bytes], bytes]:
     if b"\r" not in data:
         *whole, rest = data.split(b"\n\n")
         return [event + b"\n\n" for event in whole], rest
-    ends = [match.end() for match in _EVENT_END.finditer(data)]
-    events = [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    return events, data[ends[-1] :] if ends else data
+    events: list[bytes] = []
+    start = 0
+    for pair in _pairs(data):
+        for begin in (pair - 1, pair):  # the first of the two line ends may be a CRLF
+            match = _EVENT_END.match(data, begin) if begin >= start else None
+            if match is not None:
+                events.append(data[start : match.end()])
+                start = match.end()
+                break
+    return events, data[start:]
+
+
+def _pairs(data: bytes) -> Iterator[int]:
+    """Yield where an event may end, in order: two line ends in a row hold one of three pairs of bytes.
+
+    They are found far sooner than the expression gets through an event of megabytes.
+    """
+    places = {pair: data.find(pair) for pair in _PAIRS}
+    while known := [place for place in places.values() if place >= 0]:
+        first = min(known)
+        yield first
+        for pair, place in places.items():
+            if place == first:
+                places[pair] = data.find(pair, first + 1)
 
 
 def payload_of(event: bytes) -> bytes | None:

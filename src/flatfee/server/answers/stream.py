@@ -124,7 +124,7 @@ class RelayedStream:
         """Take the end of the provider's bytes: a last event may lack its blank line."""
         rest, self._begun = b"".join(self._begun), []
         out: list[bytes] = []
-        if rest.strip() and self.failure is None:
+        if payload_of(rest) and self.failure is None:
             self._take_all([rest.rstrip(b"\r\n") + b"\n\n"], out)
         return b"".join(out)
 
@@ -168,6 +168,8 @@ class RelayedStream:
         if payload == b"[DONE]":
             self.done = True
             return
+        if b"error" in event and is_named_error(event):
+            raise UnusableAnswer("has an error in mid-stream")
         try:
             chunk = _read_chunk(payload)
         except UNREADABLE as error:
@@ -175,7 +177,7 @@ class RelayedStream:
             if self._broken > MAX_BROKEN_EVENTS:
                 raise UnusableAnswer(f"has more than {MAX_BROKEN_EVENTS} broken events") from error
             return
-        if b"error" in event and (is_named_error(event) or _tells_trouble(payload)):
+        if b"error" in payload and _tells_trouble(payload):
             raise UnusableAnswer("has an error in mid-stream")
         self._read(event, payload, chunk, out)
 
@@ -184,10 +186,12 @@ class RelayedStream:
             event = self._joint.fit(event, payload)  # first: of another answer, nothing is to be noted
         elif chunk.flatfee is not UNSET or (chunk is _STRANGE and b'"flatfee"' in payload):
             event = _with_receipt(event, None)
-        self.usage = told_usage(chunk.usage) or self.usage
+        self._note_usage(chunk.usage)
         for choice in chunk.choices or ():
             if isinstance(choice.delta, dict):
                 self._hear(choice.index, choice.delta)
+            if choice.index:
+                self._text = None  # a second one is no part of one text
             if choice.finish_reason:
                 self.tokens += 1
                 self._finished.add(choice.index)
@@ -210,15 +214,22 @@ class RelayedStream:
         self.delivered += text + more
         if self._text is not None:
             piece = bytes(delta["content"]) if text and not (more or index) else b""
-            if piece[:1] != b'"' or REPLACED in piece or len(self._text) > MOST_REMEMBERED:
+            if piece[:1] != b'"' or REPLACED in piece or len(self._text) + len(piece) > MOST_REMEMBERED:
                 self._text = None  # what is not one text, nobody can go on with
             else:
                 self._text += piece[1:-1]  # as it stands between its quotes
 
+    def _note_usage(self, usage: Raw | UnsetType) -> None:
+        """Keep what was told last; zeros behind real figures are none."""
+        told = told_usage(usage)
+        if told is not None and (self.usage is None or told.prompt_tokens or told.completion_tokens):
+            self.usage = told
+
     def _forward(self, event: bytes, payload: bytes, out: list[bytes]) -> None:
         """Pass an event on; one that may be the last stays behind until another comes."""
         if self.tokens:
-            self._first = self._first or payload
+            if self._text is not None and not self._first:
+                self._first = payload
             self.passed_on = True
         if self._held:
             out.append(self._held)

@@ -50,6 +50,7 @@ async def ask_provider(this: Try) -> None:
     provider = this.gateway.providers[this.route.provider]
     hurry = this.hurry()
     limit = asyncio.timeout(hurry or min(this.first_token_limit(), this.left()))
+    first_limit = limit.when()
     end = asyncio.get_running_loop().time() + this.left()
     try:
         async with limit, provider.send(this.route, this.body(), stream=this.ask.stream) as upstream:
@@ -63,7 +64,7 @@ async def ask_provider(this: Try) -> None:
     except TimeoutError as error:
         # A stream that still flowed when its whole time was over did nothing wrong.
         flowed = this.first_token is not None and (limit.when() or 0.0) >= end
-        hurried = this.first_token is None and hurry is not None
+        hurried = hurry is not None and limit.when() == first_limit
         outcome = AttemptOutcome.CANCELLED if this.unread else AttemptOutcome.TIMEOUT
         raise Failed(outcome, blameless=hurried, flowed=flowed) from error
     except ProviderFailure as error:
@@ -81,7 +82,7 @@ async def ask_provider(this: Try) -> None:
 async def _pass_completion(this: Try, upstream: Upstream, limit: asyncio.Timeout) -> None:
     data = (await upstream.read()).removeprefix(BOM)
     if shape_of(data) == "events":
-        data = await asyncio.to_thread(as_completion, data)  # a long one takes a while
+        data = await asyncio.to_thread(as_completion, data, this.ask.choices)  # a long one takes a while
     completion = read_completion(data)
     limit.reschedule(None)
     _note_whole(this, completion.usage, completion.size)
@@ -92,8 +93,6 @@ async def _pass_completion(this: Try, upstream: Upstream, limit: asyncio.Timeout
 
 
 async def _pass_stream(this: Try, upstream: Upstream, limit: asyncio.Timeout, end: float) -> None:
-    clock = asyncio.get_running_loop().time
-    silent_until = end
     relayed = this.relayed = RelayedStream(
         include_usage=this.ask.include_usage,
         choices=this.ask.choices,
@@ -101,6 +100,25 @@ async def _pass_stream(this: Try, upstream: Upstream, limit: asyncio.Timeout, en
         remember=this.others_follow and this.ask.one_text,
     )
     chunks = upstream.chunks()
+    early = await _pass_tokens(this, chunks, relayed, limit, end)
+    limit.reschedule(None)
+    out = early + await _hear_out(chunks, relayed, end, this.meter)
+    if relayed.ended_well:
+        await _finish_stream(this, relayed, out)
+        await _read_to_end(chunks)
+        return
+    if this.forwarded:  # what was heard last is a part of what the caller has, too
+        limit.reschedule(end)
+        await _forward_in_time(this, relayed, out, limit)
+    raise relayed.failure or ProviderFailure(AttemptOutcome.ERROR, "ended without a finish reason")
+
+
+async def _pass_tokens(
+    this: Try, chunks: AsyncIterator[bytes], relayed: RelayedStream, limit: asyncio.Timeout, end: float
+) -> bytes:
+    """Pass a stream on until nothing but its trailer is missing; return what still waits for a first token."""
+    clock = asyncio.get_running_loop().time
+    silent_until = end
     early = b""
     data = await _first_bytes(this, chunks, limit, end)
     while data:
@@ -130,12 +148,7 @@ async def _pass_stream(this: Try, upstream: Upstream, limit: asyncio.Timeout, en
         if relayed.failure is not None:
             raise relayed.failure
         data = await anext(chunks, b"")
-    limit.reschedule(None)
-    out = early + await _hear_out(chunks, relayed, end, this.meter)
-    if not relayed.ended_well:
-        raise relayed.failure or ProviderFailure(AttemptOutcome.ERROR, "ended without a finish reason")
-    await _finish_stream(this, relayed, out)
-    await _read_to_end(chunks)
+    return early
 
 
 async def _first_bytes(this: Try, chunks: AsyncIterator[bytes], limit: asyncio.Timeout, end: float) -> bytes:
@@ -149,12 +162,13 @@ async def _first_bytes(this: Try, chunks: AsyncIterator[bytes], limit: asyncio.T
     if shape_of(data) != "json":
         return data.removeprefix(BOM)
     parts, size = [data], len(data)
-    async for part in chunks:
+    while data and size <= MAX_ANSWER:
         limit.reschedule(min(end, asyncio.get_running_loop().time() + this.route.idle_timeout))
-        parts.append(part)
-        size += len(part)
-        if size > MAX_ANSWER:
-            raise UnusableAnswer(f"has more than {MAX_ANSWER} bytes")
+        data = await anext(chunks, b"")
+        parts.append(data)
+        size += len(data)
+    if size > MAX_ANSWER:
+        raise UnusableAnswer(f"has more than {MAX_ANSWER} bytes")
     return b"".join(await asyncio.to_thread(as_stream, b"".join(parts)))
 
 

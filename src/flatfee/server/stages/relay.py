@@ -66,6 +66,7 @@ async def relay(job: Job, call: Call, bill: Bill, gateway: Gateway) -> None:
         ProviderRefusal: a provider refused the request, and no other route could cure that.
     """
     refusal: ProviderRefusal | None = None
+    only_too_large = True
     failed: Failed | None = None
     cut: _Cut | None = None
     floor = 0
@@ -79,6 +80,8 @@ async def relay(job: Job, call: Call, bill: Bill, gateway: Gateway) -> None:
         if failed.outcome is AttemptOutcome.CONTEXT_OVERFLOW:
             refusal = failed.refusal
             floor = max(floor, route.context_tokens or 0)
+        else:
+            only_too_large = False
         _log_leaving(this, failed)
         cut = _Cut.of(this, failed) if this.forwarded else cut
         if cut is None:
@@ -88,7 +91,7 @@ async def relay(job: Job, call: Call, bill: Bill, gateway: Gateway) -> None:
             break
     if cut is not None:
         raise _broke_midway(cut)
-    if refusal is not None:
+    if refusal is not None and only_too_large:
         raise refusal
     raise _exhausted(job, gateway, failed)
 
@@ -143,7 +146,7 @@ async def _try_once(this: Try) -> Failed | None:
         this.begin()
         await ask_provider(this)
     except Failed as failed:
-        if failed.outcome is AttemptOutcome.TIMEOUT and this.late():
+        if failed.outcome in {AttemptOutcome.TIMEOUT, AttemptOutcome.CANCELLED} and this.late():
             # The caller's own limit tells nothing of the route. What was asked and heard by then is charged.
             health.let_go(name)
             this.end(AttemptOutcome.CANCELLED)

@@ -128,11 +128,13 @@ class Try:
         """Return the seconds until the first token must be there. A plain answer comes all at once."""
         if not self.ask.stream:
             return self.route.total_timeout
-        others = any(route is not self.route and self._is_up(route) for route in self.job.routes)
-        return first_token_limit(self.route, alone=not others)
+        return first_token_limit(self.route, alone=not self._another_can())
 
-    def _is_up(self, route: RouteSettings) -> bool:
-        return not self.gateway.health.opens_in(route.name, self.gateway.monotonic())
+    def _another_can(self) -> bool:
+        """Tell whether another route could answer after this one: one behind it, that is not passed over now."""
+        health, now = self.gateway.health, self.gateway.monotonic()
+        behind = self.job.routes[self.job.routes.index(self.route) + 1 :]
+        return any(not health.opens_in(route.name, now) for route in behind)
 
     def hurry(self) -> float | None:
         """Return the seconds after which a silent route is left, so that another has time before the deadline.
@@ -141,11 +143,10 @@ class Try:
         """
         if self.bill.deadline is None or not self.ask.stream:
             return None
-        behind = self.job.routes[self.job.routes.index(self.route) + 1 :]
-        if not any(map(self._is_up, behind)):
+        if not self._another_can():
             return None
-        share = self.left() * SHARE_OF_THE_DEADLINE
-        return share if share < self.first_token_limit() else None
+        share = (self.bill.deadline - self.gateway.monotonic()) * SHARE_OF_THE_DEADLINE
+        return share if share < min(self.first_token_limit(), self.route.total_timeout) else None
 
     async def dispatch(self) -> None:
         """Have the ledger mark that money is about to be spent, once for all tries.
