@@ -34,11 +34,11 @@ class BriskHealth(Health):
         super().__init__()
         self._speed = speed
 
-    def admits(self, route: str, now: float) -> bool:
+    def admits(self, route: str, now: float) -> int | None:
         return super().admits(route, now * self._speed)
 
-    def failed(self, route: str, now: float, *, leave_for: float | None = None) -> None:
-        super().failed(route, now * self._speed, leave_for=leave_for)
+    def failed(self, route: str, now: float, opening: int, *, leave_for: float | None = None) -> None:
+        super().failed(route, now * self._speed, opening, leave_for=leave_for)
 
     def down(self, now: float) -> frozenset[str]:
         return super().down(now * self._speed)

@@ -194,7 +194,7 @@ class Watch:
                 self.rest = min(self.rest + 1, len(COOL_DOWNS) - 1)
             if self.open_until is not None or self.failures >= FAILURES_TO_OPEN or pause:
                 due = COOL_DOWNS[self.rest] if self.open_until is not None or self.failures >= FAILURES_TO_OPEN else 0.0
-                self.open_until, self.tried = at + max(due, pause), []
+                self.open_until, self.tried = max(self.open_until or 0.0, at + max(due, pause)), []
 
 
 def watch(

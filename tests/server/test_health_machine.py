@@ -1,25 +1,24 @@
 """The circuit under all that tries can come to, in any order: whom it lets through, and how long nobody."""
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from flatfee.server.health import COOL_DOWN, LONGEST_COOL_DOWN, PROBE_LEASE, CircuitState, Health
+from flatfee.server.health import COOL_DOWN, LONGEST_COOL_DOWN, PROBE_LEASE, CircuitState, Health, RouteHealth
 
 TRIES = st.integers(min_value=0, max_value=1 << 30)
 
 
 @dataclass(eq=False)
 class Try:
-    """A try that runs: when it began, in which opening of the circuit, and whether its answer has begun."""
+    """A try that runs: when it began, in which opening of the circuit, and whether it is its probe."""
 
     began: float
     opening: int
     probe: bool
-    answering: bool = False
 
 
 class CircuitMachine(RuleBasedStateMachine):
@@ -30,13 +29,21 @@ class CircuitMachine(RuleBasedStateMachine):
         self.health = Health()
         self.now = 0.0
         self.tries: list[Try] = []
-        self.opening = 0
-        self.probe: Try | None = None
-        self.freed = 0
+        self.openings = 0
         self.last_failure = -1000.0
 
+    def report(self) -> RouteHealth:
+        return self.health.report("a", self.now)
+
     def state(self) -> CircuitState:
-        return self.health.report("a", self.now).circuit
+        return self.report().circuit
+
+    def passes(self) -> bool:
+        return deepcopy(self.health).admits("a", self.now) is not None
+
+    def counts(self, one: Try) -> bool:
+        """Tell whether what becomes of a try counts: a closed circuit minds all, another only those of its opening."""
+        return self.state() is CircuitState.CLOSED or one.opening == self.openings
 
     def end(self, number: int) -> Try:
         return self.tries.pop(number % len(self.tries))
@@ -47,62 +54,70 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @rule()
     def begin(self) -> None:
-        before = self.state()
-        if self.health.admits("a", self.now):
+        before, opening = self.state(), self.health.admits("a", self.now)
+        if opening is not None:
             assert before is not CircuitState.OPEN
-            probe = self.health.report("a", self.now).probing
-            self.tries.append(Try(self.now, self.opening, probe))
-            self.probe = self.tries[-1] if probe else self.probe
+            assert opening == (self.openings if before is CircuitState.HALF_OPEN else 0)
+            self.tries.append(Try(self.now, opening, self.report().probing))
 
     @precondition(lambda self: self.tries)
     @rule(number=TRIES)
     def answer(self, number: int) -> None:
         one = self.tries[number % len(self.tries)]
-        one.answering = True
-        before = self.state()
-        self.health.answering("a")
-        assert self.state() is before
-        if one.opening == self.opening and before is CircuitState.HALF_OPEN:
-            assert deepcopy(self.health).admits("a", self.now)
+        one.probe = False
+        before, passes = self.report(), self.passes()
+        self.health.answering("a", one.opening)
+        if self.counts(one):
+            assert self.state() is before.circuit
+            assert self.passes() is (self.state() is not CircuitState.OPEN)
+        else:
+            assert (self.report(), self.passes()) == (before, passes)
 
     @precondition(lambda self: self.tries)
     @rule(number=TRIES)
     def succeed(self, number: int) -> None:
-        before, one = self.state(), self.end(number)
-        self.health.succeeded("a")
-        if before is CircuitState.OPEN:
-            assert self.state() is CircuitState.OPEN
-        elif one.opening == self.opening and not self.freed:
+        one = self.end(number)
+        before, passes, counts = self.report(), self.passes(), self.counts(one)
+        self.health.succeeded("a", one.opening)
+        if counts:
             assert self.state() is CircuitState.CLOSED
+        else:
+            assert (self.report(), self.passes()) == (before, passes)
 
     @precondition(lambda self: self.tries)
     @rule(number=TRIES, leave_for=st.sampled_from([None, None, None, 0.0, 7.0, 45.0, 1e9]))
     def fail(self, number: int, leave_for: float | None) -> None:
-        before, left, one = self.state(), self.health.opens_in("a", self.now), self.end(number)
-        self.health.failed("a", self.now, leave_for=leave_for)
+        one = self.end(number)
+        before, counts = self.report(), self.counts(one)
+        self.health.failed("a", self.now, one.opening, leave_for=leave_for)
         self.last_failure = self.now
         asked = min(leave_for or 0.0, LONGEST_COOL_DOWN)
-        assert self.health.opens_in("a", self.now) >= max(left, asked)
-        if before is CircuitState.HALF_OPEN and one.opening == self.opening and not self.freed:
-            assert self.health.opens_in("a", self.now) >= 2 * COOL_DOWN
-        if before is not CircuitState.OPEN and self.state() is CircuitState.OPEN:
-            self.opening, self.freed = self.opening + 1, 0
+        after = self.report()
+        if counts:
+            doubled = 0.0 if before.circuit is CircuitState.CLOSED else 2 * COOL_DOWN
+            assert after.opens_in >= max(before.opens_in, asked, doubled)
+            assert after.failures_in_a_row == before.failures_in_a_row + 1
+            self.openings += after.circuit is CircuitState.OPEN
+        else:
+            assert after.opens_in == max(before.opens_in, asked)
+            assert replace(after, opens_in=0.0, circuit=before.circuit) == replace(before, opens_in=0.0)
 
     @precondition(lambda self: self.tries)
     @rule(number=TRIES)
     def leave(self, number: int) -> None:
-        before, one = self.state(), self.end(number)
-        self.health.let_go("a")
-        assert self.state() is before
-        self.freed += one is not self.probe
+        one = self.end(number)
+        before, passes, counts = self.report(), self.passes(), self.counts(one)
+        self.health.let_go("a", one.opening)
+        assert self.state() is before.circuit
+        if not counts:
+            assert (self.report(), self.passes()) == (before, passes)
+        elif self.state() is CircuitState.HALF_OPEN and all(other.opening != self.openings for other in self.tries):
+            assert self.passes(), "no other try of this opening runs"
 
     @invariant()
-    def no_two_probes_run_at_once(self) -> None:
-        """A try from before the opening that is let go may free a probe that is not its own: nobody tells whose."""
-        young = [one for one in self.tries if one.opening == self.opening and one.probe and not one.answering]
-        probes = [one for one in young if self.now < one.began + PROBE_LEASE]
-        if self.state() is CircuitState.HALF_OPEN:
-            assert len(probes) <= 1 + self.freed
+    def never_do_two_probes_run_at_once(self) -> None:
+        ours = [one for one in self.tries if one.opening == self.openings and one.probe]
+        assert len([one for one in ours if self.now < one.began + PROBE_LEASE]) <= 1
 
     @invariant()
     def without_a_failure_it_is_not_open_for_longer_than_the_longest_cool_down(self) -> None:
@@ -110,7 +125,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @invariant()
     def it_lets_somebody_through_again_whatever_became_of_the_tries(self) -> None:
-        assert deepcopy(self.health).admits("a", self.now + LONGEST_COOL_DOWN + PROBE_LEASE)
+        assert deepcopy(self.health).admits("a", self.now + LONGEST_COOL_DOWN + PROBE_LEASE) is not None
 
     @invariant()
     def the_queries_agree(self) -> None:

@@ -33,7 +33,7 @@ def look(request_id: str) -> Held:
 def routes_health(question: str) -> RoutesHealth:
     assert question == HEALTH
     health = Health()
-    health.failed("a", 0.0, leave_for=7.5)
+    health.failed("a", 0.0, 0, leave_for=7.5)
     health.noted("a", Attempt(route="a", outcome="ok", status=200, duration_ms=7, first_token_ms=3), 1.25)
     health.noted("a", Attempt(route="a", outcome="rate_limited", status=429, duration_ms=2), 2.5)
     return {"a": health.report("a", 0.0), "b": health.report("b", 0.0)}

@@ -44,7 +44,7 @@ async def dry_run(rig: Rig, headers: dict[str, str] | None = None, **body: Any) 
 
 async def down(rig: Rig, *names: str) -> None:
     for name in names * FAILURES_TO_OPEN:
-        rig.gateway.health.failed(name, rig.gateway.monotonic())
+        rig.gateway.health.failed(name, rig.gateway.monotonic(), 0)
 
 
 @pytest.mark.parametrize("path", KEYED)

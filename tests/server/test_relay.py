@@ -259,7 +259,7 @@ async def test_the_one_route_failing_is_worth_a_retry() -> None:
 
 async def fail(rig: Rig, name: str) -> None:
     for _ in range(FAILURES_TO_OPEN):
-        rig.gateway.health.failed(name, rig.gateway.monotonic())
+        rig.gateway.health.failed(name, rig.gateway.monotonic(), 0)
 
 
 async def test_an_open_circuit_is_skipped_and_told() -> None:

@@ -99,7 +99,7 @@ async def test_a_slow_route_is_waited_for_while_no_other_can_answer(monkeypatch:
     provider = ScriptedProvider(first=streamed(ready, *STREAM))
     async with running(two(), provider) as rig:
         for _ in range(FAILURES_TO_OPEN):
-            rig.gateway.health.failed("second", rig.gateway.monotonic())
+            rig.gateway.health.failed("second", rig.gateway.monotonic(), 0)
         asyncio.get_running_loop().call_later(0.3, ready.set)
         response = await rig.ask(stream=True)
     assert response.headers["x-flatfee-route"] == "first"
@@ -241,7 +241,7 @@ async def test_a_caller_that_left_with_the_whole_answer_says_nothing_against_the
     async with on_loopback(two(), provider) as served:
         health, now = served.app.gateway.health, served.app.gateway.monotonic
         for _ in range(FAILURES_TO_OPEN - 1):
-            health.failed("first", now())
+            health.failed("first", now(), 0)
         reader, writer = await served.open(request(stream=True))
         async with asyncio.timeout(LIMIT):
             await reader.readuntil(b"[DONE]")

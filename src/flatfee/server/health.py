@@ -6,12 +6,14 @@ passed. Then (half open) one probe may pass. Its success closes the circuit, its
 twice as long, up to ``LONGEST_COOL_DOWN``. From a probe's first token on everybody may pass again,
 on probation: the next try that ends well closes the circuit, and one that fails opens it.
 
-Who tries is not known here, only what is told of a route. So what is told while nobody was let
-through since the circuit opened is of a try from before: it neither closes the circuit nor prolongs it.
+Each opening has a number of its own, and whoever is let through is given it, and says it with what became
+of the try. Until the circuit closes, only tries of its own opening count. One from before it opened may
+end well or badly, or be left: it neither closes the circuit, nor doubles its cool-down, nor frees its probe.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -89,27 +91,26 @@ class RouteHealth:
 
 @dataclass(slots=True)
 class _Circuit:
+    """``opening`` is 0 while it is closed; ``running`` counts the tries of this opening that have not ended."""
+
     failures: int = 0
     cool_down: float = COOL_DOWN
-    open_until: float | None = None
-    probe_until: float | None = None
+    opening: int = 0
+    open_until: float = -math.inf
+    running: int = 0
+    probe_until: float = -math.inf
     probation: bool = False
 
     def state(self, now: float) -> CircuitState:
-        if self.open_until is None:
+        if not self.opening:
             return CircuitState.CLOSED
         return CircuitState.OPEN if now < self.open_until else CircuitState.HALF_OPEN
 
     def probing(self, now: float) -> bool:
-        return self.probe_until is not None and now < self.probe_until and not self.probation
+        return self.running > 0 and now < self.probe_until and not self.probation
 
-    @property
-    def untried(self) -> bool:
-        """Whether nobody was let through since it opened."""
-        return self.open_until is not None and self.probe_until is None and not self.probation
-
-    def open(self, until: float) -> None:
-        self.open_until, self.probe_until, self.probation = until, None, False
+    def open(self, opening: int, until: float) -> None:
+        self.opening, self.open_until, self.running, self.probation = opening, until, 0, False
 
 
 _Noted = tuple[float, Attempt]
@@ -128,57 +129,70 @@ class Health:
     def __init__(self) -> None:
         self._circuits: dict[str, _Circuit] = {}
         self._histories: dict[str, _History] = {}
+        self._openings = 0
 
-    def admits(self, route: str, now: float) -> bool:
-        """Tell whether a request may try the route now; a half-open circuit lets one probe through.
+    def admits(self, route: str, now: float) -> int | None:
+        """Return which opening of the circuit a try that begins now belongs to; ``None`` where none may begin.
 
-        Whoever is let through says how it ended: ``succeeded``, ``failed`` or ``let_go``.
+        0 stands for a closed circuit, which lets everybody through; a half-open one lets one probe through.
+        Whoever is let through says how it ended, with that number: ``succeeded``, ``failed`` or ``let_go``.
         """
         circuit = self._circuits.get(route)
-        if circuit is None or circuit.open_until is None or circuit.probation:
-            return True
+        if circuit is None or not circuit.opening:
+            return 0
         if now < circuit.open_until or circuit.probing(now):
-            return False
+            return None
+        circuit.running += 1
         circuit.probe_until = now + PROBE_LEASE
-        return True
+        return circuit.opening
 
-    def answering(self, route: str) -> None:
+    def answering(self, route: str, opening: int) -> None:
         """Note the first token of an answer: who waits for a probe need not wait for its last one."""
-        circuit = self._circuits.get(route)
-        if circuit is not None and circuit.open_until is not None and not circuit.untried:
+        circuit = self._opened(route, opening)
+        if circuit is not None:
             circuit.probation = True
 
-    def succeeded(self, route: str) -> None:
-        """Note an answer: the circuit closes."""
+    def succeeded(self, route: str, opening: int) -> None:
+        """Note an answer: the circuit closes, unless it has opened since the try began."""
         circuit = self._circuits.get(route)
-        if circuit is not None and not circuit.untried:
+        if circuit is not None and circuit.opening in (0, opening):
             del self._circuits[route]
 
-    def failed(self, route: str, now: float, *, leave_for: float | None = None) -> None:
+    def failed(self, route: str, now: float, opening: int, *, leave_for: float | None = None) -> None:
         """Note a failure of the provider's side.
 
         ``leave_for``: the seconds that the provider asks to be left alone. The circuit opens for that
         long, at most ``LONGEST_COOL_DOWN``, and never for less than the failure alone would have cost.
+        That wish counts even where the failure does not, as the circuit has opened since the try began.
         """
         circuit = self._circuits.setdefault(route, _Circuit())
         asked = min(leave_for or 0.0, LONGEST_COOL_DOWN)
-        if circuit.open_until is not None and circuit.untried:
+        if circuit.opening not in (0, opening):
             circuit.open_until = max(circuit.open_until, now + asked)
             return
         circuit.failures += 1
         due = 0.0
-        if circuit.open_until is not None:
+        if circuit.opening:
             due = circuit.cool_down = min(circuit.cool_down * 2, LONGEST_COOL_DOWN)
         elif circuit.failures >= FAILURES_TO_OPEN:
             due = circuit.cool_down
         if max(due, asked) > 0:
-            circuit.open(now + max(due, asked))
+            self._openings += 1
+            circuit.open(self._openings, max(circuit.open_until, now + max(due, asked)))
 
-    def let_go(self, route: str) -> None:
-        """Note that a try ended without telling anything of the route: its probe is free again."""
-        circuit = self._circuits.get(route)
+    def let_go(self, route: str, opening: int) -> None:
+        """Note that a try ended without telling anything of the route: the next one may be the probe.
+
+        Beside a probe whose lease ran out another may run: only once both have ended is there room for a third.
+        """
+        circuit = self._opened(route, opening)
         if circuit is not None:
-            circuit.probe_until = None
+            circuit.running -= 1
+
+    def _opened(self, route: str, opening: int) -> _Circuit | None:
+        """Return the circuit if that opening is its last, and it has not closed since."""
+        circuit = self._circuits.get(route)
+        return circuit if circuit is not None and circuit.opening == opening != 0 else None
 
     def down(self, now: float) -> frozenset[str]:
         """Return the routes that are skipped now."""
@@ -187,7 +201,7 @@ class Health:
     def opens_in(self, route: str, now: float) -> float:
         """Return the seconds until a route's circuit lets a request through; 0 if it does now."""
         circuit = self._circuits.get(route)
-        return 0.0 if circuit is None or circuit.open_until is None else max(0.0, circuit.open_until - now)
+        return 0.0 if circuit is None else max(0.0, circuit.open_until - now)
 
     def noted(self, route: str, attempt: Attempt, at: float) -> None:
         """Remember a try that the provider had part in; ``at`` is the wall clock's time, in seconds.

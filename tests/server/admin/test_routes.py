@@ -75,7 +75,7 @@ async def test_what_the_tries_came_to_is_told(office: Any) -> None:
     gateway.health.noted(name, Attempt(route=name, outcome="timeout", duration_ms=10_000), 1_793_534_460.0)
     now = gateway.monotonic()
     for _ in range(FAILURES_TO_OPEN):
-        gateway.health.failed(name, now)
+        gateway.health.failed(name, now, 0)
     answered = {"at": "2026-11-01T12:00:00Z", "outcome": "ok", "status": 200, "duration_ms": 70, "first_token_ms": 30}
     timeout = {"at": "2026-11-01T12:01:00Z", "outcome": "timeout", "status": None} | {
         "duration_ms": 10_000,

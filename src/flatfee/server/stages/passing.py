@@ -174,7 +174,7 @@ async def _first_bytes(this: Try, chunks: AsyncIterator[bytes], limit: asyncio.T
 
 def _hear_first_token(this: Try) -> None:
     this.first_token = this.gateway.monotonic()
-    this.gateway.health.answering(this.route.name)
+    this.gateway.health.answering(this.route.name, this.opening)
 
 
 async def _hear_out(chunks: AsyncIterator[bytes], relayed: RelayedStream, end: float, meter: Meter) -> bytes:

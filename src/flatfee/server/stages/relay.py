@@ -120,15 +120,14 @@ async def _try_behind(cut: _Cut | None, this: Try) -> Failed | None:
 
 async def _try_route(this: Try) -> Failed | None:
     """Try one route, at most twice; ``None`` once it has answered."""
-    name, health, now = this.route.name, this.gateway.health, this.gateway.monotonic
     this.left()
-    if not health.admits(name, now()):
+    if not this.admitted():
         this.meter.tried(this.route, AttemptOutcome.UNAVAILABLE, None, 0.0)
         return Failed(AttemptOutcome.UNAVAILABLE)
     failed = await _try_once(this)
     if failed is not None and failed.pause is not None and failed.pause < this.left():
         await asyncio.sleep(failed.pause)
-        if health.admits(name, now()):
+        if this.admitted():
             failed = await _try_once(this)
     return failed
 
@@ -148,7 +147,7 @@ async def _try_once(this: Try) -> Failed | None:
     except Failed as failed:
         if failed.outcome in {AttemptOutcome.TIMEOUT, AttemptOutcome.CANCELLED} and this.late():
             # The caller's own limit tells nothing of the route. What was asked and heard by then is charged.
-            health.let_go(name)
+            health.let_go(name, this.opening)
             this.end(AttemptOutcome.CANCELLED)
             this.meter.answering(this.route)
             raise deadline_passed() from failed
@@ -157,13 +156,13 @@ async def _try_once(this: Try) -> Failed | None:
     except BaseException:
         # The caller left, or we failed: that tells nothing of the route.
         if this.meter.whole:
-            health.succeeded(name)
+            health.succeeded(name, this.opening)
         else:
-            health.let_go(name)
+            health.let_go(name, this.opening)
             if this.meter.trying is not None:
                 this.end(AttemptOutcome.CANCELLED)
         raise
-    health.succeeded(name)
+    health.succeeded(name, this.opening)
     return None
 
 
@@ -177,11 +176,11 @@ def _judge(this: Try, failed: Failed) -> Failed:
     name, health, meter = this.route.name, this.gateway.health, this.meter
     meter.trying = None
     if failed.blameless:
-        health.let_go(name)
+        health.let_go(name, this.opening)
     elif failed.refusal is not None:
-        health.succeeded(name)
+        health.succeeded(name, this.opening)
     else:
-        health.failed(name, this.gateway.monotonic(), leave_for=failed.leave_for)
+        health.failed(name, this.gateway.monotonic(), this.opening, leave_for=failed.leave_for)
     if failed.refusal is not None and failed.outcome is AttemptOutcome.REFUSED and this.half is None:
         raise failed.refusal from None
     if this.late() and not this.forwarded:

@@ -45,7 +45,8 @@ class Try:
 
     ``status`` is the provider's, once it has answered; ``relayed`` the stream that came of it, if one came.
     ``forwarded`` is set once the caller got something of it, ``unread`` once that may not be all of it.
-    ``first_token`` is when that came, by the gateway's monotonic clock.
+    ``first_token`` is when that came, by the gateway's monotonic clock. ``opening`` is what the route's
+    circuit let it through by.
     """
 
     job: Job
@@ -60,6 +61,7 @@ class Try:
     relayed: RelayedStream | None = None
     forwarded: bool = False
     unread: bool = False
+    opening: int = 0
 
     @property
     def ask(self) -> Ask:
@@ -92,6 +94,12 @@ class Try:
         if self.half is not None and self.prefilled:
             return self.ask.body_after(self.route.model, self.half.text)
         return self.ask.body_for(self.route.model)
+
+    def admitted(self) -> bool:
+        """Ask the route's circuit to let it through; whoever is let through tells the circuit how it ended."""
+        opening = self.gateway.health.admits(self.route.name, self.gateway.monotonic())
+        self.opening = opening or 0
+        return opening is not None
 
     def begin(self) -> None:
         """Note that the route is asked from now on."""
