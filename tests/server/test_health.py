@@ -232,6 +232,8 @@ def test_a_probe_that_breaks_off_after_its_first_token_opens_the_circuit_for_twi
     health.failed("a", COOL_DOWN, probe)
     assert health.opens_in("a", COOL_DOWN) == 2 * COOL_DOWN
     assert health.admits("a", COOL_DOWN) is None
+    assert health.admits("a", 3 * COOL_DOWN)
+    assert health.admits("a", 3 * COOL_DOWN) is None, "nobody is on probation any more"
 
 
 def test_on_probation_the_first_try_that_ends_well_closes_the_circuit() -> None:
