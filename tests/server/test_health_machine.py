@@ -5,9 +5,17 @@ from dataclasses import dataclass, replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from flatfee.server.health import COOL_DOWN, LONGEST_COOL_DOWN, PROBE_LEASE, CircuitState, Health, RouteHealth
+from flatfee.server.health import (
+    COOL_DOWN,
+    FAILURES_TO_OPEN,
+    LONGEST_COOL_DOWN,
+    PROBE_LEASE,
+    CircuitState,
+    Health,
+    RouteHealth,
+)
 
 TRIES = st.integers(min_value=0, max_value=1 << 30)
 
@@ -47,6 +55,18 @@ class CircuitMachine(RuleBasedStateMachine):
 
     def end(self, number: int) -> Try:
         return self.tries.pop(number % len(self.tries))
+
+    @initialize(others=st.integers(min_value=0, max_value=2))
+    def some_fail_while_others_run(self, others: int) -> None:
+        for _ in range(FAILURES_TO_OPEN + others):
+            self.begin()
+        for _ in range(FAILURES_TO_OPEN):
+            self.fail(0, None)
+
+    @rule()
+    def begin_as_soon_as_it_may(self) -> None:
+        self.now += self.health.opens_in("a", self.now)
+        self.begin()
 
     @rule(seconds=st.sampled_from([0.25, 1.0, COOL_DOWN, 2 * COOL_DOWN, LONGEST_COOL_DOWN]))
     def time_passes(self, seconds: float) -> None:
