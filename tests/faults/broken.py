@@ -63,7 +63,7 @@ def take_a_cut_for_an_end() -> None:
 
 def let_both_texts_through() -> None:
     """Pass on what another route says from its beginning, although the caller has half of an answer."""
-    _put(Joint, "_rest", lambda self, text, ended: text)
+    _put(Joint, "_rest", lambda self, content, others, finishes: content)
 
 
 def leave_a_task() -> None:

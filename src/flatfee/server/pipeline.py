@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -176,5 +177,8 @@ async def _settled_on_every_way_out(call: Call, bill: Bill, gateway: Gateway) ->
             answer = call.sent()
             if answer is not None:
                 gateway.answers.put(call.request_id, answer)
+        except asyncio.CancelledError:
+            call.receipt = bill.foreseen  # the gateway ends, and its caller is told what this will come to
+            raise
         finally:
             del gateway.running[bill.ticket.request_id]

@@ -24,7 +24,10 @@ log = logging.getLogger("flatfee.server")
 
 @dataclass(slots=True, kw_only=True)
 class Bill:
-    """One request's ticket, until it is settled. ``deadline`` is the caller's, by the gateway's monotonic clock."""
+    """One request's ticket, until it is settled. ``deadline`` is the caller's, by the gateway's monotonic clock.
+
+    ``foreseen`` is what the settlement will come to, from its begin on: for who cannot wait for it.
+    """
 
     ticket: Ticket
     ask: Ask
@@ -32,6 +35,7 @@ class Bill:
     meter: Meter
     gateway: Gateway
     deadline: float | None = None
+    foreseen: Receipt | None = None
     _settling: asyncio.Future[Settlement] | None = field(default=None)
 
     async def settle(self) -> Settlement:
@@ -45,6 +49,7 @@ class Bill:
         """
         if self._settling is None:
             outcome = outcome_of(self.ticket, self.ask, self.plan, self.meter)
+            self.foreseen = outcome.receipt if self.meter.route is None else unkept(outcome.receipt).receipt
             self._settling = asyncio.ensure_future(self._settled(outcome))
         return await asyncio.shield(self._settling)
 
