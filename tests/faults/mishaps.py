@@ -72,8 +72,10 @@ def answer_of(seen: Seen, voice: str) -> Answer:
         return _tool_call(arguments_of(number, words, voice), words)
     text, last = text_of(number, words, voice), seen.body["messages"][-1]
     if last["role"] == "assistant":
+        # What nobody has said is answered anew: the caller sees that its text is of no one piece then.
         texts = (text_of(number, words, each) for each in VOICES)
-        text = next(each.removeprefix(last["content"]) for each in texts if each.startswith(last["content"]))
+        rests = (each.removeprefix(last["content"]) for each in texts if each.startswith(last["content"]))
+        text = next(rests, text)
     said = [speech.event(speech.delta({"content": piece})) for piece in pieces_of(text)]
     usage = speech.usage(20, words)
     return Answer(
