@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 # The suite runs in as many processes as this; much of it waits for disks and other processes.
 JOBS ?= 3
 EVERY := not real_model and not packaging and not torture and not faults
-FAST  := $(EVERY) and not processes
+FAST  := $(EVERY) and not processes and not slow
 
 PIP     := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # $(call install,LOCK) installs one lock file, every file checked against its hash, then this checkout on top of it.

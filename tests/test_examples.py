@@ -15,6 +15,8 @@ import pytest
 
 from flatfee.cli.demo.gateway import demo_text, running_gateway
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 SOURCES = str(ROOT / "src")

@@ -18,6 +18,8 @@ from flatfee.cli.demo.gateway import DemoGateway, GatewayNotStarted, demo_text, 
 from flatfee.cli.demo.script import RUN, Outcome, play
 from flatfee.server.run import GatewayServer
 
+pytestmark = pytest.mark.processes
+
 if TYPE_CHECKING:
     from tests.cli.conftest import Flatfee, OnTerminal
 

@@ -15,7 +15,10 @@ import pytest
 from tests.server.fakes_bombed import Cost
 from tests.server.fakes_upstream import Writer, chunked, head, upstream
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory where Linux tells it")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory where Linux tells it"),
+]
 
 ROOT = Path(__file__).parents[2]
 GIGABYTES = 10

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.torture.disks import TROUBLES, Trouble, disks
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("trouble", [each for each in TROUBLES if not each.apart], ids=lambda each: each.name)
 def test_nothing_is_served_unmetered_and_nothing_is_lost(trouble: Trouble) -> None:

@@ -16,6 +16,8 @@ from tests.server.fakes_gateway import on_loopback
 from flatfee.server import call, connections
 from flatfee.server.settings import RouteSettings
 
+pytestmark = pytest.mark.slow
+
 STREAMED = whole(body=BODY[:-1] + b', "stream": true}')
 LARGE = "x" * 24_000_000
 """More than the machine keeps for a reader that does not read."""
