@@ -168,7 +168,8 @@ class RelayedStream:
         if payload == b"[DONE]":
             self.done = True
             return
-        if b"error" in event and is_named_error(event):
+        of_an_error = b"error" in event
+        if of_an_error and is_named_error(event):
             raise UnusableAnswer("has an error in mid-stream")
         try:
             chunk = _read_chunk(payload)
@@ -177,16 +178,15 @@ class RelayedStream:
             if self._broken > MAX_BROKEN_EVENTS:
                 raise UnusableAnswer(f"has more than {MAX_BROKEN_EVENTS} broken events") from error
             return
-        if b"error" in payload and _tells_trouble(payload):
+        if of_an_error and _tells_trouble(payload):
             raise UnusableAnswer("has an error in mid-stream")
         self._read(event, payload, chunk, out)
 
     def _read(self, event: bytes, payload: bytes, chunk: _Chunk, out: list[bytes]) -> None:
-        if self._joint is not None:
-            event = self._joint.fit(event, payload)  # first: of another answer, nothing is to be noted
-        elif chunk.flatfee is not UNSET or (chunk is _STRANGE and b'"flatfee"' in payload):
-            event = _with_receipt(event, None)
-        self._note_usage(chunk.usage)
+        if self._joint is not None or chunk.flatfee is not UNSET or chunk is _STRANGE:
+            event = self._fitted(event, payload, chunk)  # first: of another answer, nothing is to be noted
+        if chunk.usage is not UNSET:
+            self._note_usage(chunk.usage)
         for choice in chunk.choices or ():
             if isinstance(choice.delta, dict):
                 self._hear(choice.index, choice.delta)
@@ -198,26 +198,36 @@ class RelayedStream:
                 self._open.discard(choice.index)
             elif choice.index not in self._finished:
                 self._open.add(choice.index)
-        if chunk is _STRANGE:
-            self._text = None  # who could go on, if we do not know what it says?
         ours = not chunk.choices and size_of(chunk.usage) and not self._include_usage
         if event and not ours:  # usage that we asked for, not the caller
             self._forward(event, payload, out)
 
+    def _fitted(self, event: bytes, payload: bytes, chunk: _Chunk) -> bytes:
+        """Return an event as the caller is to get it; empty if it gets nothing."""
+        if chunk is _STRANGE:
+            self._text = None  # who could go on, if we do not know what it says?
+        if self._joint is not None:
+            return self._joint.fit(event, payload)
+        told = chunk.flatfee is not UNSET or b'"flatfee"' in payload
+        return _with_receipt(event, None) if told else event
+
     def _hear(self, index: int, delta: dict[str, Raw]) -> None:
         """Measure what a delta says; a member that we do not know is output as well, if it is not empty."""
-        text = size_of(delta.get("content", UNSET))
+        content = delta.get("content")
+        piece = bytes(content) if content is not None else b""
+        is_text = piece[:1] == b'"'
+        text = len(piece) - 2 if is_text else size_of(content) if content is not None else 0
         more = 0 if text and len(delta) == 1 else _beyond_text(delta)
         if not (text or more):
             return
         self.tokens += 1
         self.delivered += text + more
-        if self._text is not None:
-            piece = bytes(delta["content"]) if text and not (more or index) else b""
-            if piece[:1] != b'"' or REPLACED in piece or len(self._text) + len(piece) > MOST_REMEMBERED:
-                self._text = None  # what is not one text, nobody can go on with
-            else:
-                self._text += piece[1:-1]  # as it stands between its quotes
+        if self._text is None:
+            return
+        if more or index or not is_text or REPLACED in piece or len(self._text) + text > MOST_REMEMBERED:
+            self._text = None  # what is not one text, nobody can go on with
+        else:
+            self._text += piece[1:-1]  # as it stands between its quotes
 
     def _note_usage(self, usage: Raw | UnsetType) -> None:
         """Keep what was told last; zeros behind real figures are none."""
@@ -227,14 +237,13 @@ class RelayedStream:
 
     def _forward(self, event: bytes, payload: bytes, out: list[bytes]) -> None:
         """Pass an event on; one that may be the last stays behind until another comes."""
-        if self.tokens:
-            if self._text is not None and not self._first:
-                self._first = payload
+        if self.tokens and not self.passed_on:
             self.passed_on = True
+            self._first = payload if self._text is not None else b""
         if self._held:
             out.append(self._held)
             self._held = b""
-        if self.whole:
+        if self._finished and not self._open:
             self._held = event
         else:
             out.append(event)
@@ -248,6 +257,10 @@ class RelayedStream:
 
 def _read_chunk(payload: bytes) -> _Chunk:
     """Read an event's object; of one whose shape we do not know, nothing is read."""
+    try:
+        return _chunk.decode(payload)
+    except msgspec.DecodeError:
+        pass
     try:
         return decoded(_chunk, payload)
     except msgspec.ValidationError:
