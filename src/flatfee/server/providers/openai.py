@@ -9,8 +9,8 @@ import ssl
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from functools import partial
-from types import SimpleNamespace
 from typing import Final
 
 import aiohttp
@@ -49,6 +49,7 @@ class OpenAIProvider:
         # From the look-up of the name to the end of the TLS handshake; a pooled connection takes none of it.
         timeout = aiohttp.ClientTimeout(total=None, connect=route.connect_timeout)
         kept = _Kept()
+        _asking.set(kept)
         accept = "text/event-stream" if stream else "application/json"
         try:
             response = await self._connection().post(
@@ -57,7 +58,6 @@ class OpenAIProvider:
                 headers={"accept": accept},
                 timeout=timeout,
                 allow_redirects=False,
-                trace_request_ctx=kept,
             )
         except aiohttp.ConnectionTimeoutError as error:
             raise ProviderFailure(AttemptOutcome.TIMEOUT, "was silent while connecting") from error
@@ -90,8 +90,6 @@ class OpenAIProvider:
             headers = {"content-type": "application/json", "user-agent": "flatfee", "accept-encoding": "identity"}
             if self._key is not None:
                 headers["authorization"] = f"Bearer {self._key.get_secret_value()}"
-            traces = aiohttp.TraceConfig()
-            traces.on_connection_reuseconn.append(_note_kept)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, socket_factory=_socket),
                 headers=headers,
@@ -101,7 +99,6 @@ class OpenAIProvider:
                 auto_decompress=False,  # it fails with the head where it cannot undo an encoding
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
-                trace_configs=[traces],
             )
         return self._session
 
@@ -186,14 +183,15 @@ class _Answer:
 class _Kept:
     """Whether a request went over a connection that was kept from an earlier one."""
 
-    used = False
+    used = True
 
 
-async def _note_kept(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.used = True
+_asking: ContextVar[_Kept] = ContextVar("asking")
+"""The request for which a socket is made, if one is: aiohttp's own way to hear of it costs each request more."""
 
 
 def _socket(address: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
+    _asking.get(_Kept()).used = False
     family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)

@@ -24,10 +24,7 @@ log = logging.getLogger("flatfee.server")
 
 @dataclass(slots=True, kw_only=True)
 class Bill:
-    """One request's ticket, until it is settled. ``deadline`` is the caller's, by the gateway's monotonic clock.
-
-    ``foreseen`` is what the settlement will come to, from its begin on: for who cannot wait for it.
-    """
+    """One request's ticket, until it is settled. ``deadline`` is the caller's, by the gateway's monotonic clock."""
 
     ticket: Ticket
     ask: Ask
@@ -35,7 +32,7 @@ class Bill:
     meter: Meter
     gateway: Gateway
     deadline: float | None = None
-    foreseen: Receipt | None = None
+    _outcome: Outcome | None = field(default=None)
     _settling: asyncio.Future[Settlement] | None = field(default=None)
 
     async def settle(self) -> Settlement:
@@ -49,9 +46,17 @@ class Bill:
         """
         if self._settling is None:
             outcome = outcome_of(self.ticket, self.ask, self.plan, self.meter)
-            self.foreseen = outcome.receipt if self.meter.route is None else unkept(outcome.receipt).receipt
+            self._outcome = outcome
             self._settling = asyncio.ensure_future(self._settled(outcome))
         return await asyncio.shield(self._settling)
+
+    @property
+    def foreseen(self) -> Receipt | None:
+        """What the settlement will come to, from its begin on: for who cannot wait for it."""
+        if self._outcome is None:
+            return None
+        receipt = self._outcome.receipt
+        return receipt if self.meter.route is None else unkept(receipt).receipt
 
     async def _settled(self, outcome: Outcome) -> Settlement:
         left = None if self.deadline is None else max(0.0, self.deadline - self.gateway.monotonic()) + GRACE
