@@ -308,3 +308,8 @@ def events_of(body: bytes) -> list[Any]:
             data = part.removeprefix("data: ")
             found.append(data if data == "[DONE]" else json.loads(data))
     return found
+
+
+def outcomes(receipt: dict[str, Any]) -> list[tuple[str, str, int | None]]:
+    """Return (route, outcome, status) of every try that a receipt lists."""
+    return [(tried["route"], tried["outcome"], tried["status"]) for tried in receipt["attempts"]]

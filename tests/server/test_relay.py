@@ -14,6 +14,7 @@ from tests.server.fakes import (
     cut,
     error,
     make_settings,
+    outcomes,
     plain,
     route,
     silent,
@@ -31,10 +32,6 @@ from flatfee.wire import AttemptOutcome
 
 BROKEN = ProviderFailure(AttemptOutcome.ERROR, "broke off")
 SHORT = {"total_timeout": 0.2, "first_token_timeout": 0.05}
-
-
-def outcomes(receipt: dict[str, Any]) -> list[tuple[str, str, int | None]]:
-    return [(tried["route"], tried["outcome"], tried["status"]) for tried in receipt["attempts"]]
 
 
 def two(**options: Any) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from tests.server.fakes import (
     event,
     events_of,
     make_settings,
+    outcomes,
     plain,
     route,
     silent,
@@ -75,10 +76,6 @@ def settings(*, prefill: bool = False, others: int = 1, **options: Any) -> Any:
 async def ask(rig: Rig, **body: Any) -> tuple[list[Any], dict[str, Any]]:
     response = await rig.ask(stream=True, **body)
     return events_of(response.content), await rig.receipt(response)
-
-
-def outcomes(receipt: dict[str, Any]) -> list[tuple[str, str, int | None]]:
-    return [(tried["route"], tried["outcome"], tried["status"]) for tried in receipt["attempts"]]
 
 
 @pytest.mark.parametrize("size", [1, 7, 30, 31, 200])

@@ -21,6 +21,7 @@ from tests.server.fakes import (
     event,
     events_of,
     make_settings,
+    outcomes,
     plain,
     refusal,
     route,
@@ -37,10 +38,6 @@ from flatfee.wire import AttemptOutcome
 BROKEN = ProviderFailure(AttemptOutcome.ERROR, "broke off")
 
 ROLE = event({"id": "c1", "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
-
-
-def outcomes(receipt: dict[str, Any]) -> list[tuple[str, str, int | None]]:
-    return [(tried["route"], tried["outcome"], tried["status"]) for tried in receipt["attempts"]]
 
 
 def two(**options: Any) -> Any:

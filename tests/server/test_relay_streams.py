@@ -19,6 +19,7 @@ from tests.server.fakes import (
     event,
     events_of,
     make_settings,
+    outcomes,
     route,
     streamed,
     usage_event,
@@ -32,10 +33,6 @@ from flatfee.wire import AttemptOutcome
 
 BROKEN = ProviderFailure(AttemptOutcome.ERROR, "broke off")
 QUICK: dict[str, Any] = {"first_token_timeout": 0.05, "idle_timeout": 0.05, "total_timeout": 5.0}
-
-
-def outcomes(receipt: dict[str, Any]) -> list[tuple[str, str, int | None]]:
-    return [(tried["route"], tried["outcome"], tried["status"]) for tried in receipt["attempts"]]
 
 
 def two(**options: Any) -> list[dict[str, Any]]:

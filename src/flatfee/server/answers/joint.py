@@ -15,6 +15,7 @@ from msgspec import Raw
 
 from flatfee.server.answers.lenient import UNREADABLE, decoded
 from flatfee.server.answers.members import size_of
+from flatfee.server.answers.sse import one_line
 
 ECHO_FROM: Final = 40
 """A route that was given so many characters or more, and says exactly them first, has only repeated them."""
@@ -101,8 +102,7 @@ class Joint:
         members.pop("flatfee", None)
         if choices:
             members["choices"] = Raw(msgspec.json.encode(kept))
-        fitted = msgspec.json.encode(members | self._half.head)  # what stood between its tokens may hold line ends
-        return b"data: %b\n\n" % fitted.replace(b"\r", b" ").replace(b"\n", b" ")
+        return one_line(msgspec.json.encode(members | self._half.head))
 
     def _fit_choice(self, choice: dict[str, Raw]) -> bool:
         """Take out of a choice what the caller has; tell whether anything is left."""

@@ -15,7 +15,7 @@ from msgspec import Raw
 from flatfee.server.answers.lenient import UNREADABLE
 from flatfee.server.answers.members import UnusableAnswer
 from flatfee.server.answers.plain import read_completion
-from flatfee.server.answers.sse import BOM, cut_events, payload_of
+from flatfee.server.answers.sse import BOM, cut_events, one_line, payload_of
 from flatfee.server.answers.stream import MAX_BROKEN_EVENTS
 
 MAX_LINES: Final = 200_000
@@ -121,8 +121,7 @@ def _chunks(choice: dict[str, Raw], position: int) -> list[dict[str, object]]:
 
 
 def _event(chunk: Mapping[str, object]) -> bytes:
-    # Between its tokens JSON may have line ends, which would end the event's data.
-    return b"data: " + msgspec.json.encode(chunk).replace(b"\r", b" ").replace(b"\n", b" ") + b"\n\n"
+    return one_line(msgspec.json.encode(chunk))
 
 
 class _Completion:

@@ -72,6 +72,11 @@ def payload_of(event: bytes) -> bytes | None:
     return b"\n".join(lines).strip() if lines else None
 
 
+def one_line(data: bytes) -> bytes:
+    """Return JSON as an event. Between its tokens it may have line ends, which would end the event's data."""
+    return b"data: %b\n\n" % data.replace(b"\r", b" ").replace(b"\n", b" ")
+
+
 def is_named_error(event: bytes) -> bool:
     """Tell whether an event's name, not its data, says that it is an error."""
     return b"event:" in event and _NAMED_ERROR.search(event) is not None

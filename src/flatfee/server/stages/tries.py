@@ -149,9 +149,7 @@ class Try:
 
         ``None`` where its own limit comes first: only that tells of the route.
         """
-        if self.bill.deadline is None or not self.ask.stream:
-            return None
-        if not self._another_can():
+        if self.bill.deadline is None or not (self.ask.stream and self._another_can()):
             return None
         share = (self.bill.deadline - self.gateway.monotonic()) * SHARE_OF_THE_DEADLINE
         return share if share < min(self.first_token_limit(), self.route.total_timeout) else None
