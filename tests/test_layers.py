@@ -60,7 +60,10 @@ LAYERS = (
     Layer(name="server knows no client", files=("server/**/*.py",), forbids=("flatfee.client", "flatfee.cli")),
     Layer(
         name="the client's core does no I/O",
-        files=tuple(f"client/{name}.py" for name in ("exchange", "halves", "sse", "stream", "retry", "config")),
+        files=tuple(
+            f"client/{name}.py"
+            for name in ("exchange", "errand", "watch", "halves", "sse", "stream", "retry", "config")
+        ),
         forbids=("flatfee.client.http", "flatfee.client.sync", "flatfee.client.aio", *IO, *CLOCK, *RANDOM),
         pure=True,
     ),

@@ -64,11 +64,6 @@ keys = [{ name = "ci", key_env = "FLATFEE_DEMO_KEY" }]
 HELLO = [{"role": "user", "content": "Hello there, gateway."}]
 
 
-@pytest.fixture(params=["asyncio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @asynccontextmanager
 async def connected(configuration: str = CONFIGURATION) -> AsyncGenerator[tuple[AsyncClient, App], None]:
     """A client whose requests reach a gateway without a socket between them."""

@@ -12,12 +12,6 @@ if ROOT not in sys.path:
     sys.path.append(ROOT)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The gateway runs on asyncio."""
-    return "asyncio"
-
-
 @pytest.fixture(autouse=True)
 def _short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try the same route again at once, so that tests need not wait."""

@@ -9,29 +9,29 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 from uuid import uuid4
 
-from tenacity import AsyncRetrying
-
 from flatfee.client.config import AsyncApiKey, AsyncClientOptions, ClientConfig
-from flatfee.client.exchange import Call, Request, answer_to, is_stream, request_for, unstreamed
+from flatfee.client.errand import Errand
+from flatfee.client.exchange import Call, is_stream, unstreamed
 from flatfee.client.http import AsyncHTTPClient, AsyncTransport
 from flatfee.client.resources import AsyncResources
 from flatfee.client.resources.options import workflow_id
 from flatfee.client.resources.workflows import releasing
-from flatfee.client.retry import DEFAULT_MAX_RETRIES, Budget, RetryPolicy
+from flatfee.client.retry import DEFAULT_MAX_RETRIES
 from flatfee.client.stream import AsyncStream
 from flatfee.client.sync import RELEASE_TIMEOUT, log
-from flatfee.errors import FlatfeeError, NotFoundError
+from flatfee.client.watch import Watch
+from flatfee.errors import APIError, FlatfeeError, NotFoundError
 from flatfee.types.params import Omittable
 from flatfee.types.sentinel import NOT_GIVEN
 from flatfee.types.timeout import Timeout
 from flatfee.wire import Header
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,34 +42,55 @@ class CoroutineCore:
     transport: AsyncTransport
     sleep: Callable[[float], Awaitable[None]]
     clock: Callable[[], float]
+    watch: Watch
 
     async def send(self, call: Call[T]) -> T:
         """Return the typed answer; tries again where that is safe."""
-        budget = Budget.of(call.deadline, self.clock)
-        answer: T = await self._retrying(budget)(partial(self._try_send, call, budget))
-        return answer
+        with Errand(call, self.config, self.watch, self.clock) as errand:
+            return await self._persist(errand, self._try_send)
 
     async def open(self, call: Call[Any]) -> AsyncStream:
         """Return the stream once its response has started; tries again until then."""
-        budget = Budget.of(call.deadline, self.clock)
-        stream: AsyncStream = await self._retrying(budget)(partial(self._try_open, call, budget))
+        with Errand(call, self.config, self.watch, self.clock) as errand:
+            return await self._persist(errand, self._try_open)
+
+    async def _persist(self, errand: Errand[Any], once: Callable[[Errand[Any]], Awaitable[R]]) -> R:
+        try:
+            return await once(errand)
+        except APIError as error:
+            first = error
+        # A controller of tenacity costs more than all the rest of a call, so only a failure gets one.
+        again: R = await errand.policy(random.random).asynchronous(self.sleep)(self._repeating(errand, first, once))
+        return again
+
+    def _repeating(
+        self, errand: Errand[Any], first: APIError, once: Callable[[Errand[Any]], Awaitable[R]]
+    ) -> Callable[[], Awaitable[R]]:
+        failed = [first]
+
+        async def step() -> R:
+            try:
+                if failed:
+                    raise failed.pop()
+                return await once(errand)
+            except APIError as error:
+                errand.tried(error)
+                raise
+
+        return step
+
+    async def _try_send(self, errand: Errand[T]) -> T:
+        authorization = await self.config.awaited_authorization()
+        return errand.read(await self.transport.send(errand.request(authorization)))
+
+    async def _try_open(self, errand: Errand[Any]) -> AsyncStream:
+        authorization = await self.config.awaited_authorization()
+        reply = await self.transport.open(errand.request(authorization))
+        if not is_stream(reply.status, reply.headers):
+            raise unstreamed(await reply.finish())
+        stream = AsyncStream(reply)
+        errand.opened(stream._state)
         return stream
-
-    def _retrying(self, budget: Budget | None) -> AsyncRetrying:
-        return RetryPolicy(self.config.max_retries, random.random, budget).asynchronous(self.sleep)
-
-    async def _request(self, call: Call[Any], budget: Budget | None) -> Request:
-        left = budget.left() if budget else None
-        return request_for(call, self.config, await self.config.awaited_authorization(), left)
-
-    async def _try_send(self, call: Call[T], budget: Budget | None) -> T:
-        return answer_to(call, await self.transport.send(await self._request(call, budget)))
-
-    async def _try_open(self, call: Call[Any], budget: Budget | None) -> AsyncStream:
-        reply = await self.transport.open(await self._request(call, budget))
-        if is_stream(reply.status, reply.headers):
-            return AsyncStream(reply)
-        raise unstreamed(await reply.finish())
 
 
 class AsyncClient(AsyncResources):
@@ -113,7 +134,7 @@ class AsyncClient(AsyncResources):
             default_headers=default_headers,
             default_query=default_query,
         )
-        self._use(CoroutineCore(config, AsyncTransport(http_client), sleep, clock))
+        self._use(CoroutineCore(config, AsyncTransport(http_client), sleep, clock, Watch()))
 
     def _use(self, core: CoroutineCore) -> None:
         self._core = core

@@ -46,7 +46,7 @@ class Reply:
 class Call(Generic[T]):
     """One call of the API. Headers have names in lower case; ``NOT_GIVEN`` takes a default away.
 
-    ``deadline`` is in seconds, for all tries together.
+    ``deadline`` is in seconds, for all tries together. A ``metered`` call may use units of fair-use, and has a receipt.
     """
 
     method: str
@@ -57,6 +57,7 @@ class Call(Generic[T]):
     query: Mapping[str, object] = field(default_factory=dict, repr=False)
     timeout: Timeout | NotGiven = NOT_GIVEN
     deadline: float | None = None
+    metered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

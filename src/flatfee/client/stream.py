@@ -12,7 +12,7 @@ A failed stream raises its failure again when it is asked for more.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -33,13 +33,14 @@ class StreamState:
     def __init__(self, headers: Mapping[str, str]) -> None:
         self.headers = headers
         self.over = False
+        self.on_end: Callable[[StreamState], None] | None = None
         self._decoder = Decoder()
         self._events: deque[Event] = deque()
         self._ended = False
         self._halves = Halves()
         self._tail: Event | None = None
         self._broken: APIError | None = None
-        self._failure: APIError | None = None
+        self.failure: APIError | None = None
         self._body: Mapping[str, Any] | None = None
         self._receipt: Receipt | None = None
         self._text: list[str] = []
@@ -78,8 +79,7 @@ class StreamState:
         """Take note that the caller wants no more."""
         self._events.clear()
         if not self.over:
-            self._failure = self._truncated("The stream was closed before its end.")
-            self.over = True
+            self._finish(self._truncated("The stream was closed before its end."))
 
     def take(self) -> ChatCompletionChunk | None:
         """Return the next chunk; ``None`` when more bytes are needed, or when ``over``.
@@ -96,8 +96,8 @@ class StreamState:
                 return chunk
         if self._ended and not self.over:
             self._conclude()
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         return None
 
     def _read(self, event: Event) -> ChatCompletionChunk | None:
@@ -141,16 +141,22 @@ class StreamState:
             raise self._fail(from_wire(200, self.headers, {"error": extra}))
 
     def _conclude(self) -> None:
-        self.over = True
         if self._finished and not self._running:
-            return
-        self._failure = self._broken or self._truncated("The stream ended without a finish reason.")
-        self._failure.receipt = self.receipt
+            return self._finish(None)
+        failure = self._broken or self._truncated("The stream ended without a finish reason.")
+        failure.receipt = self.receipt
+        return self._finish(failure)
 
     def _fail(self, error: APIError) -> APIError:
         error.receipt = error.receipt or self.receipt
-        self._failure, self.over = error, True
+        self._finish(error)
         return error
+
+    def _finish(self, failure: APIError | None) -> None:
+        """Come to the one end there is."""
+        self.failure, self.over = failure, True
+        if self.on_end is not None:
+            self.on_end(self)
 
     def _truncated(self, message: str) -> StreamTruncated:
         return StreamTruncated(message, partial="".join(self._text), receipt=self.receipt)

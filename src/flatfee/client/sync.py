@@ -9,28 +9,28 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 from uuid import uuid4
 
-from tenacity import Retrying
-
 from flatfee.client.config import ApiKey, ClientConfig, ClientOptions
-from flatfee.client.exchange import Call, Request, answer_to, is_stream, request_for, unstreamed
+from flatfee.client.errand import Errand
+from flatfee.client.exchange import Call, is_stream, unstreamed
 from flatfee.client.http import HTTPClient, Transport
 from flatfee.client.resources import Resources
 from flatfee.client.resources.options import workflow_id
 from flatfee.client.resources.workflows import releasing
-from flatfee.client.retry import DEFAULT_MAX_RETRIES, Budget, RetryPolicy
+from flatfee.client.retry import DEFAULT_MAX_RETRIES
 from flatfee.client.stream import Stream
-from flatfee.errors import FlatfeeError, NotFoundError
+from flatfee.client.watch import Watch
+from flatfee.errors import APIError, FlatfeeError, NotFoundError
 from flatfee.types.params import Omittable
 from flatfee.types.sentinel import NOT_GIVEN
 from flatfee.types.timeout import Timeout
 from flatfee.wire import Header
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 log: Final = logging.getLogger("flatfee.client")
 
@@ -46,32 +46,51 @@ class BlockingCore:
     transport: Transport
     sleep: Callable[[float], None]
     clock: Callable[[], float]
+    watch: Watch
 
     def send(self, call: Call[T]) -> T:
         """Return the typed answer; tries again where that is safe."""
-        budget = Budget.of(call.deadline, self.clock)
-        return self._retrying(budget)(partial(self._try_send, call, budget))
+        with Errand(call, self.config, self.watch, self.clock) as errand:
+            answer: T = self._persist(errand, self._try_send)
+        return answer
 
     def open(self, call: Call[Any]) -> Stream:
         """Return the stream once its response has started; tries again until then."""
-        budget = Budget.of(call.deadline, self.clock)
-        return self._retrying(budget)(partial(self._try_open, call, budget))
+        with Errand(call, self.config, self.watch, self.clock) as errand:
+            return self._persist(errand, self._try_open)
 
-    def _retrying(self, budget: Budget | None) -> Retrying:
-        return RetryPolicy(self.config.max_retries, random.random, budget).sync(self.sleep)
+    def _persist(self, errand: Errand[Any], once: Callable[[Errand[Any]], R]) -> R:
+        try:
+            return once(errand)
+        except APIError as error:
+            first = error
+        # A controller of tenacity costs more than all the rest of a call, so only a failure gets one.
+        return errand.policy(random.random).sync(self.sleep)(self._repeating(errand, first, once))
 
-    def _request(self, call: Call[Any], budget: Budget | None) -> Request:
-        left = budget.left() if budget else None
-        return request_for(call, self.config, self.config.authorization(), left)
+    def _repeating(self, errand: Errand[Any], first: APIError, once: Callable[[Errand[Any]], R]) -> Callable[[], R]:
+        failed = [first]
 
-    def _try_send(self, call: Call[T], budget: Budget | None) -> T:
-        return answer_to(call, self.transport.send(self._request(call, budget)))
+        def step() -> R:
+            try:
+                if failed:
+                    raise failed.pop()
+                return once(errand)
+            except APIError as error:
+                errand.tried(error)
+                raise
 
-    def _try_open(self, call: Call[Any], budget: Budget | None) -> Stream:
-        reply = self.transport.open(self._request(call, budget))
-        if is_stream(reply.status, reply.headers):
-            return Stream(reply)
-        raise unstreamed(reply.finish())
+        return step
+
+    def _try_send(self, errand: Errand[T]) -> T:
+        return errand.read(self.transport.send(errand.request(self.config.authorization())))
+
+    def _try_open(self, errand: Errand[Any]) -> Stream:
+        reply = self.transport.open(errand.request(self.config.authorization()))
+        if not is_stream(reply.status, reply.headers):
+            raise unstreamed(reply.finish())
+        stream = Stream(reply)
+        errand.opened(stream._state)
+        return stream
 
 
 class Client(Resources):
@@ -114,7 +133,7 @@ class Client(Resources):
             default_headers=default_headers,
             default_query=default_query,
         )
-        self._use(BlockingCore(config, Transport(http_client), sleep, clock))
+        self._use(BlockingCore(config, Transport(http_client), sleep, clock, Watch()))
 
     def _use(self, core: BlockingCore) -> None:
         self._core = core

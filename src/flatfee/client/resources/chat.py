@@ -36,6 +36,7 @@ def completion(
         read=_read_completion,
         body=encode({"model": model, "messages": messages, "stream": stream, **body_fields(options)}),
         deadline=deadline(options),
+        metered=True,
         **call_parts(options, headers=headers),
     )
 
