@@ -34,7 +34,7 @@ Moment = Annotated[datetime, AfterValidator(_in_utc)]
 class _Part(BaseModel):
     """Base of every part: frozen, and open to fields that a newer gateway adds."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=(), defer_build=True)
 
     def _under(self, later: _Part) -> Self:
         """Return this part with ``later`` laid over it, field by field. ``None`` tells nothing, and covers nothing."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import os
 import random
@@ -32,6 +31,13 @@ from flatfee.wire import Header
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+async def pause(seconds: float) -> None:
+    """Sleep on whatever loop runs, asyncio's or trio's."""
+    import anyio  # brings asyncio, which a program without coroutines does without
+
+    await anyio.sleep(seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +128,7 @@ class AsyncClient(AsyncResources):
         default_headers: Mapping[str, str] | None = None,
         default_query: Mapping[str, object] | None = None,
         http_client: AsyncHTTPClient | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[None]] = pause,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         config = ClientConfig.read(

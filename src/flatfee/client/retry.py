@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
-
-from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception
+from typing import TYPE_CHECKING, Any, Final
 
 from flatfee.errors import APIConnectionError, APIStatusError, BillingError, FallbackExhausted
+
+if TYPE_CHECKING:
+    from tenacity import AsyncRetrying, RetryCallState, Retrying
 
 DEFAULT_MAX_RETRIES: Final = 2
 LONGEST_RETRY_AFTER: Final = 60.0
@@ -79,13 +80,19 @@ class RetryPolicy:
 
     def sync(self, sleep: Callable[[float], None]) -> Retrying:
         """Return the controller for blocking calls."""
+        from tenacity import Retrying  # it brings asyncio, and most processes never retry
+
         return Retrying(sleep=sleep, **self._rules())
 
     def asynchronous(self, sleep: Callable[[float], Awaitable[None]]) -> AsyncRetrying:
         """Return the controller for coroutines."""
+        from tenacity import AsyncRetrying
+
         return AsyncRetrying(sleep=sleep, **self._rules())
 
     def _rules(self) -> dict[str, Any]:
+        from tenacity import retry_if_exception
+
         return {
             "stop": self._stop,
             "wait": self._wait,

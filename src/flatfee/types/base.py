@@ -67,7 +67,7 @@ Count = Annotated[int, _Whole()]
 class WireModel(BaseModel):
     """A tolerant model. Validation errors never show the input: it may be a completion."""
 
-    model_config = ConfigDict(extra="allow", protected_namespaces=(), hide_input_in_errors=True)
+    model_config = ConfigDict(extra="allow", protected_namespaces=(), hide_input_in_errors=True, defer_build=True)
 
     def to_dict(
         self,

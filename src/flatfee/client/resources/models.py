@@ -7,12 +7,11 @@ from typing import Unpack
 from flatfee.client.exchange import Call, reader, segment
 from flatfee.client.resources.core import AsyncCore, Core
 from flatfee.client.resources.options import plain_parts
-from flatfee.client.resources.pages import AsyncPages, Page, PageCall
-from flatfee.types.base import ListPage
+from flatfee.client.resources.pages import AsyncPages, Page, PageCall, page_reader
 from flatfee.types.gateway import Model
 from flatfee.types.params import CallOptions
 
-_read_page = reader(ListPage[Model])
+_read_page = page_reader(Model)
 _read_model = reader(Model)
 
 

@@ -6,11 +6,20 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from flatfee.client.exchange import Call
+from flatfee.client.exchange import Call, Reply, reader
 from flatfee.client.resources.core import AsyncCore, Core
 from flatfee.types.base import ListPage
 
 T = TypeVar("T")
+
+
+def page_reader(item: type[T]) -> Callable[[Reply], ListPage[T]]:
+    """Return the function that reads a page of ``item``s. The page's class is made when it is first needed."""
+
+    def read(reply: Reply) -> ListPage[T]:
+        return reader(ListPage[item])(reply)  # type: ignore[valid-type]  # a class that is known when it is asked for
+
+    return read
 
 
 @dataclass(frozen=True, slots=True)

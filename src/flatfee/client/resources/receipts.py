@@ -6,16 +6,15 @@ from typing import Unpack
 
 from pydantic import ValidationError
 
-from flatfee.client.exchange import Call, Reply, invalid, read_nothing, reader, segment
+from flatfee.client.exchange import Call, Reply, invalid, read_nothing, segment
 from flatfee.client.resources.core import AsyncCore, Core
 from flatfee.client.resources.options import plain_parts
-from flatfee.client.resources.pages import AsyncPages, Page, PageCall
+from flatfee.client.resources.pages import AsyncPages, Page, PageCall, page_reader
 from flatfee.receipt import Receipt
-from flatfee.types.base import ListPage
 from flatfee.types.params import CallOptions
 from flatfee.wire import Lane
 
-_read_page = reader(ListPage[Receipt])
+_read_page = page_reader(Receipt)
 
 
 def _read_receipt(reply: Reply) -> Receipt:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from flatfee.client.exchange import Call, read_nothing, reader, segment
+from flatfee.client.exchange import Call, read_nothing, segment
 from flatfee.client.resources.core import AsyncCore, Core
 from flatfee.client.resources.options import plain_parts, workflow_id
-from flatfee.client.resources.pages import AsyncPages, Page, PageCall
-from flatfee.types.base import ListPage
+from flatfee.client.resources.pages import AsyncPages, Page, PageCall, page_reader
 from flatfee.types.gateway import Workflow
 from flatfee.types.params import CallOptions
 
-_read_page = reader(ListPage[Workflow])
+_read_page = page_reader(Workflow)
 
 
 def listing(options: CallOptions) -> PageCall[Workflow]:
