@@ -1,53 +1,45 @@
-"""Takes the figures of the clients: CPU for each call and each streamed event, and the start-up time.
+"""Takes the figures of the clients: start, memory, CPU for each call and event, and a crowd of streams.
 
-Run as a module it is the child that measures one contender: alone on its core, against the fake
-upstream that answers like a gateway, receipt included. Imported it is the parent that runs them in turn.
+Runs ``client_child`` once for each contender and round, in turn; does not measure itself.
 """
 
 from __future__ import annotations
 
-import argparse
+import compileall
 import json
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from benchmarks import traffic
-from benchmarks.children import BenchmarkFailed, cores, python, run
-from benchmarks.contenders import CONTENDERS, Contender
+from benchmarks.alone import hidden
+from benchmarks.children import ROOT, cores, python, run
+from benchmarks.client_child import HIDDEN_ENV
+from benchmarks.contenders import CONTENDERS
 from benchmarks.targets import fake_upstream
 
-_WARMUP_CALLS: Final = 20
-_WARMUP_STREAMS: Final = 2
+CROWD: Final = ("httpx + json", "flatfee", "flatfee on httpx2", "openai-python")
+"""Who reads many streams at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientEffort:
-    """How much to ask for in each of ``rounds`` rounds."""
+    """How much to ask for in each of ``rounds`` rounds; ``crowd`` streams at once in each of ``crowd_rounds``."""
 
     rounds: int
     calls: int
     streams: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientFigures:
-    """What one fresh process saw. CPU is user and system time of all its threads."""
-
-    start_ms: float
-    call_cpu_us: float
-    event_cpu_us: float
+    crowd: int
+    crowd_rounds: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSample:
-    """One round of one contender."""
+    """What one fresh process saw in one round; ``figures`` are those of ``client_child``."""
 
     client: str
     round: int
-    figures: ClientFigures
+    figures: dict[str, float]
 
 
 def measure(effort: ClientEffort, folder: Path, say: Callable[[str], None]) -> list[ClientSample]:
@@ -57,75 +49,28 @@ def measure(effort: ClientEffort, folder: Path, say: Callable[[str], None]) -> l
         BenchmarkFailed: a client could not be imported, or read a wrong answer.
     """
     say("clients …")
+    # An installed package is compiled; a checkout may not be, and would pay for it at every start.
+    compileall.compile_dir(str(ROOT / "src" / "flatfee"), quiet=2)
     with fake_upstream(folder, receipt=True) as upstream:
-        return [
-            ClientSample(client=name, round=number, figures=_one(name, upstream.url, effort))
-            for number in range(effort.rounds)
-            for name in CONTENDERS
+        single = [_one(name, number, upstream.url, effort, 0) for number in range(effort.rounds) for name in CONTENDERS]
+        say(f"{effort.crowd} streams at once …")
+        return single + [
+            _one(name, number, upstream.url, effort, effort.crowd)
+            for number in range(effort.crowd_rounds)
+            for name in CROWD
         ]
 
 
-def _one(name: str, url: str, effort: ClientEffort) -> ClientFigures:
-    counts = ("--calls", str(effort.calls), "--streams", str(effort.streams))
-    command = python("benchmarks.client_cost", "--client", name, "--url", url, *counts)
-    return ClientFigures(**json.loads(run(command, core=cores()[0], timeout=120)))
+def _one(name: str, number: int, url: str, effort: ClientEffort, crowd: int) -> ClientSample:
+    counts = (str(effort.calls), str(effort.streams), str(crowd))
+    command = python("benchmarks.client_child", name, url, *counts)
+    env = {HIDDEN_ENV: ",".join(_hidden(name))}
+    return ClientSample(
+        client=name, round=number, figures=json.loads(run(command, core=cores()[0], timeout=300, env=env))
+    )
 
 
-def observe(contender: Contender, url: str, *, calls: int, streams: int) -> ClientFigures:
-    """Measure one contender in this process, which must not have imported it before.
-
-    Raises:
-        BenchmarkFailed: an answer was not the fixed one.
-    """
-    begun = time.perf_counter()
-    client = contender.make(f"{url}/v1")
-    start = time.perf_counter() - begun
-    plain = traffic.request_fields("plain", "at_once")
-    streamed = traffic.request_fields("stream", "at_once")
-    _ask(contender, client, plain, _WARMUP_CALLS)
-    call_cpu = _ask(contender, client, plain, calls) / calls
-    _stream(contender, client, streamed, _WARMUP_STREAMS)
-    event_cpu = _stream(contender, client, streamed, streams) / (streams * traffic.STREAM_EVENTS)
-    client.close()
-    return ClientFigures(start_ms=start * 1e3, call_cpu_us=call_cpu * 1e6, event_cpu_us=event_cpu * 1e6)
-
-
-def _ask(contender: Contender, client: Any, fields: dict[str, Any], times: int) -> float:
-    """Ask and return the CPU seconds that took."""
-    begun = time.process_time()
-    texts = [contender.ask(client, fields) for _ in range(times)]
-    spent = time.process_time() - begun
-    _check([[text] for text in texts], 1)
-    return spent
-
-
-def _stream(contender: Contender, client: Any, fields: dict[str, Any], times: int) -> float:
-    """Read streams to their end and return the CPU seconds that took, the calls themselves included."""
-    begun = time.process_time()
-    streams = [list(contender.stream(client, fields)) for _ in range(times)]
-    spent = time.process_time() - begun
-    _check(streams, traffic.STREAM_EVENTS - 3)
-    return spent
-
-
-def _check(answers: Sequence[Sequence[str | None]], pieces: int) -> None:
-    for answer in answers:
-        found = sum(1 for text in answer if text and text.startswith(traffic.MARKER))
-        if found != pieces:
-            raise BenchmarkFailed(f"The client read {found} pieces of text where {pieces} were sent.")
-
-
-def main() -> None:
-    """Run as a process of its own; the figures go to standard output as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--client", choices=list(CONTENDERS), required=True)
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--calls", type=int, required=True)
-    parser.add_argument("--streams", type=int, required=True)
-    options = parser.parse_args()
-    figures = observe(CONTENDERS[options.client], options.url, calls=options.calls, streams=options.streams)
-    print(json.dumps(asdict(figures)))
-
-
-if __name__ == "__main__":
-    main()
+def _hidden(name: str) -> list[str]:
+    shown = {"httpx2"} if name.endswith("httpx2") else set[str]()
+    beside = {"httpcore2", "truststore"} if shown else set[str]()
+    return [module for module in hidden(CONTENDERS[name].distribution) if module not in shown | beside]

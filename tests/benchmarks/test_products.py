@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from benchmarks.children import ROOT, python
+from benchmarks.contenders import CONTENDERS
 
-from benchmarks import gateway_cost
+from benchmarks import client_cost, gateway_cost
 
 pytestmark = pytest.mark.processes
 
@@ -35,4 +36,5 @@ def test_a_quick_run_measures_every_client(tmp_path: Path) -> None:
     done = bench("--quick", "--only", "client", "--json", str(raw))
     assert done.returncode == 0, done.stderr
     samples = json.loads(raw.read_text())["clients"]["samples"]
-    assert [sample["client"] for sample in samples] == ["httpx + json", "flatfee", "openai-python"]
+    assert {sample["client"] for sample in samples if "call_cpu_us" in sample["figures"]} == set(CONTENDERS)
+    assert {sample["client"] for sample in samples if "crowd_s" in sample["figures"]} == set(client_cost.CROWD)
