@@ -62,7 +62,7 @@ LAYERS = (
         name="the client's core does no I/O",
         files=tuple(
             f"client/{name}.py"
-            for name in ("exchange", "errand", "watch", "halves", "sse", "stream", "retry", "config")
+            for name in ("exchange", "errand", "watch", "halves", "sse", "stream", "retry", "limits", "config")
         ),
         forbids=("flatfee.client.http", "flatfee.client.sync", "flatfee.client.aio", *IO, *CLOCK, *RANDOM),
         pure=True,

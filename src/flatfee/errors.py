@@ -3,11 +3,11 @@
     FlatfeeError
     ├── ConfigurationError               a missing key, a bad base URL or option
     ├── ClientClosedError                the client was closed before the call
-    └── APIError                         .message .code .param .type .body .receipt .request_id
+    └── APIError                         .message .code .param .type .body .receipt .request_id .partial
         ├── APIConnectionError           nothing (more) came from the gateway
         │   └── APITimeoutError          a time limit of the client passed
         ├── APIResponseValidationError   the answer is not what the contract says
-        ├── StreamTruncated              a stream ended without its finish; .partial
+        ├── StreamTruncated              a stream ended without its finish
         └── APIStatusError               .status_code .headers .response .retryable .retry_after
             ├── BadRequestError              400
             ├── AuthenticationError          401
@@ -76,6 +76,8 @@ class APIError(FlatfeeError):
 
     response: Any = None
     """The HTTP library's response, where there was one; not part of a pickle."""
+    partial: str = ""
+    """The text that a stream delivered before this ended it (choice 0). It is not part of the message."""
 
     def __init__(
         self,
@@ -121,10 +123,7 @@ class APIResponseValidationError(APIError):
 
 
 class StreamTruncated(APIError):
-    """The stream ended without a finish reason: what was delivered is not a whole answer.
-
-    ``partial`` is the text delivered so far (choice 0). It is not part of the message.
-    """
+    """The stream ended without a finish reason: what was delivered is not a whole answer."""
 
     def __init__(self, message: str, *, partial: str = "", receipt: Receipt | None = None) -> None:
         super().__init__(message, receipt=receipt)

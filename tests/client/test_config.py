@@ -119,10 +119,12 @@ def test_retries_are_a_whole_number(retries: Any) -> None:
 
 
 def test_timeouts_are_seconds_none_or_four_limits() -> None:
-    assert ClientConfig.read({}, api_key="k", timeout=NOT_GIVEN).timeout == Timeout(5.0, 600.0, 600.0, 600.0)
-    assert Timeout.of(3) == Timeout(3, 3, 3, 3)
-    assert Timeout.of(None) == Timeout(None, None, None, None)
-    assert Timeout.of(httpx.Timeout(9.0, connect=1.0)) == Timeout(1.0, 9.0, 9.0, 9.0)
+    assert ClientConfig.read({}, api_key="k", timeout=NOT_GIVEN).timeout == Timeout(
+        5.0, 600.0, 600.0, 600.0, 600.0, 120.0
+    )
+    assert Timeout.of(3) == Timeout(3, 3, 3, 3, 3, 3)
+    assert Timeout.of(None) == Timeout(None, None, None, None, None, None)
+    assert Timeout.of(httpx.Timeout(9.0, connect=1.0)) == Timeout(1.0, 9.0, 9.0, 9.0, 9.0, 9.0)
     assert Timeout.of(Timeout(read=1)) == Timeout(read=1)
 
 

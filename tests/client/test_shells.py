@@ -98,7 +98,7 @@ async def test_releasing_a_workflow_that_never_began_is_silent(driver: Any, refu
 async def test_a_passed_http_client_stays_open_and_the_flatfee_client_is_closed(driver: Any, answer: Any) -> None:
     d = driver(lambda _: answer())
     other = d.client.with_options(timeout=1)
-    http_client = d.client._core.transport._client
+    http_client = d.client._core.transport._given
     await d.wait(d.client.close())
     assert d.client.is_closed()
     assert other.is_closed(), "they share their connections"
@@ -110,12 +110,13 @@ async def test_a_passed_http_client_stays_open_and_the_flatfee_client_is_closed(
 
 async def test_closing_closes_connections_of_our_own() -> None:
     with Client(api_key="k") as client:
+        http_client = client._core.transport._pools.current(True)
         assert not client.is_closed()
     assert client.is_closed()
-    assert client._core.transport._client.is_closed
+    assert http_client.is_closed
     async with AsyncClient(api_key="k") as aclient:
-        pass
-    assert aclient._core.transport._client.is_closed
+        ahttp_client = aclient._core.transport._pools.current(True)
+    assert ahttp_client.is_closed
     await aclient.aclose()
 
 

@@ -16,6 +16,7 @@ from flatfee.client.config import AsyncApiKey, AsyncClientOptions, ClientConfig
 from flatfee.client.errand import Errand
 from flatfee.client.exchange import Call, is_stream, unstreamed
 from flatfee.client.http import AsyncHTTPClient, AsyncTransport
+from flatfee.client.pools import pause
 from flatfee.client.resources import AsyncResources
 from flatfee.client.resources.options import workflow_id
 from flatfee.client.resources.workflows import releasing

@@ -35,7 +35,7 @@ class Errand(Generic[T]):
 
     def request(self, authorization: str) -> Request:
         """Return what the next try sends. Raises ``APITimeoutError`` when the deadline has passed."""
-        return request_for(self.call, self.config, authorization, self.budget.left() if self.budget else None)
+        return request_for(self.call, self.config, authorization, self.budget)
 
     def read(self, reply: Reply) -> T:
         """Return the answer in a finished reply, or raise the error in it."""

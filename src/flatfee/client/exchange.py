@@ -17,7 +17,8 @@ from urllib.parse import quote, urlencode, urlsplit
 from pydantic import ValidationError
 
 from flatfee.client.config import ClientConfig, header_name, header_value
-from flatfee.errors import APIError, APIResponseValidationError, APITimeoutError, ConfigurationError, from_wire
+from flatfee.client.retry import Budget
+from flatfee.errors import APIError, APIResponseValidationError, ConfigurationError, from_wire
 from flatfee.types.base import Answer, Origin
 from flatfee.types.sentinel import NOT_GIVEN, NotGiven, absent
 from flatfee.types.timeout import Timeout
@@ -25,9 +26,6 @@ from flatfee.wire import Header
 
 T = TypeVar("T")
 AnswerT = TypeVar("AnswerT", bound=Answer)
-
-ANSWER_GRACE: Final = 0.5
-"""Seconds. The gateway answers when the deadline passes, and its answer needs a moment to arrive."""
 
 _NOT_JSON: Final = object()
 
@@ -69,25 +67,25 @@ class Request:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None = field(default=None, repr=False)
     timeout: Timeout = field(default_factory=Timeout)
+    budget: Budget | None = None
 
 
-def request_for(call: Call[Any], config: ClientConfig, authorization: str, left: float | None = None) -> Request:
+def request_for(call: Call[Any], config: ClientConfig, authorization: str, budget: Budget | None = None) -> Request:
     """Join a call with the client's settings; the call's own come last and win.
 
-    ``left`` is the rest of the call's deadline in seconds: the gateway is told, and no phase may take longer.
+    ``budget`` is what is left of the call's deadline: the gateway is told, and nothing may take longer.
 
     Raises:
         APITimeoutError: nothing is left.
     """
     headers: dict[str, str | NotGiven] = {**config.headers, Header.AUTHORIZATION: authorization}
-    timeout = config.timeout if isinstance(call.timeout, NotGiven) else call.timeout
     if call.body is not None:
         headers["content-type"] = "application/json"
-    if left is not None:
+    if budget is not None:
+        left = budget.left()
         if left <= 0:
-            raise APITimeoutError(f"The deadline of {call.deadline:g} seconds passed before an answer came.")
+            raise budget.passed()
         headers[Header.DEADLINE_MS] = str(math.ceil(left * 1000))
-        timeout = timeout.within(left, ANSWER_GRACE)
     headers.update(call.headers)
     query = _query({**config.query, **call.query})
     return Request(
@@ -95,7 +93,8 @@ def request_for(call: Call[Any], config: ClientConfig, authorization: str, left:
         url=f"{config.base_url}{call.path}{query}",
         headers={name: value for name, value in headers.items() if not isinstance(value, NotGiven)},
         body=call.body,
-        timeout=timeout,
+        timeout=config.timeout if isinstance(call.timeout, NotGiven) else call.timeout,
+        budget=budget,
     )
 
 

@@ -2,25 +2,32 @@
 
 It is imported when a client is made, not with the package: ``httpx`` brings its command line and
 all that hangs on it. A client of ``httpx2`` has the same shape and works too; its exceptions are
-found in the library that its class comes from. No exception of the library leaves this module.
+found in the library that its class comes from. No exception of the library leaves the client.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager, suppress
-from functools import lru_cache
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache, partial
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from flatfee.client.bodies import AsyncOpenReply, OpenReply
 from flatfee.client.exchange import Reply, Request
+from flatfee.client.limits import ANSWER_GRACE, Patience, Phases, silence
+from flatfee.client.pools import LoopPools, ProcessPools, mend
 from flatfee.errors import APIConnectionError, APITimeoutError, ClientClosedError, ConfigurationError
+from flatfee.types.timeout import Timeout
+
+if TYPE_CHECKING:
+    import httpx
 
 MAX_CONNECTIONS: Final = 1000
 MAX_IDLE_CONNECTIONS: Final = 100
-LONGEST_DRAIN: Final = 0.25
-"""Seconds to wait for the end of a body whose answer is whole already; a new connection costs about as much."""
 
 
 class HTTPClient(Protocol):
@@ -31,7 +38,7 @@ class HTTPClient(Protocol):
         """Whether the connections are gone."""
         ...
 
-    def build_request(self, method: str, url: Any, *, headers: Any, content: Any, timeout: Any) -> Any:
+    def build_request(self, method: str, url: Any, *, headers: Any, content: Any, extensions: Any) -> Any:
         """Return a request with the client's own defaults under what is given."""
         ...
 
@@ -52,7 +59,7 @@ class AsyncHTTPClient(Protocol):
         """Whether the connections are gone."""
         ...
 
-    def build_request(self, method: str, url: Any, *, headers: Any, content: Any, timeout: Any) -> Any:
+    def build_request(self, method: str, url: Any, *, headers: Any, content: Any, extensions: Any) -> Any:
         """Return a request with the client's own defaults under what is given."""
         ...
 
@@ -72,15 +79,28 @@ class _Transport:
         library = _library_of(client, kind)
         # A client calls few URLs, and parsing one costs more than our whole share of a call.
         self._url: Callable[[str], Any] = lru_cache(maxsize=64)(library.URL)
-        self._timeouts: type[Exception] = library.TimeoutException
+        self._given = client
         self._connecting: type[Exception] = library.ConnectError
+        self._full: type[Exception] = library.PoolTimeout
+        self._reading: type[Exception] = library.ReadTimeout
         self._hopeless = (library.LocalProtocolError, library.UnsupportedProtocol, library.InvalidURL)
+        self.timeouts: type[Exception] = library.TimeoutException
         self.faults: tuple[type[Exception], ...] = (library.HTTPError, library.StreamError, library.InvalidURL)
         self._shut = False
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self._shut or (self._given is not None and bool(self._given.is_closed))
+
     def failure(self, error: Exception, url: str) -> APIConnectionError:
         """Return our exception for one of ``faults``; the library's own text may quote a header, so it is left out."""
-        if isinstance(error, self._timeouts):
+        if isinstance(error, self._full):
+            return APITimeoutError(
+                f"No connection to {_origin(url)} became free in time ({type(error).__name__}). Read streams to their "
+                "end or close them, make fewer calls at once, or pass http_client= with a higher max_connections."
+            )
+        if isinstance(error, self.timeouts):
             return APITimeoutError(f"{_origin(url)} did not answer in time ({type(error).__name__}).")
         why = _system_error(error) if isinstance(error, self._connecting) else None
         told = f"{type(error).__name__}: {why}" if why else type(error).__name__
@@ -88,206 +108,182 @@ class _Transport:
         failure.retryable = not isinstance(error, self._hopeless)
         return failure
 
-    def _build(self, client: Any, request: Request) -> Any:
-        if self._shut or client.is_closed:
+    def _build(self, client: Any, request: Request, limits: dict[str, float | None]) -> Any:
+        if self.is_closed:
             raise ClientClosedError("This client is closed; make a new one.")
-        limits = request.timeout
         return client.build_request(
             request.method,
             self._url(request.url),
             headers=request.headers,
             content=request.body,
-            timeout=(limits.connect, limits.read, limits.write, limits.pool),
+            extensions={"timeout": limits if request.budget is None else Phases(limits, request.budget)},
         )
+
+    def _unanswered(self, error: Exception, request: Request, limits: Any) -> APIConnectionError:
+        """Return our exception for a request that got no response; ``limits`` are those it was sent with."""
+        if isinstance(error, self.timeouts):
+            if request.budget is not None and limits.cut:
+                return request.budget.passed()
+            limit = request.timeout.first_token
+            if isinstance(error, self._reading) and limit is not None and limits["read"] != request.timeout.read:
+                return silence("first_token", limit)
+        return self.failure(error, request.url)
 
 
 class Transport(_Transport):
     """Sends requests over an ``httpx.Client``; closes it only if it made it itself."""
 
     def __init__(self, client: HTTPClient | None = None) -> None:
-        self._owned = client is None
-        self._client: Any = _default("Client") if client is None else client
-        super().__init__(self._client, "Client")
+        super().__init__(client, "Client")
+        self._pools = ProcessPools(partial(_default, "Client"))
+        self._abandoned: deque[tuple[Any, Any]] = deque()
 
     def send(self, request: Request) -> Reply:
         """Return the finished response."""
-        try:
-            response = self._client.send(self._build(self._client, request))
-        except self.faults as error:
-            raise self.failure(error, request.url) from error
+        if request.budget is not None:  # it covers a body that comes in drops, too
+            response = self._send(request, _limits(request.timeout), stream=True)
+            return self._reply(response, request, Patience(None, request.budget)).finish()
+        response = self._send(request, _limits(request.timeout), stream=False)
         return Reply(response.status_code, response.headers, response.content, response)
 
     def open(self, request: Request) -> OpenReply:
-        """Return the response as soon as its headers are there."""
-        try:
-            response = self._client.send(self._build(self._client, request), stream=True)
-        except self.faults as error:
-            raise self.failure(error, request.url) from error
-        return OpenReply(self, response, request.url)
+        """Return the response to a request for a stream as soon as its headers are there."""
+        began = monotonic()
+        limits = _limits(request.timeout, streamed=True)
+        response = self._send(request, limits, stream=True)
+        limits["read"] = request.timeout.read
+        return self._reply(response, request, Patience(request.timeout, request.budget, monotonic() - began))
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether nothing can be sent any more."""
-        return self._shut or bool(self._client.is_closed)
+    def _reply(self, response: Any, request: Request, patience: Patience) -> OpenReply:
+        return OpenReply(self, response, request.url, patience, self._abandoned)
+
+    def _send(self, request: Request, limits: dict[str, float | None], *, stream: bool) -> Any:
+        while self._abandoned:
+            self._reclaim()
+        client = self._given or self._pools.current(request.url.startswith("https"))
+        built = self._build(client, request, limits)
+        try:
+            return client.send(built, stream=stream)
+        except self.faults as error:
+            raise self._unanswered(error, request, built.extensions["timeout"]) from error
+
+    def _reclaim(self) -> None:
+        """Give back what belonged to a stream that was dropped without being closed."""
+        with suppress(IndexError, *self.faults):  # another thread may have been faster
+            self._abandoned.pop()[0].close()
 
     def close(self) -> None:
         """Close the connections, unless the HTTP client was passed in: who opened it closes it."""
         self._shut = True
-        if self._owned:
-            self._client.close()
+        self._pools.close()
 
 
 class AsyncTransport(_Transport):
     """Sends requests over an ``httpx.AsyncClient``; closes it only if it made it itself."""
 
     def __init__(self, client: AsyncHTTPClient | None = None) -> None:
-        self._owned = client is None
-        self._client: Any = _default("AsyncClient") if client is None else client
-        super().__init__(self._client, "AsyncClient")
+        super().__init__(client, "AsyncClient")
+        self._pools = LoopPools(partial(_default, "AsyncClient"))
 
     async def send(self, request: Request) -> Reply:
         """Return the finished response."""
-        try:
-            response = await self._client.send(self._build(self._client, request))
-        except self.faults as error:
-            raise self.failure(error, request.url) from error
+        if request.budget is not None:  # it covers a body that comes in drops, too
+            client, response = await self._send(request, _limits(request.timeout), stream=True)
+            reply = AsyncOpenReply(self, client, response, request.url, Patience(None, request.budget))
+            return await (await reply.begin()).finish()
+        _, response = await self._send(request, _limits(request.timeout), stream=False)
         return Reply(response.status_code, response.headers, response.content, response)
 
     async def open(self, request: Request) -> AsyncOpenReply:
-        """Return the response as soon as its headers are there."""
-        try:
-            response = await self._client.send(self._build(self._client, request), stream=True)
-        except self.faults as error:
-            raise self.failure(error, request.url) from error
-        return AsyncOpenReply(self, response, request.url)
+        """Return the response to a request for a stream as soon as its headers are there."""
+        began = monotonic()
+        limits = _limits(request.timeout, streamed=True)
+        client, response = await self._send(request, limits, stream=True)
+        limits["read"] = request.timeout.read
+        patience = Patience(request.timeout, request.budget, monotonic() - began)
+        return await AsyncOpenReply(self, client, response, request.url, patience).begin()
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether nothing can be sent any more."""
-        return self._shut or bool(self._client.is_closed)
+    async def _send(self, request: Request, limits: dict[str, float | None], *, stream: bool) -> Any:
+        client = self._given or self._pools.current(request.url.startswith("https"))
+        built = self._build(client, request, limits)
+        try:
+            if request.budget is None:
+                return client, await client.send(built, stream=stream)
+            return client, await self._send_in_time(client, built, request)
+        except self.faults as error:
+            raise self._unanswered(error, request, built.extensions["timeout"]) from error
+        except BaseException:
+            mend(client, built)
+            raise
+
+    async def _send_in_time(self, client: Any, built: Any, request: Request) -> Any:
+        """Return the response, or raise: one scope holds all phases, however many waits each of them has."""
+        from anyio import move_on_after
+
+        assert request.budget is not None
+        with move_on_after(request.budget.left() + ANSWER_GRACE):
+            return await client.send(built, stream=True)
+        raise request.budget.passed()
 
     async def close(self) -> None:
         """Close the connections, unless the HTTP client was passed in: who opened it closes it."""
         self._shut = True
-        if self._owned:
-            await self._client.aclose()
+        await self._pools.close()
 
 
-class OpenReply:
-    """A response whose body is still to come."""
+def DefaultHttpxClient(**options: Any) -> httpx.Client:  # noqa: N802 - openai-python's name
+    """Return an ``httpx.Client`` with this package's limits, ready for ``http_client=``.
 
-    def __init__(self, transport: Transport, response: Any, url: str) -> None:
-        self.status: int = response.status_code
-        self.headers: Mapping[str, str] = response.headers
-        self.raw = response
-        self._transport = transport
-        self._url = url
-        self._bytes = response.iter_bytes()
-
-    def read(self) -> bytes | None:
-        """Return the next bytes, decompressed; ``None`` at the end."""
-        try:
-            return next(self._bytes, None)
-        except self._transport.faults as error:
-            raise self._transport.failure(error, self._url) from error
-
-    def drain(self) -> None:
-        """Read what is left, for a moment at most, so that the connection can serve the next call; then close."""
-        if self.raw.extensions.get("http_version") != b"HTTP/2":  # there a close costs one stream, not the connection
-            with suppress(TimeoutError, *self._transport.faults), _hurried(self.raw):
-                for _ in self._bytes:
-                    pass
-        self.close()
-
-    def finish(self) -> Reply:
-        """Read the rest, and return the finished response."""
-        try:
-            body = self.raw.read()
-        except self._transport.faults as error:
-            raise self._transport.failure(error, self._url) from error
-        finally:
-            self.close()
-        return Reply(self.status, self.headers, body, self.raw)
-
-    def close(self) -> None:
-        """Give the connection back, or close it if the body was not read to its end."""
-        with suppress(*self._transport.faults):  # a connection that breaks while it is given up is no loss
-            self.raw.close()
-
-
-class AsyncOpenReply:
-    """A response whose body is still to come."""
-
-    def __init__(self, transport: AsyncTransport, response: Any, url: str) -> None:
-        self.status: int = response.status_code
-        self.headers: Mapping[str, str] = response.headers
-        self.raw = response
-        self._transport = transport
-        self._url = url
-        self._bytes = response.aiter_bytes()
-
-    async def read(self) -> bytes | None:
-        """Return the next bytes, decompressed; ``None`` at the end."""
-        try:
-            return await anext(self._bytes, None)
-        except self._transport.faults as error:
-            raise self._transport.failure(error, self._url) from error
-
-    async def drain(self) -> None:
-        """Read what is left, for a moment at most, so that the connection can serve the next call; then close."""
-        if self.raw.extensions.get("http_version") != b"HTTP/2":  # there a close costs one stream, not the connection
-            with suppress(TimeoutError, *self._transport.faults), _hurried(self.raw):
-                async for _ in self._bytes:
-                    pass
-        await self.close()
-
-    async def finish(self) -> Reply:
-        """Read the rest, and return the finished response."""
-        try:
-            body = await self.raw.aread()
-        except self._transport.faults as error:
-            raise self._transport.failure(error, self._url) from error
-        finally:
-            await self.close()
-        return Reply(self.status, self.headers, body, self.raw)
-
-    async def close(self) -> None:
-        """Give the connection back, or close it if the body was not read to its end."""
-        with suppress(*self._transport.faults):  # a connection that breaks while it is given up is no loss
-            await self.raw.aclose()
-
-
-@contextmanager
-def _hurried(response: Any) -> Generator[None]:
-    """Let the reads of a response's body take ``LONGEST_DRAIN`` in all, and raise ``TimeoutError`` after that.
-
-    The limits of a request are fixed when it is sent. So the connection's own ``read`` is stood in
-    for: the network stream that a response names is public, and its ``read`` takes a timeout.
+    What is passed goes over them, so that ``proxy=`` or ``verify=`` can be changed and nothing else.
     """
-    connection = response.extensions.get("network_stream")
-    if connection is None:  # nothing to wait for: a mock, or an application in this process
-        yield
-        return
-    read, end = connection.read, monotonic() + LONGEST_DRAIN
-
-    def soon(max_bytes: int, timeout: float | None = None) -> Any:  # noqa: ARG001 - the request's limit is the longer
-        left = end - monotonic()
-        if left <= 0:
-            raise TimeoutError
-        return read(max_bytes, timeout=left)
-
-    connection.read = soon
-    try:
-        yield
-    finally:
-        del connection.read
+    client: httpx.Client = _client("Client", options)
+    return client
 
 
-def _default(kind: str) -> Any:
+def DefaultAsyncHttpxClient(**options: Any) -> httpx.AsyncClient:  # noqa: N802 - openai-python's name
+    """Return an ``httpx.AsyncClient`` with this package's limits, ready for ``http_client=``.
+
+    What is passed goes over them, so that ``proxy=`` or ``verify=`` can be changed and nothing else.
+    """
+    client: httpx.AsyncClient = _client("AsyncClient", options)
+    return client
+
+
+def _default(kind: str, secure: bool) -> Any:  # noqa: FBT001 - the pools tell it by position
+    return _client(kind, {} if secure else {"verify": _no_certificates()})
+
+
+def _client(kind: str, options: dict[str, Any]) -> Any:
     import httpx
 
+    if "verify" not in options and "transport" not in options:
+        options["verify"] = _certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
     limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE_CONNECTIONS)
-    return getattr(httpx, kind)(limits=limits)
+    return getattr(httpx, kind)(**{"limits": limits, **options})
+
+
+@lru_cache(maxsize=8)
+def _certificates(file: str | None, directory: str | None) -> Any:  # noqa: ARG001 - ``httpx`` reads both
+    """Return the one TLS context of all clients: to read the certificates takes as long as fifty calls."""
+    import httpx
+
+    return httpx.create_ssl_context()
+
+
+@lru_cache(maxsize=1)
+def _no_certificates() -> Any:
+    """Return a TLS context that trusts nobody, for clients that speak plain HTTP."""
+    import ssl
+
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _limits(timeout: Timeout, *, streamed: bool = False) -> dict[str, float | None]:
+    """Return the limits as the HTTP library names them. Until a stream starts, its first token is waited for."""
+    read, first = timeout.read, timeout.first_token
+    if streamed and first is not None and (read is None or first < read):
+        read = first
+    return {"connect": timeout.connect, "read": read, "write": timeout.write, "pool": timeout.pool}
 
 
 def _library_of(client: Any, kind: str) -> Any:
@@ -296,6 +292,10 @@ def _library_of(client: Any, kind: str) -> Any:
     Raises:
         ConfigurationError: it is none; often the blocking client was passed for the other one.
     """
+    if client is None:
+        import httpx
+
+        return httpx
     for cls in type(client).__mro__:
         library = sys.modules.get(cls.__module__.partition(".")[0])
         if cls.__name__ == kind and hasattr(library, "TimeoutException"):

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from flatfee.errors import APIConnectionError, APIStatusError, BillingError, FallbackExhausted
+from flatfee.errors import APIConnectionError, APIStatusError, APITimeoutError, BillingError, FallbackExhausted
 
 if TYPE_CHECKING:
     from tenacity import AsyncRetrying, RetryCallState, Retrying
@@ -51,19 +51,26 @@ def wait_before(retry: int, error: BaseException | None, chance: float) -> float
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The time a call may take: it ends at ``end``, by ``clock``, whose readings are in seconds."""
+    """The time a call may take: ``seconds``, until ``end``, by ``clock``, whose readings are in seconds."""
 
+    seconds: float
     end: float
     clock: Callable[[], float]
 
     @classmethod
     def of(cls, seconds: float | None, clock: Callable[[], float]) -> Budget | None:
         """Return what begins now and lasts for ``seconds``; ``None`` for a call that may take any time."""
-        return None if seconds is None else cls(clock() + seconds, clock)
+        return None if seconds is None else cls(seconds, clock() + seconds, clock)
 
     def left(self) -> float:
         """Return the seconds that are left; not above 0 when it is over."""
         return self.end - self.clock()
+
+    def passed(self) -> APITimeoutError:
+        """Return the error for a call whose time is over."""
+        error = APITimeoutError(f"The deadline of {self.seconds:g} seconds passed before the answer was whole.")
+        error.retryable = False
+        return error
 
     def spent_by_waiting(self, state: RetryCallState) -> bool:
         """Tell whether nothing would be left after the wait before the next try."""

@@ -24,7 +24,7 @@ from flatfee.client.halves import Halves
 from flatfee.client.sse import Decoder, Event
 from flatfee.errors import APIError, StreamTruncated, from_wire
 from flatfee.receipt import Receipt
-from flatfee.types.chat import ChatCompletionChunk
+from flatfee.types.chat import ChatCompletionChunk, ChoiceDelta
 from flatfee.wire import Header, ReceiptState
 
 
@@ -41,6 +41,8 @@ class StreamState:
     def __init__(self, headers: Mapping[str, str]) -> None:
         self.headers = headers
         self.over = False
+        self.heard = False
+        """Whether a token came since whoever reads the bytes took this back."""
         self.on_end: Callable[[StreamState], None] | None = None
         self._decoder = Decoder()
         # What ``model_validate_json`` calls in the end: its own share is a fifth of reading an event.
@@ -126,6 +128,8 @@ class StreamState:
             index, text = choice.index, choice.delta.content
             if text and index == 0:
                 self._text.append(text)
+            if text or choice.finish_reason or (not self.heard and _speaks(choice.delta)):
+                self.heard = True
             if choice.finish_reason:
                 self._finished.add(index)
                 self._running.discard(index)
@@ -167,11 +171,19 @@ class StreamState:
     def _finish(self, failure: APIError | None) -> None:
         """Come to the one end there is."""
         self.failure, self.over = failure, True
+        if failure is not None:
+            failure.partial = "".join(self._text)
         if self.on_end is not None:
             self.on_end(self)
 
     def _truncated(self, message: str) -> StreamTruncated:
-        return StreamTruncated(message, partial="".join(self._text), receipt=self.receipt)
+        return StreamTruncated(message, receipt=self.receipt)
+
+
+def _speaks(delta: ChoiceDelta) -> bool:
+    """Tell whether a piece without text holds a token: of a call, or in a field that OpenAI's shape does not have."""
+    extra = delta.model_extra
+    return bool(delta.tool_calls or delta.refusal or delta.function_call or (extra and any(extra.values())))
 
 
 class Body(Protocol):
@@ -181,8 +193,12 @@ class Body(Protocol):
     headers: Mapping[str, str]
     raw: Any
 
-    def read(self) -> bytes | None:
-        """Return the next bytes; ``None`` at the end. Raises ``APIConnectionError``."""
+    def read(self, heard: bool) -> bytes | None:  # noqa: FBT001 - one positional flag, once for each read
+        """Return the next bytes; ``None`` at the end. ``heard`` tells that the last ones held a token.
+
+        Raises:
+            APIConnectionError: the connection broke; ``APITimeoutError`` if a time limit passed.
+        """
         ...
 
     def drain(self) -> None:
@@ -201,8 +217,12 @@ class AsyncBody(Protocol):
     headers: Mapping[str, str]
     raw: Any
 
-    async def read(self) -> bytes | None:
-        """Return the next bytes; ``None`` at the end. Raises ``APIConnectionError``."""
+    async def read(self, heard: bool) -> bytes | None:  # noqa: FBT001 - one positional flag, once for each read
+        """Return the next bytes; ``None`` at the end. ``heard`` tells that the last ones held a token.
+
+        Raises:
+            APIConnectionError: the connection broke; ``APITimeoutError`` if a time limit passed.
+        """
         ...
 
     async def drain(self) -> None:
@@ -269,12 +289,14 @@ class Stream(_Streamed):
         self._body.close()
 
     def _pull(self) -> None:
+        state = self._state
+        heard, state.heard = state.heard, False
         try:
-            data = self._body.read()
+            data = self._body.read(heard)
         except APIError as error:
-            self._state.broken(error)
+            state.broken(error)
         else:
-            self._state.end() if data is None else self._state.feed(data)
+            state.end() if data is None else state.feed(data)
 
 
 class AsyncStream(_Streamed):
@@ -318,9 +340,11 @@ class AsyncStream(_Streamed):
         await self.aclose()
 
     async def _pull(self) -> None:
+        state = self._state
+        heard, state.heard = state.heard, False
         try:
-            data = await self._body.read()
+            data = await self._body.read(heard)
         except APIError as error:
-            self._state.broken(error)
+            state.broken(error)
         else:
-            self._state.end() if data is None else self._state.feed(data)
+            state.end() if data is None else state.feed(data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from flatfee.errors import ConfigurationError
@@ -14,34 +14,34 @@ class Timeout:
 
     ``connect`` to open a connection, ``read`` between two pieces of the answer, ``write`` between
     two pieces of the request, ``pool`` to get a free connection.
+
+    Two more are for streams. ``first_token`` is from the start of the try until the model says
+    something, ``idle`` the time then spent waiting between two tokens. Only tokens count (text,
+    reasoning, tool calls, a finish reason): a comment that keeps the connection alive satisfies
+    ``read``, and neither of these.
     """
 
     connect: float | None = 5.0
     read: float | None = 600.0
     write: float | None = 600.0
     pool: float | None = 600.0
+    first_token: float | None = 600.0
+    idle: float | None = 120.0
 
     def __post_init__(self) -> None:
-        for name in ("connect", "read", "write", "pool"):
-            value = getattr(self, name)
+        for each in fields(self):
+            value = getattr(self, each.name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if value is not None and not (number and value > 0):
                 raise ConfigurationError(
-                    f"timeout: {name} is {value!r}; use seconds above 0, or None for no limit.",
+                    f"timeout: {each.name} is {value!r}; use seconds above 0, or None for no limit.",
                 )
-
-    def within(self, seconds: float, grace: float = 0.0) -> Timeout:
-        """Return these limits, none above ``seconds``; ``grace`` more for the answer to arrive."""
-        return Timeout(
-            connect=_least(self.connect, seconds),
-            read=_least(self.read, seconds + grace),
-            write=_least(self.write, seconds),
-            pool=_least(self.pool, seconds),
-        )
 
     @classmethod
     def of(cls, value: Any) -> Timeout:
-        """Read a timeout: seconds for every phase, ``None`` for no limit, or an object with the four limits.
+        """Read a timeout: seconds for every limit, ``None`` for none, or an object with ``httpx``'s four limits.
+
+        The ``read`` of such an object counts for ``first_token`` and ``idle`` as well.
 
         Raises:
             ConfigurationError: ``value`` is none of these.
@@ -49,14 +49,10 @@ class Timeout:
         if isinstance(value, cls):
             return value
         if value is None or isinstance(value, int | float):
-            return cls(value, value, value, value)
+            return cls(value, value, value, value, value, value)
         try:
-            return cls(value.connect, value.read, value.write, value.pool)
+            return cls(value.connect, value.read, value.write, value.pool, value.read, value.read)
         except AttributeError:
             raise ConfigurationError(
                 f"timeout is {value!r}; use seconds, None for no limit, or flatfee.Timeout(...).",
             ) from None
-
-
-def _least(limit: float | None, seconds: float) -> float:
-    return seconds if limit is None else min(limit, seconds)

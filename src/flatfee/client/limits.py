@@ -1,0 +1,101 @@
+"""How long an answer may be waited for: the rules. Sans-IO: clocks are passed in, nobody waits here.
+
+``Phases`` are the limits until a response starts, ``Patience`` those of its body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import inf
+from typing import Final
+
+from flatfee.client.retry import Budget
+from flatfee.errors import APITimeoutError
+from flatfee.types.timeout import Timeout
+
+ANSWER_GRACE: Final = 0.5
+"""Seconds. The gateway answers when the deadline passes, and its answer needs a moment to arrive."""
+SHORTEST: Final = 0.001
+"""Seconds. A limit of 0 would mean not to wait at all, even for what is there."""
+
+
+class Phases(Mapping[str, float | None]):
+    """The limits of a request's phases under a deadline, worked out anew whenever a phase begins.
+
+    ``httpcore`` asks by name (``connect``, ``pool``, ``write``, ``read``). ``cut`` tells whether the
+    deadline, not the phase's own limit, was the shorter one when it asked last.
+    """
+
+    def __init__(self, limits: Mapping[str, float | None], budget: Budget) -> None:
+        self._limits = limits
+        self._budget = budget
+        self.cut = False
+
+    def __getitem__(self, phase: str) -> float | None:
+        limit = self._limits[phase]
+        left = max(self._budget.left() + (ANSWER_GRACE if phase == "read" else 0.0), SHORTEST)
+        self.cut = limit is None or left < limit
+        return left if self.cut else limit
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._limits)
+
+    def __len__(self) -> int:
+        return len(self._limits)
+
+
+class Patience:
+    """How long the next piece of a body may be waited for. It is told of every wait, and of tokens.
+
+    Only waiting counts: a reader that takes its time between two pieces is not the gateway's fault.
+
+    Args:
+        timeout: whose ``first_token`` and ``idle`` count; ``None`` for an answer that is not streamed.
+        budget: what is left of the call's deadline, which covers the body too.
+        waited: seconds since the try began.
+    """
+
+    __slots__ = ("_budget", "_idle", "_left", "_name", "_seconds", "cut")
+
+    def __init__(self, timeout: Timeout | None, budget: Budget | None, waited: float = 0.0) -> None:
+        self._budget = budget
+        self._idle = timeout.idle if timeout else None
+        self._name = "first_token"
+        self._seconds = timeout.first_token if timeout else None
+        self._left = inf if self._seconds is None else self._seconds - waited
+        self.cut = False
+
+    def grant(self, heard: bool) -> float:  # noqa: FBT001 - one positional flag, once for each read
+        """Return the seconds that the next piece may take; ``heard`` tells that the last one held a token.
+
+        Raises:
+            APITimeoutError: a limit has passed.
+        """
+        if heard:
+            self._name = "idle"
+            self._seconds = self._idle
+            self._left = inf if self._idle is None else self._idle
+        left = self._left
+        if self._budget is not None:
+            total = self._budget.left() + ANSWER_GRACE
+            self.cut = total < left
+            left = min(left, total)
+        if left <= 0.0:
+            raise self.passed()
+        return left
+
+    def waited(self, seconds: float) -> None:
+        """Take note of time that was spent waiting."""
+        self._left -= seconds
+
+    def passed(self) -> APITimeoutError:
+        """Return the error for the limit that the last grant came from."""
+        if self.cut and self._budget is not None:
+            return self._budget.passed()
+        return silence(self._name, self._seconds or 0.0)
+
+
+def silence(name: str, seconds: float) -> APITimeoutError:
+    """Return the error for a stream that told nothing within one of its two limits."""
+    what = "no token came" if name == "first_token" else "no further token came"
+    return APITimeoutError(f"The gateway is silent: {what} within {seconds:g} seconds (timeout: {name}).")
