@@ -210,6 +210,21 @@ async def test_every_try_tells_the_gateway_what_is_left_and_waits_no_longer(driv
     assert d.waits == [3.0, 3.0, 3.0]
 
 
+@pytest.mark.pain(4)
+async def test_timeouts_of_three_tries_do_not_add_up_past_the_deadline(driver: Any) -> None:
+    """``timeout=30, max_retries=2`` took 91 seconds; with a deadline of 40 it takes 40, however often it is tried."""
+
+    def silent(request: httpx.Request) -> httpx.Response:
+        d.now += request.extensions["timeout"]["read"]
+        raise httpx.ReadTimeout("silent")
+
+    d = driver(silent, timeout=30.0, max_retries=2)
+    with pytest.raises(APITimeoutError, match="The deadline of 40 seconds passed"):
+        await d.create(deadline=40.0)
+    assert len(d.requests) == 2
+    assert d.now == pytest.approx(40.0, abs=1.0)
+
+
 async def test_a_limit_of_none_ends_at_the_deadline_too(driver: Any, answer: Any) -> None:
     d = driver(lambda _: answer(), timeout=None)
     await d.create(deadline=2.0)

@@ -102,7 +102,7 @@ class OpenReply(_Body):
         self._bytes = response.iter_bytes()
         self._abandoned = abandoned
 
-    def read(self, heard: bool = False) -> bytes | None:  # noqa: FBT001, FBT002 - one flag, once for each read
+    def read(self, heard: bool = False) -> bytes | None:
         """Return the next bytes, decompressed; ``None`` at the end."""
         granted = self._patience.grant(heard)
         began = monotonic()
@@ -167,7 +167,7 @@ class AsyncOpenReply(_Body):
         await anext(self._keeper)
         return self
 
-    async def read(self, heard: bool = False) -> bytes | None:  # noqa: FBT001, FBT002 - one flag, once for each read
+    async def read(self, heard: bool = False) -> bytes | None:
         """Return the next bytes, decompressed; ``None`` at the end."""
         granted = self._patience.grant(heard)
         began = monotonic()

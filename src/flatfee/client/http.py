@@ -20,6 +20,7 @@ from flatfee.client.bodies import AsyncOpenReply, OpenReply
 from flatfee.client.exchange import Reply, Request
 from flatfee.client.limits import ANSWER_GRACE, Patience, Phases, silence
 from flatfee.client.pools import LoopPools, ProcessPools, mend
+from flatfee.client.retry import Budget
 from flatfee.errors import APIConnectionError, APITimeoutError, ClientClosedError, ConfigurationError
 from flatfee.types.timeout import Timeout
 
@@ -209,21 +210,21 @@ class AsyncTransport(_Transport):
         try:
             if request.budget is None:
                 return client, await client.send(built, stream=stream)
-            return client, await self._send_in_time(client, built, request)
+            return client, await self._send_in_time(client, built, request.budget)
         except self.faults as error:
             raise self._unanswered(error, request, built.extensions["timeout"]) from error
         except BaseException:
             mend(client, built)
             raise
 
-    async def _send_in_time(self, client: Any, built: Any, request: Request) -> Any:
+    async def _send_in_time(self, client: Any, built: Any, budget: Budget) -> Any:
         """Return the response, or raise: one scope holds all phases, however many waits each of them has."""
         from anyio import move_on_after
 
-        assert request.budget is not None
-        with move_on_after(request.budget.left() + ANSWER_GRACE):
+        with move_on_after(budget.left() + ANSWER_GRACE):
             return await client.send(built, stream=True)
-        raise request.budget.passed()
+        mend(client, built)
+        raise budget.passed()
 
     async def close(self) -> None:
         """Close the connections, unless the HTTP client was passed in: who opened it closes it."""
@@ -249,7 +250,7 @@ def DefaultAsyncHttpxClient(**options: Any) -> httpx.AsyncClient:  # noqa: N802 
     return client
 
 
-def _default(kind: str, secure: bool) -> Any:  # noqa: FBT001 - the pools tell it by position
+def _default(kind: str, secure: bool) -> Any:
     return _client(kind, {} if secure else {"verify": _no_certificates()})
 
 

@@ -65,7 +65,7 @@ class Patience:
         self._left = inf if self._seconds is None else self._seconds - waited
         self.cut = False
 
-    def grant(self, heard: bool) -> float:  # noqa: FBT001 - one positional flag, once for each read
+    def grant(self, heard: bool) -> float:
         """Return the seconds that the next piece may take; ``heard`` tells that the last one held a token.
 
         Raises:

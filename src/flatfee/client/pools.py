@@ -39,7 +39,7 @@ class ProcessPools:
         self._make = make
         self._clients: dict[tuple[int, bool], Any] = {}
 
-    def current(self, secure: bool) -> Any:  # noqa: FBT001 - told by position, once for each call
+    def current(self, secure: bool) -> Any:
         """Return the client of this process for ``https``, or for plain ``http``."""
         place = (_Process.forks, secure)
         client = self._clients.get(place)
@@ -69,7 +69,7 @@ class LoopPools:
         self._make = make
         self._clients: dict[tuple[Any, int, bool], tuple[Any, AsyncGenerator[None]]] = {}
 
-    def current(self, secure: bool) -> Any:  # noqa: FBT001 - told by position, once for each call
+    def current(self, secure: bool) -> Any:
         """Return the client of the running event loop for ``https``, or for plain ``http``."""
         place = (_loop(), _Process.forks, secure)
         found = self._clients.get(place)

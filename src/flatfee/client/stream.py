@@ -193,7 +193,7 @@ class Body(Protocol):
     headers: Mapping[str, str]
     raw: Any
 
-    def read(self, heard: bool) -> bytes | None:  # noqa: FBT001 - one positional flag, once for each read
+    def read(self, heard: bool) -> bytes | None:
         """Return the next bytes; ``None`` at the end. ``heard`` tells that the last ones held a token.
 
         Raises:
@@ -217,7 +217,7 @@ class AsyncBody(Protocol):
     headers: Mapping[str, str]
     raw: Any
 
-    async def read(self, heard: bool) -> bytes | None:  # noqa: FBT001 - one positional flag, once for each read
+    async def read(self, heard: bool) -> bytes | None:
         """Return the next bytes; ``None`` at the end. ``heard`` tells that the last ones held a token.
 
         Raises:
