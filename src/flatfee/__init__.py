@@ -15,6 +15,7 @@ from flatfee.client import (
     Stream,
     WorkflowScope,
 )
+from flatfee.client.http import DefaultAsyncHttpxClient, DefaultHttpxClient
 from flatfee.errors import (
     APIConnectionError,
     APIError,
@@ -99,6 +100,8 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "DeadlineExceededError",
+    "DefaultAsyncHttpxClient",
+    "DefaultHttpxClient",
     "ErrorCode",
     "FairUse",
     "FallbackExhausted",

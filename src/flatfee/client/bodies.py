@@ -177,7 +177,7 @@ class AsyncOpenReply(_Body):
         except self._errors as error:
             raise self._failure(error) from error
         except BaseException:
-            self._mend()
+            await self._cancelled()
             raise
         finally:
             self._patience.waited(monotonic() - began)
@@ -187,11 +187,12 @@ class AsyncOpenReply(_Body):
         if self.raw.extensions.get("http_version") != b"HTTP/2":  # there a close costs one stream, not the connection
             self._gate.end = monotonic() + LONGEST_DRAIN
             try:
-                with suppress(*self._errors):
-                    async for _ in self._bytes:
-                        pass
+                async for _ in self._bytes:
+                    pass
+            except self._errors:
+                pass
             except BaseException:
-                self._mend()
+                await self._cancelled()
                 raise
         await self.close()
 
@@ -212,13 +213,17 @@ class AsyncOpenReply(_Body):
             with suppress(*self._transport.faults):  # a connection that breaks while it is given up is no loss
                 await self._keeper.aclose()
         except BaseException:
-            self._mend()
+            mend(self._client, self.raw.request)
             raise
         finally:
             self._gate.leave()
 
-    def _mend(self) -> None:
-        mend(self._client, self.raw.request)
+    async def _cancelled(self) -> None:
+        """Close what was cancelled in the middle; that may be cancelled once more."""
+        try:
+            await self.close()
+        finally:
+            mend(self._client, self.raw.request)
 
 
 async def _keep(response: Any) -> AsyncGenerator[None]:

@@ -51,8 +51,12 @@ class Peer:
 
     def wait(self) -> None:
         """Wait until the client hangs up."""
-        with contextlib.suppress(OSError):
+        try:
             self.gone = not self.connection.recv(1)
+        except TimeoutError:
+            pass
+        except OSError:
+            self.gone = True
 
     def drip(self, part: bytes) -> None:
         """Send a part over and over, until the client hangs up."""
