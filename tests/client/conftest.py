@@ -93,15 +93,32 @@ class Driver:
         return list(iterable) if self.kind == "sync" else [item async for item in iterable]
 
 
-@pytest.fixture(params=["sync", "async"])
+ON_TRIO = {"test_retry", "test_shells", "test_stream"}
+"""The suites of what waits and closes: their coroutines run on trio as well."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "driver" in metafunc.fixturenames:
+        module = metafunc.module.__name__.rpartition(".")[2]
+        metafunc.parametrize("driver", ["sync", "async", *(["trio"] if module in ON_TRIO else [])], indirect=True)
+
+
+@pytest.fixture
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    callspec = getattr(request.node, "callspec", None)
+    return "trio" if callspec and callspec.params.get("driver") == "trio" else "asyncio"
+
+
+@pytest.fixture
 def driver(request: pytest.FixtureRequest) -> Callable[..., Driver]:
     """Return a factory of drivers: ``driver(handler or response, **client_options)``."""
+    kind = "sync" if request.param == "sync" else "async"
 
     def make(reply: Any, **options: Any) -> Driver:
         def again(_: httpx.Request) -> httpx.Response:
             return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)
 
-        return Driver(request.param, reply if callable(reply) else again, **options)
+        return Driver(kind, reply if callable(reply) else again, **options)
 
     return make
 

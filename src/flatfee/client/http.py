@@ -264,11 +264,21 @@ def _client(kind: str, options: dict[str, Any]) -> Any:
 
 
 @lru_cache(maxsize=8)
-def _certificates(file: str | None, directory: str | None) -> Any:  # noqa: ARG001 - ``httpx`` reads both
-    """Return the one TLS context of all clients: to read the certificates takes as long as fifty calls."""
+def _certificates(file: str | None, directory: str | None) -> Any:
+    """Return the one TLS context of all clients: to read the certificates takes as long as fifty calls.
+
+    Raises:
+        ConfigurationError: the environment names certificates that cannot be read.
+    """
     import httpx
 
-    return httpx.create_ssl_context()
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        raise ConfigurationError(
+            f"The certificates cannot be read: {error}. SSL_CERT_FILE is {file!r} and SSL_CERT_DIR is {directory!r}; "
+            "let one name what exists, or unset both."
+        ) from error
 
 
 @lru_cache(maxsize=1)
