@@ -9,10 +9,13 @@ from flatfee.client import (
     AsyncPage,
     AsyncPages,
     AsyncStream,
+    AsyncStreamedResponse,
     AsyncWorkflowScope,
     Client,
     Page,
+    RawResponse,
     Stream,
+    StreamedResponse,
     WorkflowScope,
 )
 from flatfee.errors import (
@@ -54,10 +57,12 @@ from flatfee.types import (
     ChatCompletionChunk,
     ChatCompletionMessage,
     NotGiven,
+    Omit,
     RoutePlan,
     Timeout,
     Usage,
     Workflow,
+    omit,
 )
 from flatfee.version import __version__
 from flatfee.wire import (
@@ -72,6 +77,9 @@ from flatfee.wire import (
     Tier,
 )
 
+OpenAI = Client
+AsyncOpenAI = AsyncClient
+
 __all__ = [
     "NOT_GIVEN",
     "APIConnectionError",
@@ -80,9 +88,11 @@ __all__ = [
     "APIStatusError",
     "APITimeoutError",
     "AsyncClient",
+    "AsyncOpenAI",
     "AsyncPage",
     "AsyncPages",
     "AsyncStream",
+    "AsyncStreamedResponse",
     "AsyncWorkflowScope",
     "Attempt",
     "AttemptOutcome",
@@ -107,10 +117,13 @@ __all__ = [
     "Lane",
     "NotFoundError",
     "NotGiven",
+    "Omit",
     "OnExhausted",
+    "OpenAI",
     "Page",
     "PermissionDeniedError",
     "RateLimitError",
+    "RawResponse",
     "Reason",
     "Receipt",
     "ReceiptState",
@@ -119,6 +132,7 @@ __all__ = [
     "ServiceUnavailableError",
     "Stream",
     "StreamTruncated",
+    "StreamedResponse",
     "Task",
     "Tier",
     "Timeout",
@@ -130,4 +144,5 @@ __all__ = [
     "WorkflowScope",
     "WorkflowState",
     "__version__",
+    "omit",
 ]
