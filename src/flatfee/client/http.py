@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 from flatfee.client.exchange import Reply, Request
 from flatfee.errors import APIConnectionError, APITimeoutError, ClientClosedError, ConfigurationError
@@ -77,6 +77,28 @@ class _Transport:
         self._hopeless = (library.LocalProtocolError, library.UnsupportedProtocol, library.InvalidURL)
         self.faults: tuple[type[Exception], ...] = (library.HTTPError, library.StreamError, library.InvalidURL)
         self._shut = False
+
+    _client: Any
+    _owned: bool
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go elsewhere without the connections; new ones are made there. A closed transport stays closed."""
+        if not self._owned:
+            raise TypeError(
+                "A client with an http_client= of yours cannot be pickled: its connections belong to this process. "
+                "Pickle a client without one, or make the client where it is used."
+            )
+        return type(self), (), {"_shut": self._shut}
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Make connections of its own, as the original did; those that were passed in are shared."""
+        kind: Any = type(self)
+        copied: Self = kind() if self._owned else kind(self._client)
+        copied._shut = self._shut
+        return copied
 
     def failure(self, error: Exception, url: str) -> APIConnectionError:
         """Return our exception for one of ``faults``; the library's own text may quote a header, so it is left out."""
