@@ -179,6 +179,14 @@ def test_half_a_character_is_refused_beside_a_sentinel() -> None:
         encode({"messages": messages})
 
 
+def test_a_sentinel_in_a_nest_without_end_is_refused() -> None:
+    nest: Any = [openai.omit]
+    for _ in range(600):
+        nest = [nest]
+    with pytest.raises(ConfigurationError, match="nested too deeply"):
+        encode({"messages": nest})
+
+
 async def test_a_copy_replaces_or_adds_headers_and_query(driver: Any, answer: Any) -> None:
     d = driver(lambda _: answer(), default_headers={"x-a": "1"}, default_query={"a": 1})
     await d.create(d.client.copy(default_headers={"x-b": "2"}, default_query={"b": 2}))

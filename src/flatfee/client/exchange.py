@@ -253,25 +253,26 @@ def encode(body: Mapping[str, object]) -> bytes:
         ConfigurationError: a value cannot stand in JSON. The message does not show it.
     """
     given = {name: value for name, value in body.items() if not absent(value)}
+    text = ""
     try:
         text = _ENCODER.encode(given)
-        return _utf8(text) or _ENCODER.encode(_without_unsent(json.loads(text))).encode()
+        return text.encode()
     except UnicodeEncodeError:
-        raise ConfigurationError("The request holds half of a surrogate pair, which is not valid text.") from None
+        return _encode_what_is_sent(text)
     except RecursionError:
-        raise ConfigurationError("The request cannot be written as JSON: it is nested too deeply.") from None
+        raise ConfigurationError(_TOO_DEEP) from None
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"The request cannot be written as JSON: {error}.") from None
 
 
-def _utf8(text: str) -> bytes | None:
-    """Return ``text`` in bytes; ``None`` if something in it is not to be sent."""
+def _encode_what_is_sent(text: str) -> bytes:
+    """Encode a request with half characters in it: some of them stand for what is not to be sent."""
     try:
-        return text.encode()
+        return _ENCODER.encode(_without_unsent(json.loads(text))).encode()
     except UnicodeEncodeError:
-        if _UNSENT in text:
-            return None
-        raise
+        raise ConfigurationError("The request holds half of a surrogate pair, which is not valid text.") from None
+    except RecursionError:
+        raise ConfigurationError(_TOO_DEEP) from None
 
 
 def _without_unsent(value: Any) -> Any:
@@ -295,7 +296,9 @@ def _jsonable(value: object) -> object:
     raise TypeError(f"a value of type {type(value).__name__} has no place in it")
 
 
-_UNSENT: Final = "\udfff\udfff"
+_TOO_DEEP: Final = "The request cannot be written as JSON: it is nested too deeply."
+
+_UNSENT: Final = "\udfffnot given\udfff"
 """Stands in the text for a value deep inside that was not given. No text that may be sent holds half a character,
 so nothing is looked for in a request that has none, and an iterator is asked only once."""
 

@@ -34,7 +34,6 @@ class Response(Generic[R]):
         self.status_code = status_code
         self.headers = headers
         self.http_response = http_response
-        self.retries_taken = 0
 
     @property
     def http_request(self) -> Any:
@@ -70,6 +69,11 @@ class Response(Generic[R]):
     def request_id(self) -> str | None:
         """The gateway's id of the request."""
         return self.headers.get(Header.REQUEST_ID) or self.headers.get(Header.X_REQUEST_ID)
+
+    @property
+    def retries_taken(self) -> int:
+        """How often the request was repeated until this response came."""
+        return max(0, len(getattr(self._known(), "tries", ())) - 1)
 
     @property
     def receipt(self) -> Receipt | None:
