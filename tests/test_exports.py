@@ -9,14 +9,14 @@ import flatfee
 import flatfee.types
 
 PUBLIC = """
-APIConnectionError APIError APIResponseValidationError APIStatusError APITimeoutError AsyncClient AsyncPage AsyncPages
-AsyncStream AsyncWorkflowScope Attempt AttemptOutcome AuthenticationError BadRequestError Billing BillingError
-ChatCompletion ChatCompletionChunk ChatCompletionMessage Client ClientClosedError ConcurrencyLimitError
-ConfigurationError ConflictError DeadlineExceededError DefaultAsyncHttpxClient DefaultHttpxClient ErrorCode
-FairUse FallbackExhausted FlatfeeError
-InternalServerError Lane NOT_GIVEN NotFoundError NotGiven OnExhausted Page PermissionDeniedError RateLimitError Reason
-Receipt ReceiptState RequestTooLargeError RoutePlan ServiceUnavailableError Stream StreamTruncated Task Tier Timeout
-TokenUsage UnprocessableEntityError UnsupportedMediaTypeError Usage Workflow WorkflowScope WorkflowState __version__
+__version__ APIConnectionError APIError APIResponseValidationError APIStatusError APITimeoutError AsyncClient
+AsyncOpenAI AsyncPage AsyncPages AsyncStream AsyncStreamedResponse AsyncWorkflowScope Attempt AttemptOutcome
+AuthenticationError BadRequestError Billing BillingError ChatCompletion ChatCompletionChunk ChatCompletionMessage Client
+ClientClosedError ConcurrencyLimitError ConfigurationError ConflictError DeadlineExceededError DefaultAsyncHttpxClient
+DefaultHttpxClient ErrorCode FairUse FallbackExhausted FlatfeeError InternalServerError Lane NOT_GIVEN NotFoundError
+NotGiven Omit omit OnExhausted OpenAI Page PermissionDeniedError RateLimitError RawResponse Reason Receipt ReceiptState
+RequestTooLargeError RoutePlan ServiceUnavailableError Stream StreamedResponse StreamTruncated Task Tier Timeout
+TokenUsage UnprocessableEntityError UnsupportedMediaTypeError Usage Workflow WorkflowScope WorkflowState
 """
 
 HEAVY = ("aiohttp", "flatfee.cli", "flatfee.server", "httpx", "msgspec", "rich", "starlette", "typer", "uvicorn")

@@ -9,10 +9,13 @@ from flatfee.client import (
     AsyncPage,
     AsyncPages,
     AsyncStream,
+    AsyncStreamedResponse,
     AsyncWorkflowScope,
     Client,
     Page,
+    RawResponse,
     Stream,
+    StreamedResponse,
     WorkflowScope,
 )
 from flatfee.client.http import DefaultAsyncHttpxClient, DefaultHttpxClient
@@ -55,10 +58,12 @@ from flatfee.types import (
     ChatCompletionChunk,
     ChatCompletionMessage,
     NotGiven,
+    Omit,
     RoutePlan,
     Timeout,
     Usage,
     Workflow,
+    omit,
 )
 from flatfee.version import __version__
 from flatfee.wire import (
@@ -73,6 +78,9 @@ from flatfee.wire import (
     Tier,
 )
 
+OpenAI = Client
+AsyncOpenAI = AsyncClient
+
 __all__ = [
     "NOT_GIVEN",
     "APIConnectionError",
@@ -81,9 +89,11 @@ __all__ = [
     "APIStatusError",
     "APITimeoutError",
     "AsyncClient",
+    "AsyncOpenAI",
     "AsyncPage",
     "AsyncPages",
     "AsyncStream",
+    "AsyncStreamedResponse",
     "AsyncWorkflowScope",
     "Attempt",
     "AttemptOutcome",
@@ -110,10 +120,13 @@ __all__ = [
     "Lane",
     "NotFoundError",
     "NotGiven",
+    "Omit",
     "OnExhausted",
+    "OpenAI",
     "Page",
     "PermissionDeniedError",
     "RateLimitError",
+    "RawResponse",
     "Reason",
     "Receipt",
     "ReceiptState",
@@ -122,6 +135,7 @@ __all__ = [
     "ServiceUnavailableError",
     "Stream",
     "StreamTruncated",
+    "StreamedResponse",
     "Task",
     "Tier",
     "Timeout",
@@ -133,4 +147,5 @@ __all__ = [
     "WorkflowScope",
     "WorkflowState",
     "__version__",
+    "omit",
 ]

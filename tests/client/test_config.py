@@ -103,7 +103,7 @@ def test_a_base_url_may_be_an_url_object_and_nothing_else_but_text() -> None:
     assert ClientConfig.read({}, api_key="k", base_url=url).base_url == "http://gateway.test/v1"
     for wrong in (5, b"http://gateway.test", ["x"]):
         with pytest.raises(ConfigurationError, match=f"base_url is of type {type(wrong).__name__}"):
-            ClientConfig.read({}, api_key="k", base_url=wrong)  # type: ignore[arg-type]  # the mistake
+            ClientConfig.read({}, api_key="k", base_url=wrong)
 
 
 @pytest.mark.parametrize("name", ["x a", "", "x:y", "x\n", "é", 5, None])
@@ -205,3 +205,20 @@ def test_a_client_reads_the_environment_of_the_process(monkeypatch: Any) -> None
 def test_the_wrong_http_client_is_refused(kind: Any, wrong: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"http_client is a .*; pass an httpx\."):
         kind(api_key="k", http_client=wrong)
+
+
+def test_headers_for_every_request_come_from_the_environment() -> None:
+    env = {"FLATFEE_API_KEY": "k", "FLATFEE_CUSTOM_HEADERS": "X-Team: blue: green\r\n\n  x-empty:\nX-A: 1\n"}
+    headers = ClientConfig.read(env, default_headers={"x-a": "2"}).headers
+    assert (headers["x-team"], headers["x-empty"], headers["x-a"]) == ("blue: green", "", "2")
+    assert ClientConfig.read(ENV).headers == ClientConfig.read({**ENV, "FLATFEE_CUSTOM_HEADERS": ""}).headers
+
+
+BAD_LINES = ["SECRET", "SECRET name: x", ": SECRET", "x-a: SÉCRET", "x-a: SEC\x00RET", "Authorization: SECRET"]
+
+
+@pytest.mark.parametrize("line", BAD_LINES)
+def test_a_bad_line_of_headers_is_named_by_its_number_alone(line: str) -> None:
+    with pytest.raises(ConfigurationError, match="Line 3 of FLATFEE_CUSTOM_HEADERS is not a header") as caught:
+        ClientConfig.read({**ENV, "FLATFEE_CUSTOM_HEADERS": f"x-b: 1\n\n{line}"})
+    assert "RET" not in f"{caught.value}{caught.value.__cause__}"

@@ -15,9 +15,11 @@ from flatfee import (
     Lane,
     NotGiven,
     Page,
+    RawResponse,
     Receipt,
     RoutePlan,
     Stream,
+    StreamedResponse,
     Task,
     Timeout,
     Usage,
@@ -59,6 +61,20 @@ def test_the_answers_type_follows_the_stream_argument(client: Client) -> None:
     assert_type(create(model="auto", messages=MESSAGES, stream=True), Stream)
     flag = bool(MESSAGES)
     assert_type(create(model="auto", messages=MESSAGES, stream=flag), ChatCompletion | Stream)
+
+
+async def test_raw_responses_know_what_they_hold(client: Client, aclient: AsyncClient) -> None:
+    raw = client.chat.completions.with_raw_response
+    assert_type(raw.create(model="auto", messages=MESSAGES), RawResponse[ChatCompletion])
+    assert_type(raw.create(model="auto", messages=MESSAGES, stream=True).parse(), Stream)
+    assert_type(client.models.with_raw_response.list().parse(), Page[Model])
+    with client.chat.completions.with_streaming_response.create(model="auto", messages=MESSAGES) as response:
+        assert_type(response, StreamedResponse[ChatCompletion])
+    araw = aclient.chat.completions.with_raw_response
+    assert_type(await araw.create(model="auto", messages=MESSAGES), RawResponse[ChatCompletion])
+    astreamed = aclient.chat.completions.with_streaming_response
+    async with astreamed.create(model="auto", messages=MESSAGES, stream=True) as unread:
+        assert_type(await unread.parse(), AsyncStream)
 
 
 async def test_so_it_does_for_coroutines(aclient: AsyncClient) -> None:

@@ -1,6 +1,7 @@
 """The client: a sans-IO core (``exchange``, ``sse``, ``stream``, ``retry``, ``config``) and two thin shells."""
 
 from flatfee.client.aio import AsyncClient, AsyncWorkflowScope
+from flatfee.client.raw import AsyncStreamedResponse, RawResponse, StreamedResponse
 from flatfee.client.resources.pages import AsyncPage, AsyncPages, Page
 from flatfee.client.stream import AsyncStream, Stream
 from flatfee.client.sync import Client, WorkflowScope
@@ -10,9 +11,12 @@ __all__ = [
     "AsyncPage",
     "AsyncPages",
     "AsyncStream",
+    "AsyncStreamedResponse",
     "AsyncWorkflowScope",
     "Client",
     "Page",
+    "RawResponse",
     "Stream",
+    "StreamedResponse",
     "WorkflowScope",
 ]

@@ -12,9 +12,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 from uuid import uuid4
 
-from flatfee.client.config import AsyncApiKey, AsyncClientOptions, ClientConfig
+from flatfee.client.arguments import AsyncApiKey, AsyncClientSettings, IgnoredOptions, URLParts, ignore
+from flatfee.client.bodies import AsyncOpenReply
+from flatfee.client.config import ClientConfig, Configured
 from flatfee.client.errand import Errand
-from flatfee.client.exchange import Call, is_stream, unstreamed
+from flatfee.client.exchange import Call, is_stream, refusal, unstreamed
 from flatfee.client.http import AsyncHTTPClient, AsyncTransport
 from flatfee.client.pools import pause
 from flatfee.client.resources import AsyncResources
@@ -26,7 +28,7 @@ from flatfee.client.sync import RELEASE_TIMEOUT, log
 from flatfee.client.watch import Watch
 from flatfee.errors import APIError, FlatfeeError, NotFoundError
 from flatfee.types.params import Omittable
-from flatfee.types.sentinel import NOT_GIVEN
+from flatfee.types.sentinel import NOT_GIVEN, NotGiven, absent
 from flatfee.types.timeout import Timeout
 from flatfee.wire import Header
 
@@ -34,11 +36,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-async def pause(seconds: float) -> None:
-    """Sleep on whatever loop runs, asyncio's or trio's."""
-    import anyio  # brings asyncio, which a program without coroutines does without
+class AsyncClientOptions(AsyncClientSettings, total=False):
+    """What ``with_options`` may change. Another ``http_client`` brings its own connections."""
 
-    await anyio.sleep(seconds)
+    http_client: AsyncHTTPClient | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,21 @@ class CoroutineCore:
         """Return the stream once its response has started; tries again until then."""
         with Errand(call, self.config, self.watch, self.clock) as errand:
             return await self._persist(errand, self._try_open)
+
+    async def begin(self, call: Call[Any]) -> AsyncOpenReply:
+        """Return the response, its body unread; tries again until it has started, and is no error."""
+        with Errand(call, self.config, self.watch, self.clock) as errand:
+            return await self._persist(errand, self._try_begin)
+
+    @property
+    def plain(self) -> Self:
+        """This core: it hands out answers as they are."""
+        return self
+
+    def but(self, http_client: AsyncHTTPClient | None = None, **settings: Unpack[AsyncClientSettings]) -> Self:
+        """Return a core with other settings, over the same connections if no other ``http_client`` is given."""
+        transport = self.transport if http_client is None or absent(http_client) else AsyncTransport(http_client)
+        return replace(self, config=self.config.but(**settings), transport=transport)
 
     async def _persist(self, errand: Errand[Any], once: Callable[[Errand[Any]], Awaitable[R]]) -> R:
         try:
@@ -90,17 +106,23 @@ class CoroutineCore:
         authorization = await self.config.awaited_authorization()
         return errand.read(await self.transport.send(errand.request(authorization)))
 
-    async def _try_open(self, errand: Errand[Any]) -> AsyncStream:
+    async def _try_begin(self, errand: Errand[Any]) -> AsyncOpenReply:
         authorization = await self.config.awaited_authorization()
         reply = await self.transport.open(errand.request(authorization))
-        if not is_stream(reply.status, reply.headers):
+        if reply.status >= 300:
+            raise refusal(await reply.finish())
+        return reply
+
+    async def _try_open(self, errand: Errand[Any]) -> AsyncStream:
+        reply = await self._try_begin(errand)
+        if not is_stream(reply.headers):
             raise unstreamed(await reply.finish())
         stream = AsyncStream(reply)
         errand.opened(stream._state)
         return stream
 
 
-class AsyncClient(AsyncResources):
+class AsyncClient(Configured, AsyncResources):
     """A client of a flatfee gateway.
 
     Args:
@@ -109,11 +131,16 @@ class AsyncClient(AsyncResources):
         base_url: else ``FLATFEE_BASE_URL``, else the hosted service.
         timeout: seconds for each phase of a try, ``None`` for no limit, or a ``Timeout``.
         max_retries: how often a failed try is repeated, where the gateway says that it may be.
-        default_headers: sent with every request.
+        default_headers: sent with every request, over those of ``FLATFEE_CUSTOM_HEADERS`` (``Name: value``, one on
+            a line).
         default_query: sent with every request.
         http_client: an ``httpx.AsyncClient`` to send with; it stays open when this client is closed.
         sleep: waits between tries.
         clock: tells the seconds that deadlines are counted by.
+        ignored: what openai-python's client takes and this one has no use for, so that a constructor need not be
+            rewritten: ``organization``, ``project``, ``admin_api_key``, ``webhook_secret``, ``websocket_base_url``,
+            ``workload_identity``, ``data_residency``, ``provider``, ``_strict_response_validation`` and
+            ``_enforce_credentials``. A value is told to the log, at debug level.
 
     Raises:
         ConfigurationError: names the bad value and the cure.
@@ -123,15 +150,17 @@ class AsyncClient(AsyncResources):
         self,
         *,
         api_key: AsyncApiKey | None = None,
-        base_url: str | None = None,
+        base_url: Omittable[str | URLParts | None] = None,
         timeout: Omittable[float | Timeout | None] = NOT_GIVEN,
-        max_retries: int = DEFAULT_MAX_RETRIES,
-        default_headers: Mapping[str, str] | None = None,
+        max_retries: Omittable[int] = DEFAULT_MAX_RETRIES,
+        default_headers: Mapping[str, str | NotGiven] | None = None,
         default_query: Mapping[str, object] | None = None,
         http_client: AsyncHTTPClient | None = None,
         sleep: Callable[[float], Awaitable[None]] = pause,
         clock: Callable[[], float] = time.monotonic,
+        **ignored: Unpack[IgnoredOptions],
     ) -> None:
+        ignore(ignored)
         config = ClientConfig.read(
             os.environ,
             api_key=api_key,
@@ -145,16 +174,19 @@ class AsyncClient(AsyncResources):
 
     def _use(self, core: CoroutineCore) -> None:
         self._core = core
+        self._config = core.config
         self._attach(core)
 
     def with_options(self, **options: Unpack[AsyncClientOptions]) -> Self:
         """Return a client with other settings over the same connections; headers and query are added.
 
-        Closing either closes both.
+        Closing either closes both, unless another ``http_client`` was given.
         """
         other = copy.copy(self)
-        other._use(replace(self._core, config=self._core.config.but(**options)))
+        other._use(self._core.but(**options))
         return other
+
+    copy = with_options
 
     def workflow(self, id: str | None = None) -> AsyncWorkflowScope:  # noqa: A002 - the contract's word
         """Return a scope whose calls belong to one agent run; an id is made up if there is none.
@@ -194,12 +226,14 @@ class AsyncWorkflowScope(AsyncResources):
     def __init__(self, core: CoroutineCore, id: str) -> None:  # noqa: A002 - the contract's word
         self.id = id
         self._core = core
-        self._attach(replace(core, config=core.config.but(default_headers={Header.WORKFLOW: id})))
-        self._last = replace(core, config=core.config.but(timeout=RELEASE_TIMEOUT, max_retries=0))
+        self._attach(core.but(default_headers={Header.WORKFLOW: id}))
+        self._last = core.but(timeout=RELEASE_TIMEOUT, max_retries=0)
 
     def with_options(self, **options: Unpack[AsyncClientOptions]) -> Self:
         """Return a scope of the same workflow with other settings; releasing either frees the one slot."""
-        return type(self)(replace(self._core, config=self._core.config.but(**options)), self.id)
+        return type(self)(self._core.but(**options), self.id)
+
+    copy = with_options
 
     async def release(self) -> None:
         """Free the workflow's slot. A workflow that holds none, or a gateway out of reach, is no failure.

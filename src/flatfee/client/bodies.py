@@ -85,7 +85,7 @@ class _Body:
         self._url = url
         self._patience = patience
         self._gate = Gate(response)
-        self._errors = (TimeoutError, *transport.faults)
+        self._errors: tuple[type[Exception], ...] = (TimeoutError, *transport.faults)
 
     def _failure(self, error: Exception) -> APIConnectionError:
         limited = isinstance(error, TimeoutError | self._transport.timeouts) and self._gate.shut

@@ -6,14 +6,14 @@ OpenAI's variables are never read: a key for one service must not travel to anot
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Unpack
 from urllib.parse import urlsplit
 
+from flatfee.client.arguments import AsyncApiKey, BaseURL, IgnoredOptions, ignore
 from flatfee.client.retry import DEFAULT_MAX_RETRIES
 from flatfee.errors import ConfigurationError
-from flatfee.types.params import Omittable
 from flatfee.types.sentinel import NOT_GIVEN, NotGiven, absent
 from flatfee.types.timeout import Timeout
 from flatfee.version import __version__
@@ -21,33 +21,9 @@ from flatfee.wire import DEFAULT_BASE_URL, Header
 
 API_KEY_ENV: Final = "FLATFEE_API_KEY"
 BASE_URL_ENV: Final = "FLATFEE_BASE_URL"
-
-ApiKey = str | Callable[[], str]
-AsyncApiKey = str | Callable[[], str | Awaitable[str]]
+CUSTOM_HEADERS_ENV: Final = "FLATFEE_CUSTOM_HEADERS"
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-
-class SharedOptions(TypedDict, total=False):
-    """What ``with_options`` may change, whoever awaits. ``default_headers`` and ``default_query`` are added to."""
-
-    base_url: str | None
-    timeout: Omittable[float | Timeout | None]
-    max_retries: Omittable[int]
-    default_headers: Mapping[str, str] | None
-    default_query: Mapping[str, object] | None
-
-
-class ClientOptions(SharedOptions, total=False):
-    """What ``with_options`` of a blocking client may change."""
-
-    api_key: ApiKey | None
-
-
-class AsyncClientOptions(SharedOptions, total=False):
-    """What ``with_options`` of a client for coroutines may change."""
-
-    api_key: AsyncApiKey | None
 
 
 def header_name(name: object) -> str:
@@ -146,10 +122,10 @@ class ClientConfig:
         env: Mapping[str, str],
         *,
         api_key: AsyncApiKey | None = None,
-        base_url: str | None = None,
+        base_url: object = None,
         timeout: Any = NOT_GIVEN,
-        max_retries: int = DEFAULT_MAX_RETRIES,
-        default_headers: Mapping[str, str] | None = None,
+        max_retries: object = DEFAULT_MAX_RETRIES,
+        default_headers: Mapping[str, str | NotGiven] | None = None,
         default_query: Mapping[str, object] | None = None,
     ) -> ClientConfig:
         """Check a client's arguments; what is absent comes from ``env``, then from the defaults.
@@ -158,13 +134,13 @@ class ClientConfig:
             ConfigurationError: names the bad value and the cure.
         """
         default_url = env.get(BASE_URL_ENV) or DEFAULT_BASE_URL
-        own = {"accept": "application/json", "user-agent": f"flatfee-python/{__version__}"}
+        headers = _own_headers() | _headers_of(env.get(CUSTOM_HEADERS_ENV, ""))
         return cls(
-            api_key=_given_key(env.get(API_KEY_ENV) if api_key is None else api_key),
-            base_url=_checked_base_url(default_url if base_url is None else base_url),
+            api_key=_given_key(env.get(API_KEY_ENV) if _unsaid(api_key) else api_key),
+            base_url=_checked_base_url(default_url if _unsaid(base_url) else base_url),
             timeout=Timeout() if absent(timeout) else Timeout.of(timeout),
-            max_retries=_checked_retries(max_retries),
-            headers=own | _checked_headers(default_headers),
+            max_retries=DEFAULT_MAX_RETRIES if absent(max_retries) else _checked_retries(max_retries),
+            headers=_laid_over(headers, default_headers),
             query=dict(default_query or {}),
         )
 
@@ -172,21 +148,34 @@ class ClientConfig:
         self,
         *,
         api_key: AsyncApiKey | None = None,
-        base_url: str | None = None,
+        base_url: object = None,
         timeout: Any = NOT_GIVEN,
-        max_retries: int | NotGiven = NOT_GIVEN,
-        default_headers: Mapping[str, str] | None = None,
+        max_retries: object = NOT_GIVEN,
+        default_headers: Mapping[str, str | NotGiven] | None = None,
         default_query: Mapping[str, object] | None = None,
+        set_default_headers: Mapping[str, str | NotGiven] | None = None,
+        set_default_query: Mapping[str, object] | None = None,
+        **ignored: Unpack[IgnoredOptions],
     ) -> ClientConfig:
-        """Return a copy with some settings changed; headers and query are added to those there are."""
+        """Return a copy with some settings changed; headers and query are added to those there are, or set anew.
+
+        Raises:
+            ConfigurationError: names the bad value and the cure.
+        """
+        ignore(ignored)
+        headers, query = self.headers, self.query
+        if not _unsaid(set_default_headers):
+            headers = _laid_over(_own_headers(), set_default_headers)
+        if not _unsaid(set_default_query):
+            query = set_default_query or {}
         return replace(
             self,
-            api_key=self.api_key if api_key is None else _given_key(api_key),
-            base_url=self.base_url if base_url is None else _checked_base_url(base_url),
+            api_key=self.api_key if _unsaid(api_key) else _given_key(api_key),
+            base_url=self.base_url if _unsaid(base_url) else _checked_base_url(base_url),
             timeout=self.timeout if absent(timeout) else Timeout.of(timeout),
-            max_retries=self.max_retries if isinstance(max_retries, NotGiven) else _checked_retries(max_retries),
-            headers={**self.headers, **_checked_headers(default_headers)},
-            query={**self.query, **(default_query or {})},
+            max_retries=self.max_retries if absent(max_retries) else _checked_retries(max_retries),
+            headers=_laid_over(headers, default_headers),
+            query={**query, **(default_query or {})},
         )
 
     def authorization(self) -> str:
@@ -201,10 +190,78 @@ class ClientConfig:
         return f"Bearer {_checked_key(await key if isinstance(key, Awaitable) else key)}"
 
 
-def _checked_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
-    found = {header_name(name): header_value(name, value) for name, value in (headers or {}).items()}
-    if Header.AUTHORIZATION in found:
-        raise ConfigurationError("default_headers holds Authorization; pass the key as api_key=.")
+class Configured:
+    """What a client shows of its settings, to be read, under openai-python's names."""
+
+    _config: ClientConfig
+
+    @property
+    def api_key(self) -> str:
+        """The key; empty for one that a callable tells."""
+        return "" if callable(self._config.api_key) else self._config.api_key
+
+    @property
+    def base_url(self) -> BaseURL:
+        """Where requests go: text with a slash at its end, which knows its ``host``."""
+        return BaseURL(f"{self._config.base_url}/")
+
+    @property
+    def timeout(self) -> Timeout:
+        """The time limits of one try."""
+        return self._config.timeout
+
+    @property
+    def max_retries(self) -> int:
+        """How often a failed try is repeated."""
+        return self._config.max_retries
+
+    @property
+    def default_headers(self) -> dict[str, str]:
+        """What is sent with every request, apart from the key; names are in lower case."""
+        return dict(self._config.headers)
+
+    @property
+    def default_query(self) -> dict[str, object]:
+        """What is added to the URL of every request."""
+        return dict(self._config.query)
+
+
+def _unsaid(value: object) -> bool:
+    return value is None or absent(value)
+
+
+def _own_headers() -> dict[str, str]:
+    return {"accept": "application/json", "user-agent": f"flatfee-python/{__version__}"}
+
+
+def _laid_over(headers: Mapping[str, str], given: Mapping[str, str | NotGiven] | None) -> dict[str, str]:
+    """Return ``headers`` with what a caller gave laid over them; a value that was not given takes one away."""
+    found = dict(headers)
+    for name, value in (given or {}).items():
+        key = header_name(name)
+        if key == Header.AUTHORIZATION:
+            raise ConfigurationError("default_headers holds Authorization; pass the key as api_key=.")
+        if absent(value):
+            found.pop(key, None)
+        else:
+            found[key] = header_value(name, value)
+    return found
+
+
+def _headers_of(lines: str) -> dict[str, str]:
+    """Read headers, one ``Name: value`` on a line; empty lines are nothing."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines.split("\n"), 1):
+        if not line.strip():
+            continue
+        name, colon, value = line.partition(":")
+        try:
+            found |= _laid_over({}, {name.strip() if colon else "": value.strip()})
+        except ConfigurationError:  # its text quotes the line, which may be a secret without a name
+            raise ConfigurationError(
+                f"Line {number} of {CUSTOM_HEADERS_ENV} is not a header; write Name: value in printable ASCII, "
+                f"one on a line, and the key into {API_KEY_ENV}."
+            ) from None
     return found
 
 

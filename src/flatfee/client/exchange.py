@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Final, Generic, TypeVar, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from pydantic import ValidationError
@@ -25,6 +26,7 @@ from flatfee.types.timeout import Timeout
 from flatfee.wire import Header
 
 T = TypeVar("T")
+A = TypeVar("A")
 AnswerT = TypeVar("AnswerT", bound=Answer)
 
 _NOT_JSON: Final = object()
@@ -56,6 +58,10 @@ class Call(Generic[T]):
     timeout: Timeout | NotGiven = NOT_GIVEN
     deadline: float | None = None
     metered: bool = False
+
+    def reading(self, read: Callable[[Reply], A]) -> Call[A]:
+        """Return the same call with another reading of its answer."""
+        return cast("Call[A]", replace(self, read=cast("Any", read)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,16 +143,14 @@ def _place(location: str | None) -> str:
     return f"{f'{parts.scheme}://' if parts.scheme else ''}{host}{parts.path}" or "an untold place"
 
 
-def is_stream(status: int, headers: Mapping[str, str]) -> bool:
-    """Tell whether a reply to a streamed call is a stream; a few gateways name no content type."""
+def is_stream(headers: Mapping[str, str]) -> bool:
+    """Tell whether a good reply to a streamed call is a stream; a few gateways name no content type."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    return status < 300 and kind not in {"application/json", "text/html"}
+    return kind not in {"application/json", "text/html"}
 
 
 def unstreamed(reply: Reply) -> APIError:
-    """Return the exception for a reply that should have been a stream."""
-    if reply.status >= 300:
-        return refusal(reply)
+    """Return the exception for a good reply that should have been a stream."""
     error = _hidden_error(reply) or APIResponseValidationError(
         f"A stream was asked for, and the answer has content type {reply.headers.get('content-type')}."
     )
@@ -155,20 +159,20 @@ def unstreamed(reply: Reply) -> APIError:
 
 
 def reader(model: type[AnswerT]) -> Callable[[Reply], AnswerT]:
-    """Return the function that reads a reply into ``model``."""
+    """Return the function that reads a reply into ``model``; it can be pickled, as a page that can be turned must."""
+    return partial(_read, model)
 
-    def read(reply: Reply) -> AnswerT:
-        try:
-            found = model.model_validate_json(reply.body)
-        except ValidationError as error:
-            # Some gateways answer errors with status 200.
-            raise _hidden_error(reply) or invalid(model.__name__, error, reply) from error
-        if found.model_extra and found.model_extra.get("error"):
-            raise from_wire(reply.status, reply.headers, found.model_extra)
-        found._origin = Origin(reply.headers)
-        return found
 
-    return read
+def _read(model: type[AnswerT], reply: Reply) -> AnswerT:
+    try:
+        found = model.model_validate_json(reply.body)
+    except ValidationError as error:
+        # Some gateways answer errors with status 200.
+        raise _hidden_error(reply) or invalid(model.__name__, error, reply) from error
+    if found.model_extra and found.model_extra.get("error"):
+        raise from_wire(reply.status, reply.headers, found.model_extra)
+    found._origin = Origin(reply.headers)
+    return found
 
 
 def read_nothing(reply: Reply) -> None:
@@ -248,17 +252,39 @@ def encode(body: Mapping[str, object]) -> bytes:
         ConfigurationError: a value cannot stand in JSON. The message does not show it.
     """
     given = {name: value for name, value in body.items() if not absent(value)}
+    text = ""
     try:
-        return _ENCODER.encode(given).encode()
+        text = _ENCODER.encode(given)
+        return text.encode()
     except UnicodeEncodeError:
-        raise ConfigurationError("The request holds half of a surrogate pair, which is not valid text.") from None
+        return _encode_what_is_sent(text)
     except RecursionError:
-        raise ConfigurationError("The request cannot be written as JSON: it is nested too deeply.") from None
+        raise ConfigurationError(_TOO_DEEP) from None
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"The request cannot be written as JSON: {error}.") from None
 
 
+def _encode_what_is_sent(text: str) -> bytes:
+    """Encode a request with half characters in it: some of them stand for what is not to be sent."""
+    try:
+        return _ENCODER.encode(_without_unsent(json.loads(text))).encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError("The request holds half of a surrogate pair, which is not valid text.") from None
+    except RecursionError:
+        raise ConfigurationError(_TOO_DEEP) from None
+
+
+def _without_unsent(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_unsent(part) for name, part in value.items() if part != _UNSENT}
+    if isinstance(value, list):
+        return [_without_unsent(part) for part in value if part != _UNSENT]
+    return value
+
+
 def _jsonable(value: object) -> object:
+    if absent(value):
+        return _UNSENT
     dump = getattr(value, "model_dump", None)
     if dump is not None:
         return dump(mode="json", exclude_unset=True)
@@ -268,5 +294,11 @@ def _jsonable(value: object) -> object:
         return list(value)
     raise TypeError(f"a value of type {type(value).__name__} has no place in it")
 
+
+_TOO_DEEP: Final = "The request cannot be written as JSON: it is nested too deeply."
+
+_UNSENT: Final = "\udfffnot given\udfff"
+"""Stands in the text for a value deep inside that was not given. No text that may be sent holds half a character,
+so nothing is looked for in a request that has none, and an iterator is asked only once."""
 
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_jsonable)

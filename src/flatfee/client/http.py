@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache, partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from flatfee.client.bodies import AsyncOpenReply, OpenReply
 from flatfee.client.exchange import Reply, Request
@@ -93,6 +93,25 @@ class _Transport:
     def is_closed(self) -> bool:
         """Whether nothing can be sent any more."""
         return self._shut or (self._given is not None and bool(self._given.is_closed))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go elsewhere without the connections; new ones are made there. A closed transport stays closed."""
+        if self._given is not None:
+            raise TypeError(
+                "A client with an http_client= of yours cannot be pickled: its connections belong to this process. "
+                "Pickle a client without one, or make the client where it is used."
+            )
+        return type(self), (), {"_shut": self._shut}
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Make connections of its own, as the original did; those that were passed in are shared."""
+        kind: Any = type(self)
+        copied: Self = kind(self._given)
+        copied._shut = self._shut
+        return copied
 
     def failure(self, error: Exception, url: str) -> APIConnectionError:
         """Return our exception for one of ``faults``; the library's own text may quote a header, so it is left out."""

@@ -5,12 +5,14 @@ Knows no HTTP library: what makes a client is passed in.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class _Process:
@@ -105,6 +107,8 @@ async def _keep(client: Any) -> AsyncGenerator[None]:
 
 
 def _loop() -> Any:
+    import asyncio  # a program without coroutines does without
+
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -148,6 +152,8 @@ class _Closing:
     @classmethod
     def begin(cls, connections: list[Any]) -> None:
         """Close connections in a task of their own, which nobody cancels together with the caller's."""
+        import asyncio
+
         task = asyncio.get_running_loop().create_task(_close(connections))
         cls.tasks.add(task)
         task.add_done_callback(cls.tasks.discard)

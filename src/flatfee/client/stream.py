@@ -243,6 +243,9 @@ class _Streamed:
         self.response = response
         self._state = StreamState(headers)
 
+    def __reduce__(self) -> Any:
+        raise TypeError("A stream cannot be copied or pickled: it reads from a connection. Send what it yields.")
+
     @property
     def receipt(self) -> Receipt | None:
         """The receipt so far: there before the first token, settled after the last event."""

@@ -13,9 +13,11 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 from uuid import uuid4
 
-from flatfee.client.config import ApiKey, ClientConfig, ClientOptions
+from flatfee.client.arguments import ApiKey, ClientSettings, IgnoredOptions, URLParts, ignore
+from flatfee.client.bodies import OpenReply
+from flatfee.client.config import ClientConfig, Configured
 from flatfee.client.errand import Errand
-from flatfee.client.exchange import Call, is_stream, unstreamed
+from flatfee.client.exchange import Call, is_stream, refusal, unstreamed
 from flatfee.client.http import HTTPClient, Transport
 from flatfee.client.resources import Resources
 from flatfee.client.resources.options import workflow_id
@@ -25,7 +27,7 @@ from flatfee.client.stream import Stream
 from flatfee.client.watch import Watch
 from flatfee.errors import APIError, FlatfeeError, NotFoundError
 from flatfee.types.params import Omittable
-from flatfee.types.sentinel import NOT_GIVEN
+from flatfee.types.sentinel import NOT_GIVEN, NotGiven, absent
 from flatfee.types.timeout import Timeout
 from flatfee.wire import Header
 
@@ -36,6 +38,12 @@ log: Final = logging.getLogger("flatfee.client")
 
 RELEASE_TIMEOUT: Final = 5.0
 """Seconds that leaving a workflow may take: an unreleased slot frees itself when it has been idle."""
+
+
+class ClientOptions(ClientSettings, total=False):
+    """What ``with_options`` may change. Another ``http_client`` brings its own connections."""
+
+    http_client: HTTPClient | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,21 @@ class BlockingCore:
         """Return the stream once its response has started; tries again until then."""
         with Errand(call, self.config, self.watch, self.clock) as errand:
             return self._persist(errand, self._try_open)
+
+    def begin(self, call: Call[Any]) -> OpenReply:
+        """Return the response, its body unread; tries again until it has started, and is no error."""
+        with Errand(call, self.config, self.watch, self.clock) as errand:
+            return self._persist(errand, self._try_begin)
+
+    @property
+    def plain(self) -> Self:
+        """This core: it hands out answers as they are."""
+        return self
+
+    def but(self, http_client: HTTPClient | None = None, **settings: Unpack[ClientSettings]) -> Self:
+        """Return a core with other settings, over the same connections if no other ``http_client`` is given."""
+        transport = self.transport if http_client is None or absent(http_client) else Transport(http_client)
+        return replace(self, config=self.config.but(**settings), transport=transport)
 
     def _persist(self, errand: Errand[Any], once: Callable[[Errand[Any]], R]) -> R:
         try:
@@ -84,16 +107,22 @@ class BlockingCore:
     def _try_send(self, errand: Errand[T]) -> T:
         return errand.read(self.transport.send(errand.request(self.config.authorization())))
 
-    def _try_open(self, errand: Errand[Any]) -> Stream:
+    def _try_begin(self, errand: Errand[Any]) -> OpenReply:
         reply = self.transport.open(errand.request(self.config.authorization()))
-        if not is_stream(reply.status, reply.headers):
+        if reply.status >= 300:
+            raise refusal(reply.finish())
+        return reply
+
+    def _try_open(self, errand: Errand[Any]) -> Stream:
+        reply = self._try_begin(errand)
+        if not is_stream(reply.headers):
             raise unstreamed(reply.finish())
         stream = Stream(reply)
         errand.opened(stream._state)
         return stream
 
 
-class Client(Resources):
+class Client(Configured, Resources):
     """A client of a flatfee gateway.
 
     Args:
@@ -101,11 +130,16 @@ class Client(Resources):
         base_url: else ``FLATFEE_BASE_URL``, else the hosted service.
         timeout: seconds for each phase of a try, ``None`` for no limit, or a ``Timeout``.
         max_retries: how often a failed try is repeated, where the gateway says that it may be.
-        default_headers: sent with every request.
+        default_headers: sent with every request, over those of ``FLATFEE_CUSTOM_HEADERS`` (``Name: value``, one on
+            a line).
         default_query: sent with every request.
         http_client: an ``httpx.Client`` to send with; it stays open when this client is closed.
         sleep: waits between tries.
         clock: tells the seconds that deadlines are counted by.
+        ignored: what openai-python's client takes and this one has no use for, so that a constructor need not be
+            rewritten: ``organization``, ``project``, ``admin_api_key``, ``webhook_secret``, ``websocket_base_url``,
+            ``workload_identity``, ``data_residency``, ``provider``, ``_strict_response_validation`` and
+            ``_enforce_credentials``. A value is told to the log, at debug level.
 
     Raises:
         ConfigurationError: names the bad value and the cure.
@@ -115,15 +149,17 @@ class Client(Resources):
         self,
         *,
         api_key: ApiKey | None = None,
-        base_url: str | None = None,
+        base_url: Omittable[str | URLParts | None] = None,
         timeout: Omittable[float | Timeout | None] = NOT_GIVEN,
-        max_retries: int = DEFAULT_MAX_RETRIES,
-        default_headers: Mapping[str, str] | None = None,
+        max_retries: Omittable[int] = DEFAULT_MAX_RETRIES,
+        default_headers: Mapping[str, str | NotGiven] | None = None,
         default_query: Mapping[str, object] | None = None,
         http_client: HTTPClient | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
+        **ignored: Unpack[IgnoredOptions],
     ) -> None:
+        ignore(ignored)
         config = ClientConfig.read(
             os.environ,
             api_key=api_key,
@@ -137,16 +173,19 @@ class Client(Resources):
 
     def _use(self, core: BlockingCore) -> None:
         self._core = core
+        self._config = core.config
         self._attach(core)
 
     def with_options(self, **options: Unpack[ClientOptions]) -> Self:
         """Return a client with other settings over the same connections; headers and query are added.
 
-        Closing either closes both.
+        Closing either closes both, unless another ``http_client`` was given.
         """
         other = copy.copy(self)
-        other._use(replace(self._core, config=self._core.config.but(**options)))
+        other._use(self._core.but(**options))
         return other
+
+    copy = with_options
 
     def workflow(self, id: str | None = None) -> WorkflowScope:  # noqa: A002 - the contract's word
         """Return a scope whose calls belong to one agent run; an id is made up if there is none.
@@ -180,12 +219,14 @@ class WorkflowScope(Resources):
     def __init__(self, core: BlockingCore, id: str) -> None:  # noqa: A002 - the contract's word
         self.id = id
         self._core = core
-        self._attach(replace(core, config=core.config.but(default_headers={Header.WORKFLOW: id})))
-        self._last = replace(core, config=core.config.but(timeout=RELEASE_TIMEOUT, max_retries=0))
+        self._attach(core.but(default_headers={Header.WORKFLOW: id}))
+        self._last = core.but(timeout=RELEASE_TIMEOUT, max_retries=0)
 
     def with_options(self, **options: Unpack[ClientOptions]) -> Self:
         """Return a scope of the same workflow with other settings; releasing either frees the one slot."""
-        return type(self)(replace(self._core, config=self._core.config.but(**options)), self.id)
+        return type(self)(self._core.but(**options), self.id)
+
+    copy = with_options
 
     def release(self) -> None:
         """Free the workflow's slot. A workflow that holds none, or a gateway out of reach, is no failure.

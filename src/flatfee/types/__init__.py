@@ -52,7 +52,7 @@ from flatfee.types.params import (
     ToolParam,
     UserMessageParam,
 )
-from flatfee.types.sentinel import NOT_GIVEN, NotGiven
+from flatfee.types.sentinel import NOT_GIVEN, NotGiven, Omit, omit
 from flatfee.types.timeout import Timeout
 
 __all__ = [
@@ -86,6 +86,7 @@ __all__ = [
     "Model",
     "NextRoute",
     "NotGiven",
+    "Omit",
     "Omittable",
     "PromptTokensDetails",
     "ResponseFormatParam",
@@ -107,4 +108,5 @@ __all__ = [
     "WireModel",
     "Workflow",
     "WorkflowSlots",
+    "omit",
 ]

@@ -96,6 +96,11 @@ class Origin:
         """Leave the HTTP library's header class behind; the receipt is read again when asked for."""
         return Origin, (dict(self.headers),)
 
+    @property
+    def request_id(self) -> str | None:
+        """The gateway's id of the request."""
+        return self.headers.get(Header.REQUEST_ID) or self.headers.get(Header.X_REQUEST_ID)
+
     def receipt_with(self, extra: Mapping[str, Any] | None) -> Receipt | None:
         """Return the receipt of headers and body; read once, when first asked for."""
         if not self.read:
@@ -111,8 +116,7 @@ class Answer(WireModel):
     @property
     def _request_id(self) -> str | None:
         """The gateway's id of the request, under the name openai-python gives it."""
-        headers = self._origin.headers
-        return headers.get(Header.REQUEST_ID) or headers.get(Header.X_REQUEST_ID)
+        return self._origin.request_id
 
 
 class ListPage(Answer, Generic[T]):

@@ -23,6 +23,10 @@ class NotGiven:
 
 NOT_GIVEN: Final = NotGiven()
 
+Omit = NotGiven
+omit: Final = NOT_GIVEN
+"""openai-python's names of the same: it tells apart what was not given and what is to be left out."""
+
 
 def absent(value: object) -> TypeGuard[NotGiven]:
     """Tell whether ``value`` stands for an argument that was not given.

@@ -7,7 +7,18 @@ from typing import Literal, Unpack, overload
 from uuid import uuid4
 
 from flatfee.client.exchange import Call, encode, reader
+from flatfee.client.raw import (
+    AsyncRawCore,
+    AsyncStreamedCore,
+    RawCore,
+    StreamedCore,
+    raw,
+    raw_async,
+    streamed,
+    streamed_async,
+)
 from flatfee.client.resources.core import AsyncCore, Core
+from flatfee.client.resources.elsewhere import BETA, STORED, Elsewhere
 from flatfee.client.resources.options import body_fields, call_parts, deadline, gateway_headers
 from flatfee.client.stream import AsyncStream, Stream
 from flatfee.types.chat import ChatCompletion
@@ -53,11 +64,23 @@ def plan(messages: Messages, model: str, options: CompletionParams) -> Call[Rout
     )
 
 
-class Completions:
+class Completions(Elsewhere):
     """Chat completions."""
+
+    _elsewhere = STORED
 
     def __init__(self, core: Core) -> None:
         self._core = core
+
+    @property
+    def with_raw_response(self) -> RawCompletions:
+        """The same methods, each answering the HTTP response with the answer in it."""
+        return RawCompletions(Completions(RawCore(self._core)))
+
+    @property
+    def with_streaming_response(self) -> StreamedCompletions:
+        """The same methods, each a context manager of the HTTP response, whose body is read when asked for."""
+        return StreamedCompletions(Completions(StreamedCore(self._core)))
 
     @overload
     def create(
@@ -100,11 +123,23 @@ class Completions:
         return self._core.send(call)
 
 
-class AsyncCompletions:
+class AsyncCompletions(Elsewhere):
     """Chat completions."""
+
+    _elsewhere = STORED
 
     def __init__(self, core: AsyncCore) -> None:
         self._core = core
+
+    @property
+    def with_raw_response(self) -> AsyncRawCompletions:
+        """The same methods, each answering the HTTP response with the answer in it."""
+        return AsyncRawCompletions(AsyncCompletions(AsyncRawCore(self._core)))
+
+    @property
+    def with_streaming_response(self) -> AsyncStreamedCompletions:
+        """The same methods, each a context manager of the HTTP response, whose body is read when asked for."""
+        return AsyncStreamedCompletions(AsyncCompletions(AsyncStreamedCore(self._core)))
 
     @overload
     async def create(
@@ -147,6 +182,34 @@ class AsyncCompletions:
         return await self._core.send(call)
 
 
+class RawCompletions:
+    """``with_raw_response`` of completions."""
+
+    def __init__(self, over: Completions) -> None:
+        self.create = raw(over.create)
+
+
+class AsyncRawCompletions:
+    """``with_raw_response`` of completions."""
+
+    def __init__(self, over: AsyncCompletions) -> None:
+        self.create = raw_async(over.create)
+
+
+class StreamedCompletions:
+    """``with_streaming_response`` of completions."""
+
+    def __init__(self, over: Completions) -> None:
+        self.create = streamed(over.create)
+
+
+class AsyncStreamedCompletions:
+    """``with_streaming_response`` of completions."""
+
+    def __init__(self, over: AsyncCompletions) -> None:
+        self.create = streamed_async(over.create)
+
+
 class Chat:
     """The ``chat`` namespace."""
 
@@ -161,6 +224,15 @@ class AsyncChat:
         self.completions = AsyncCompletions(core)
 
 
+class Beta(Elsewhere):
+    """The ``beta`` namespace, for code that still asks there."""
+
+    _elsewhere = BETA
+
+    def __init__(self, chat: Chat) -> None:
+        self.chat = chat
+
+
 class Route:
     """``client.route(...)``: which way a request would take."""
 
@@ -170,6 +242,15 @@ class Route:
     def __call__(self, *, messages: Messages, model: str, **options: Unpack[CompletionParams]) -> RoutePlan:
         """Plan a completion without making it; takes the arguments of ``chat.completions.create``."""
         return self._core.send(plan(messages, model, options))
+
+
+class AsyncBeta(Elsewhere):
+    """The ``beta`` namespace, for code that still asks there."""
+
+    _elsewhere = BETA
+
+    def __init__(self, chat: AsyncChat) -> None:
+        self.chat = chat
 
 
 class AsyncRoute:

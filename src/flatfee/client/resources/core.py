@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Any, Protocol, TypeVar
 
 from flatfee.client.exchange import Call
-from flatfee.client.stream import AsyncStream, Stream
+from flatfee.client.stream import AsyncBody, AsyncStream, Body, Stream
 
 T = TypeVar("T")
 
 
 class Core(Protocol):
     """The blocking shell."""
+
+    @property
+    def plain(self) -> Core:
+        """The core that hands out answers as they are: itself, or the one that it stands over."""
+        ...
 
     def send(self, call: Call[T]) -> T:
         """Return the typed answer; tries again where that is safe."""
@@ -21,9 +26,18 @@ class Core(Protocol):
         """Return the stream once its response has started; tries again until then."""
         ...
 
+    def begin(self, call: Call[Any]) -> Body:
+        """Return the response, its body unread; tries again until it has started, and is no error."""
+        ...
+
 
 class AsyncCore(Protocol):
     """The shell for coroutines."""
+
+    @property
+    def plain(self) -> AsyncCore:
+        """The core that hands out answers as they are: itself, or the one that it stands over."""
+        ...
 
     async def send(self, call: Call[T]) -> T:
         """Return the typed answer; tries again where that is safe."""
@@ -31,4 +45,8 @@ class AsyncCore(Protocol):
 
     async def open(self, call: Call[Any]) -> AsyncStream:
         """Return the stream once its response has started; tries again until then."""
+        ...
+
+    async def begin(self, call: Call[Any]) -> AsyncBody:
+        """Return the response, its body unread; tries again until it has started, and is no error."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from flatfee.client.exchange import Call, Reply, reader
@@ -15,11 +16,11 @@ T = TypeVar("T")
 
 def page_reader(item: type[T]) -> Callable[[Reply], ListPage[T]]:
     """Return the function that reads a page of ``item``s. The page's class is made when it is first needed."""
+    return partial(_read, item)
 
-    def read(reply: Reply) -> ListPage[T]:
-        return reader(ListPage[item])(reply)  # type: ignore[valid-type]  # a class that is known when it is asked for
 
-    return read
+def _read(item: type[T], reply: Reply) -> ListPage[T]:
+    return reader(ListPage[item])(reply)  # type: ignore[valid-type]  # a class that is known when it is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,10 @@ class _Page(Generic[T]):
     """What both kinds of page show."""
 
     def __init__(self, asked: PageCall[T], page: ListPage[T]) -> None:
-        self._page = page
-        self._next = asked.after(page)
-
-    @property
-    def data(self) -> list[T]:
+        self.data: list[T] = page.data
         """The items of this page alone."""
-        return self._page.data
+        self._origin = page._origin
+        self._next = asked.after(page)
 
     @property
     def has_more(self) -> bool:
@@ -56,19 +54,31 @@ class _Page(Generic[T]):
 
     @property
     def _request_id(self) -> str | None:
-        return self._page._request_id
+        return self._origin.request_id
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(items={len(self.data)}, has_more={self.has_more})"
 
 
 class Page(_Page[T]):
     """One page of a list."""
 
-    def __init__(self, core: Core, asked: PageCall[T]) -> None:
+    def __init__(self, core: Core, asked: PageCall[T], page: ListPage[T]) -> None:
         self._core = core
-        super().__init__(asked, core.send(asked.call))
+        super().__init__(asked, page)
+
+    @classmethod
+    def ask(cls, core: Core, asked: PageCall[T]) -> Page[T]:
+        """Ask for a page; those after it are asked for plainly."""
+
+        def read(reply: Reply) -> Page[T]:
+            return Page(core.plain, asked, asked.call.read(reply))
+
+        return core.send(asked.call.reading(read))
 
     def next_page(self) -> Page[T] | None:
         """Ask for the page after this one; ``None`` if this is the last."""
-        return Page(self._core, self._next) if self._next else None
+        return Page.ask(self._core, self._next) if self._next else None
 
     def __iter__(self) -> Iterator[T]:
         page: Page[T] | None = self
@@ -111,4 +121,7 @@ class AsyncPages(Generic[T]):
             yield item
 
     async def _first(self) -> AsyncPage[T]:
-        return AsyncPage(self._core, self._asked, await self._core.send(self._asked.call))
+        return await self._core.send(self._asked.call.reading(self._read))
+
+    def _read(self, reply: Reply) -> AsyncPage[T]:
+        return AsyncPage(self._core.plain, self._asked, self._asked.call.read(reply))

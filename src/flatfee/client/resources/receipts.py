@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Unpack
 
 from pydantic import ValidationError
 
 from flatfee.client.exchange import Call, Reply, invalid, read_nothing, segment
+from flatfee.client.raw import (
+    AsyncRawCore,
+    AsyncStreamedCore,
+    RawCore,
+    StreamedCore,
+    raw,
+    raw_async,
+    streamed,
+    streamed_async,
+)
 from flatfee.client.resources.core import AsyncCore, Core
 from flatfee.client.resources.options import plain_parts
 from flatfee.client.resources.pages import AsyncPages, Page, PageCall, page_reader
@@ -32,7 +43,7 @@ def listing(
     query = {"workflow": workflow, "lane": lane, "limit": limit, "after": after}
     return PageCall(
         Call(method="GET", path="/receipts", read=_read_page, **plain_parts(options, query=query)),
-        cursor=lambda receipt: receipt.request_id,
+        cursor=attrgetter("request_id"),
     )
 
 
@@ -48,6 +59,16 @@ class Receipts:
     def __init__(self, core: Core) -> None:
         self._core = core
 
+    @property
+    def with_raw_response(self) -> RawReceipts:
+        """The same methods, each answering the HTTP response with the answer in it."""
+        return RawReceipts(Receipts(RawCore(self._core)))
+
+    @property
+    def with_streaming_response(self) -> StreamedReceipts:
+        """The same methods, each a context manager of the HTTP response, whose body is read when asked for."""
+        return StreamedReceipts(Receipts(StreamedCore(self._core)))
+
     def retrieve(self, request_id: str, **options: Unpack[CallOptions]) -> Receipt:
         """Return the receipt of one request. Raises ``NotFoundError`` if it is not this project's."""
         return self._core.send(retrieval(request_id, options))
@@ -62,7 +83,7 @@ class Receipts:
         **options: Unpack[CallOptions],
     ) -> Page[Receipt]:
         """List receipts, ``limit`` on a page; iterating goes on over all pages."""
-        return Page(self._core, listing(workflow, lane, limit, after, options))
+        return Page.ask(self._core, listing(workflow, lane, limit, after, options))
 
 
 class AsyncReceipts:
@@ -70,6 +91,16 @@ class AsyncReceipts:
 
     def __init__(self, core: AsyncCore) -> None:
         self._core = core
+
+    @property
+    def with_raw_response(self) -> AsyncRawReceipts:
+        """The same methods, each answering the HTTP response with the answer in it."""
+        return AsyncRawReceipts(AsyncReceipts(AsyncRawCore(self._core)))
+
+    @property
+    def with_streaming_response(self) -> AsyncStreamedReceipts:
+        """The same methods, each a context manager of the HTTP response, whose body is read when asked for."""
+        return AsyncStreamedReceipts(AsyncReceipts(AsyncStreamedCore(self._core)))
 
     async def retrieve(self, request_id: str, **options: Unpack[CallOptions]) -> Receipt:
         """Return the receipt of one request. Raises ``NotFoundError`` if it is not this project's."""
@@ -86,3 +117,35 @@ class AsyncReceipts:
     ) -> AsyncPages[Receipt]:
         """List receipts, ``limit`` on a page; ``async for`` goes on over all pages."""
         return AsyncPages(self._core, listing(workflow, lane, limit, after, options))
+
+
+class RawReceipts:
+    """``with_raw_response`` of receipts."""
+
+    def __init__(self, over: Receipts) -> None:
+        self.list = raw(over.list)
+        self.retrieve = raw(over.retrieve)
+
+
+class StreamedReceipts:
+    """``with_streaming_response`` of receipts."""
+
+    def __init__(self, over: Receipts) -> None:
+        self.list = streamed(over.list)
+        self.retrieve = streamed(over.retrieve)
+
+
+class AsyncRawReceipts:
+    """``with_raw_response`` of receipts."""
+
+    def __init__(self, over: AsyncReceipts) -> None:
+        self.list = raw_async(over.list)
+        self.retrieve = raw_async(over.retrieve)
+
+
+class AsyncStreamedReceipts:
+    """``with_streaming_response`` of receipts."""
+
+    def __init__(self, over: AsyncReceipts) -> None:
+        self.list = streamed_async(over.list)
+        self.retrieve = streamed_async(over.retrieve)

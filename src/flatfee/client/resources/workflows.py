@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Unpack
 
 from flatfee.client.exchange import Call, read_nothing, segment
@@ -18,7 +19,7 @@ def listing(options: CallOptions) -> PageCall[Workflow]:
     """Return the call of the list of running workflows."""
     return PageCall(
         Call(method="GET", path="/workflows", read=_read_page, **plain_parts(options)),
-        cursor=lambda workflow: workflow.id,
+        cursor=attrgetter("id"),
     )
 
 
@@ -36,7 +37,7 @@ class Workflows:
 
     def list(self, **options: Unpack[CallOptions]) -> Page[Workflow]:
         """List the workflows that hold a slot now."""
-        return Page(self._core, listing(options))
+        return Page.ask(self._core, listing(options))
 
     def release(self, workflow: str, **options: Unpack[CallOptions]) -> None:
         """Free a workflow's slot at once. Raises ``NotFoundError`` if it holds none."""

@@ -1,0 +1,379 @@
+"""An answer together with the response it came in: ``with_raw_response`` and ``with_streaming_response``.
+
+Both are a core over the client's core: the same method of the same resource makes the same call, and what
+changes is how its answer is handed out. Errors and retries are those of the plain call.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any, Generic, ParamSpec, TypeVar, cast
+
+from flatfee.client.exchange import Call, Reply, answer_to
+from flatfee.client.pieces import Chunks, Lines, decoder
+from flatfee.client.resources.core import AsyncCore, Core
+from flatfee.client.stream import AsyncBody, AsyncStream, Body, Stream
+from flatfee.errors import FlatfeeError
+from flatfee.receipt import Receipt
+from flatfee.wire import Header
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Response(Generic[R]):
+    """What every kind of response shows. ``http_response`` is the HTTP library's own."""
+
+    def __init__(self, status_code: int, headers: Mapping[str, str], http_response: Any) -> None:
+        self.status_code = status_code
+        self.headers = headers
+        self.http_response = http_response
+
+    @property
+    def http_request(self) -> Any:
+        """The HTTP library's request."""
+        return self._kept().request
+
+    @property
+    def method(self) -> str:
+        """The method of the request."""
+        return str(self.http_request.method)
+
+    @property
+    def url(self) -> Any:
+        """The URL of the request, as the HTTP library has it."""
+        return self._kept().url
+
+    @property
+    def http_version(self) -> str:
+        """``HTTP/1.1`` or ``HTTP/2``."""
+        return str(self._kept().http_version)
+
+    @property
+    def elapsed(self) -> timedelta:
+        """The time from the request to the end of the body, for the last try."""
+        return cast("timedelta", self._kept().elapsed)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is free again."""
+        return self.http_response is None or bool(self.http_response.is_closed)
+
+    @property
+    def request_id(self) -> str | None:
+        """The gateway's id of the request."""
+        return self.headers.get(Header.REQUEST_ID) or self.headers.get(Header.X_REQUEST_ID)
+
+    @property
+    def retries_taken(self) -> int:
+        """How often the request was repeated until this response came."""
+        return max(0, len(getattr(self._known(), "tries", ())) - 1)
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """What is known by now of who served this, why, and what it cost."""
+        return Receipt.of(self._known()) or Receipt.from_headers(self.headers)
+
+    def _kept(self) -> Any:
+        if self.http_response is None:
+            raise FlatfeeError("The HTTP response was left behind when this one was copied or pickled.")
+        return self.http_response
+
+    def _known(self) -> object:
+        """Return the answer or the stream, if there is one yet."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(status_code={self.status_code}, request_id={self.request_id!r})"
+
+
+class RawResponse(Response[R]):
+    """An answer that was read already, or a stream that has started, with its response.
+
+    A copy or a pickle keeps answer, headers and content and leaves ``http_response`` behind.
+    """
+
+    def __init__(self, answer: R, reply: Reply) -> None:
+        super().__init__(reply.status, reply.headers, reply.raw)
+        self._answer = answer
+        self._body = None if isinstance(answer, Stream | AsyncStream) else reply.body
+
+    def parse(self) -> R:
+        """Return what the plain call returns."""
+        return self._answer
+
+    @property
+    def content(self) -> bytes:
+        """The body. Raises ``FlatfeeError`` for a stream: iterate over ``parse()``."""
+        if self._body is None:
+            raise FlatfeeError("The body is a stream; iterate over parse(), or use with_streaming_response.")
+        return self._body
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.content.decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """Return the decoded body, which nobody has checked."""
+        return json.loads(self.content)
+
+    def read(self) -> bytes:
+        """Return the body."""
+        return self.content
+
+    def _known(self) -> object:
+        return self._answer
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "headers": dict(self.headers), "http_response": None}
+
+
+class _Unread(Response[R]):
+    """A response whose body is still to come: ``call`` tells how to read it, a stream reads it itself."""
+
+    def __init__(self, call: Call[R], body: Any, stream: Any = None) -> None:
+        super().__init__(body.status, body.headers, body.raw)
+        self._call = call
+        self._body = body
+        self._stream = stream
+        self._content: bytes | None = None
+        self._answer: R | None = None
+
+    def _parsed(self, content: bytes) -> R:
+        if self._answer is None:
+            self._answer = answer_to(self._call, Reply(self.status_code, self.headers, content, self.http_response))
+        return self._answer
+
+    def _known(self) -> object:
+        return self._stream or self._answer
+
+    def __reduce__(self) -> Any:
+        raise TypeError("A response that is still being read cannot be copied or pickled; copy what read() returns.")
+
+
+class StreamedResponse(_Unread[R]):
+    """A response whose body is read when it is asked for; its headers and its receipt are there."""
+
+    def read(self) -> bytes:
+        """Return the whole body. Raises ``APIConnectionError`` if the connection breaks."""
+        if self._content is None:
+            self._content = b"".join(self.iter_bytes())
+        return self._content
+
+    def text(self) -> str:
+        """Return the whole body as text."""
+        return self.read().decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """Return the decoded body, which nobody has checked."""
+        return json.loads(self.read())
+
+    def parse(self) -> R:
+        """Return what the plain call returns, or raise what it raises. For a stream, that is the stream."""
+        return cast("R", self._stream) if self._stream is not None else self._parsed(self.read())
+
+    def iter_bytes(self, chunk_size: int | None = None) -> Generator[bytes]:
+        """Yield the body as it comes, decompressed, or in pieces of ``chunk_size`` bytes."""
+        chunks = Chunks(chunk_size)
+        while (data := self._body.read()) is not None:
+            yield from chunks.feed(data)
+        yield from chunks.flush()
+
+    def iter_text(self) -> Generator[str]:
+        """Yield the body as text, as it comes."""
+        decode = decoder()
+        for data in self.iter_bytes():
+            yield decode(data)
+
+    def iter_lines(self) -> Generator[str]:
+        """Yield the lines of the body as they come, without their ends."""
+        lines = Lines()
+        for data in self.iter_bytes():
+            yield from lines.feed(data)
+        yield from lines.flush()
+
+    def close(self) -> None:
+        """Stop reading and free the connection. Leaving ``with`` does it."""
+        (self._stream or self._body).close()
+
+
+class AsyncStreamedResponse(_Unread[R]):
+    """``StreamedResponse`` for coroutines."""
+
+    async def read(self) -> bytes:
+        """Return the whole body. Raises ``APIConnectionError`` if the connection breaks."""
+        if self._content is None:
+            self._content = b"".join([data async for data in self.iter_bytes()])
+        return self._content
+
+    async def text(self) -> str:
+        """Return the whole body as text."""
+        return (await self.read()).decode("utf-8", "replace")
+
+    async def json(self) -> Any:
+        """Return the decoded body, which nobody has checked."""
+        return json.loads(await self.read())
+
+    async def parse(self) -> R:
+        """Return what the plain call returns, or raise what it raises. For a stream, that is the stream."""
+        return cast("R", self._stream) if self._stream is not None else self._parsed(await self.read())
+
+    async def iter_bytes(self, chunk_size: int | None = None) -> AsyncGenerator[bytes]:
+        """Yield the body as it comes, decompressed, or in pieces of ``chunk_size`` bytes."""
+        chunks = Chunks(chunk_size)
+        while (data := await self._body.read()) is not None:
+            for chunk in chunks.feed(data):
+                yield chunk
+        for chunk in chunks.flush():
+            yield chunk
+
+    async def iter_text(self) -> AsyncGenerator[str]:
+        """Yield the body as text, as it comes."""
+        decode = decoder()
+        async for data in self.iter_bytes():
+            yield decode(data)
+
+    async def iter_lines(self) -> AsyncGenerator[str]:
+        """Yield the lines of the body as they come, without their ends."""
+        lines = Lines()
+        async for data in self.iter_bytes():
+            for line in lines.feed(data):
+                yield line
+        for line in lines.flush():
+            yield line
+
+    async def close(self) -> None:
+        """Stop reading and free the connection. Leaving ``async with`` does it."""
+        await (self._stream or self._body).close()
+
+
+def _raw(read: Callable[[Reply], T], reply: Reply) -> RawResponse[T]:
+    return RawResponse(read(reply), reply)
+
+
+def _begun(stream: Any) -> RawResponse[Any]:
+    response = stream.response
+    return RawResponse(stream, Reply(response.status_code, response.headers, b"", response))
+
+
+@dataclass(frozen=True, slots=True)
+class RawCore:
+    """Hands out a ``RawResponse`` where the core hands out the answer; ``raw`` tells it to type checkers."""
+
+    core: Core
+
+    @property
+    def plain(self) -> Core:
+        """The core below."""
+        return self.core
+
+    def send(self, call: Call[T]) -> T:
+        """Return the answer's ``RawResponse``."""
+        return cast("T", self.core.send(call.reading(partial(_raw, call.read))))
+
+    def open(self, call: Call[Any]) -> Stream:
+        """Return the stream's ``RawResponse``."""
+        return cast("Stream", _begun(self.core.open(call)))
+
+    def begin(self, call: Call[Any]) -> Body:
+        """Return the response, unread."""
+        return self.core.begin(call)
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncRawCore:
+    """``RawCore`` for coroutines."""
+
+    core: AsyncCore
+
+    @property
+    def plain(self) -> AsyncCore:
+        """The core below."""
+        return self.core
+
+    async def send(self, call: Call[T]) -> T:
+        """Return the answer's ``RawResponse``."""
+        return cast("T", await self.core.send(call.reading(partial(_raw, call.read))))
+
+    async def open(self, call: Call[Any]) -> AsyncStream:
+        """Return the stream's ``RawResponse``."""
+        return cast("AsyncStream", _begun(await self.core.open(call)))
+
+    async def begin(self, call: Call[Any]) -> AsyncBody:
+        """Return the response, unread."""
+        return await self.core.begin(call)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedCore(RawCore):
+    """Hands out a ``StreamedResponse`` where the core hands out the answer."""
+
+    def send(self, call: Call[T]) -> T:
+        """Return the response of an answer that was not read yet."""
+        return cast("T", StreamedResponse(call, self.core.begin(call)))
+
+    def open(self, call: Call[Any]) -> Stream:
+        """Return the response of a stream that has started."""
+        stream = self.core.open(call)
+        return cast("Stream", StreamedResponse(call, stream._body, stream))
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncStreamedCore(AsyncRawCore):
+    """``StreamedCore`` for coroutines."""
+
+    async def send(self, call: Call[T]) -> T:
+        """Return the response of an answer that was not read yet."""
+        return cast("T", AsyncStreamedResponse(call, await self.core.begin(call)))
+
+    async def open(self, call: Call[Any]) -> AsyncStream:
+        """Return the response of a stream that has started."""
+        stream = await self.core.open(call)
+        return cast("AsyncStream", AsyncStreamedResponse(call, stream._body, stream))
+
+
+def raw(method: Callable[P, R]) -> Callable[P, RawResponse[R]]:
+    """Tell type checkers what a method of a resource over a ``RawCore`` returns."""
+    return cast("Callable[P, RawResponse[R]]", method)
+
+
+def raw_async(method: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[RawResponse[R]]]:
+    """Tell type checkers what a method of a resource over an ``AsyncRawCore`` returns."""
+    return cast("Callable[P, Awaitable[RawResponse[R]]]", method)
+
+
+def streamed(method: Callable[P, R]) -> Callable[P, AbstractContextManager[StreamedResponse[R]]]:
+    """Make a context manager of a method of a resource over a ``StreamedCore``; what it opens is closed at the end."""
+
+    @contextmanager
+    def opened(*arguments: P.args, **options: P.kwargs) -> Generator[StreamedResponse[R]]:
+        response = cast("StreamedResponse[R]", method(*arguments, **options))
+        try:
+            yield response
+        finally:
+            response.close()
+
+    return opened
+
+
+def streamed_async(
+    method: Callable[P, Awaitable[R]],
+) -> Callable[P, AbstractAsyncContextManager[AsyncStreamedResponse[R]]]:
+    """Do what ``streamed`` does, for coroutines."""
+
+    @asynccontextmanager
+    async def opened(*arguments: P.args, **options: P.kwargs) -> AsyncGenerator[AsyncStreamedResponse[R]]:
+        response = cast("AsyncStreamedResponse[R]", await method(*arguments, **options))
+        try:
+            yield response
+        finally:
+            await response.close()
+
+    return opened
