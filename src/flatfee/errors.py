@@ -3,10 +3,16 @@
     FlatfeeError
     ├── ConfigurationError               a missing key, a bad base URL or option
     ├── ClientClosedError                the client was closed before the call
-    └── APIError                         .message .code .param .type .body .receipt .request_id .partial
+    ├── ToolLoopError                    a tool loop could not go on; .run
+    │   ├── ToolLoopExceeded             it reached its limit of steps
+    │   └── ToolError                    a tool of the caller's failed; .tool
+    └── APIError                         .message .code .param .type .body .receipt .request_id .partial .run
         ├── APIConnectionError           nothing (more) came from the gateway
         │   └── APITimeoutError          a time limit of the client passed
         ├── APIResponseValidationError   the answer is not what the contract says
+        │   └── StructuredOutputError    it does not fit the type asked for; .completion
+        ├── LengthFinishReasonError      the answer to be parsed was cut off; .completion
+        ├── ContentFilterFinishReasonError   a filter withheld it; .completion
         ├── StreamTruncated              a stream ended without its finish
         └── APIStatusError               .status_code .headers .response .retryable .retry_after
             ├── BadRequestError              400
@@ -35,10 +41,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from flatfee.receipt import Attempt, Receipt
 from flatfee.wire import ERRORS, ErrorCode, Header, retryable
+
+if TYPE_CHECKING:
+    from flatfee.types.chat import ChatCompletion
+    from flatfee.types.runs import ToolRun
 
 _E = TypeVar("_E", bound=BaseException)
 
@@ -67,6 +77,26 @@ class ClientClosedError(FlatfeeError):
     """The client was closed; nothing was sent."""
 
 
+class ToolLoopError(FlatfeeError):
+    """A tool loop could not go on. ``run`` is what it did so far; nothing that was paid for is lost."""
+
+    def __init__(self, message: str, *, run: ToolRun[Any]) -> None:
+        super().__init__(message)
+        self.run = run
+
+
+class ToolLoopExceeded(ToolLoopError):
+    """The model still called tools in the last step that is allowed. They were run: ``run`` can be gone on with."""
+
+
+class ToolError(ToolLoopError):
+    """The tool named ``tool`` failed; ``__cause__`` is how."""
+
+    def __init__(self, message: str, *, run: ToolRun[Any], tool: str) -> None:
+        super().__init__(message, run=run)
+        self.tool = tool
+
+
 class APIError(FlatfeeError):
     """Something went wrong between this client and the gateway.
 
@@ -78,6 +108,9 @@ class APIError(FlatfeeError):
     """The HTTP library's response, where there was one; not part of a pickle."""
     partial: str = ""
     """The text that a stream delivered before this ended it (choice 0). It is not part of the message."""
+
+    run: ToolRun[Any] | None = None
+    """The tool loop that this ended, as far as it came."""
 
     def __init__(
         self,
@@ -120,6 +153,40 @@ class APITimeoutError(APIConnectionError):
 
 class APIResponseValidationError(APIError):
     """The answer arrived, but it is not what the contract says."""
+
+
+class StructuredOutputError(APIResponseValidationError):
+    """The answer arrived whole, and does not fit the type that was asked for.
+
+    ``completion`` holds it, as it came; ``__cause__`` is pydantic's error. Neither is part of the message.
+    """
+
+    def __init__(self, message: str, *, completion: ChatCompletion) -> None:
+        super().__init__(message, receipt=completion.receipt)
+        self.completion = completion
+
+
+class LengthFinishReasonError(APIError):
+    """The answer was cut off by a limit of tokens, so there is nothing to parse; ``completion`` has what came."""
+
+    def __init__(self, *, completion: ChatCompletion) -> None:
+        usage = completion.usage
+        after = f" after {usage.completion_tokens:,} tokens" if usage else ""
+        super().__init__(
+            f"The answer was cut off{after}, and cannot be parsed; allow more with max_completion_tokens.",
+            receipt=completion.receipt,
+        )
+        self.completion = completion
+
+
+class ContentFilterFinishReasonError(APIError):
+    """A content filter of the provider withheld the answer, or a part of it; ``completion`` has what came."""
+
+    def __init__(self, *, completion: ChatCompletion) -> None:
+        super().__init__(
+            "A content filter of the provider withheld the answer, so it cannot be parsed.", receipt=completion.receipt
+        )
+        self.completion = completion
 
 
 class StreamTruncated(APIError):

@@ -21,12 +21,11 @@ from flatfee.client.http import AsyncHTTPClient, AsyncTransport
 from flatfee.client.pools import pause
 from flatfee.client.resources import AsyncResources
 from flatfee.client.resources.options import workflow_id
-from flatfee.client.resources.workflows import releasing
+from flatfee.client.resources.workflows import RELEASE_TIMEOUT, aleave
 from flatfee.client.retry import DEFAULT_MAX_RETRIES
 from flatfee.client.stream import AsyncStream
-from flatfee.client.sync import RELEASE_TIMEOUT, log
 from flatfee.client.watch import Watch
-from flatfee.errors import APIError, FlatfeeError, NotFoundError
+from flatfee.errors import APIError
 from flatfee.types.params import Omittable
 from flatfee.types.sentinel import NOT_GIVEN, NotGiven, absent
 from flatfee.types.timeout import Timeout
@@ -240,12 +239,7 @@ class AsyncWorkflowScope(AsyncResources):
 
         The gateway frees an idle slot by itself.
         """
-        try:
-            await self._last.send(releasing(self.id, {}))
-        except NotFoundError:
-            pass
-        except FlatfeeError as error:
-            log.warning("workflow.release_failed workflow=%s error=%s", self.id, type(error).__name__)
+        await aleave(self._last, self.id)
 
     async def __aenter__(self) -> Self:
         return self

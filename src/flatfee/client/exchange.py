@@ -285,6 +285,11 @@ def _without_unsent(value: Any) -> Any:
 def _jsonable(value: object) -> object:
     if absent(value):
         return _UNSENT
+    if isinstance(value, type):
+        raise TypeError(
+            f"the class {value.__name__} has no place in it; chat.completions.parse() takes one as response_format, "
+            "and pydantic_function_tool() makes a tool of one"
+        )
     dump = getattr(value, "model_dump", None)
     if dump is not None:
         return dump(mode="json", exclude_unset=True)

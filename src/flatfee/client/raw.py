@@ -14,6 +14,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
+from flatfee.client.config import ClientConfig
 from flatfee.client.exchange import Call, Reply, answer_to
 from flatfee.client.pieces import Chunks, Lines, decoder
 from flatfee.client.resources.core import AsyncCore, Core
@@ -274,6 +275,16 @@ class RawCore:
         """The core below."""
         return self.core
 
+    @property
+    def config(self) -> ClientConfig:
+        """The settings of the core below."""
+        return self.core.config
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The clock of the core below."""
+        return self.core.clock
+
     def send(self, call: Call[T]) -> T:
         """Return the answer's ``RawResponse``."""
         return cast("T", self.core.send(call.reading(partial(_raw, call.read))))
@@ -297,6 +308,16 @@ class AsyncRawCore:
     def plain(self) -> AsyncCore:
         """The core below."""
         return self.core
+
+    @property
+    def config(self) -> ClientConfig:
+        """The settings of the core below."""
+        return self.core.config
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The clock of the core below."""
+        return self.core.clock
 
     async def send(self, call: Call[T]) -> T:
         """Return the answer's ``RawResponse``."""

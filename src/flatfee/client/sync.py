@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
 import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 from uuid import uuid4
 
 from flatfee.client.arguments import ApiKey, ClientSettings, IgnoredOptions, URLParts, ignore
@@ -21,11 +20,11 @@ from flatfee.client.exchange import Call, is_stream, refusal, unstreamed
 from flatfee.client.http import HTTPClient, Transport
 from flatfee.client.resources import Resources
 from flatfee.client.resources.options import workflow_id
-from flatfee.client.resources.workflows import releasing
+from flatfee.client.resources.workflows import RELEASE_TIMEOUT, leave
 from flatfee.client.retry import DEFAULT_MAX_RETRIES
 from flatfee.client.stream import Stream
 from flatfee.client.watch import Watch
-from flatfee.errors import APIError, FlatfeeError, NotFoundError
+from flatfee.errors import APIError
 from flatfee.types.params import Omittable
 from flatfee.types.sentinel import NOT_GIVEN, NotGiven, absent
 from flatfee.types.timeout import Timeout
@@ -33,11 +32,6 @@ from flatfee.wire import Header
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-log: Final = logging.getLogger("flatfee.client")
-
-RELEASE_TIMEOUT: Final = 5.0
-"""Seconds that leaving a workflow may take: an unreleased slot frees itself when it has been idle."""
 
 
 class ClientOptions(ClientSettings, total=False):
@@ -233,12 +227,7 @@ class WorkflowScope(Resources):
 
         The gateway frees an idle slot by itself.
         """
-        try:
-            self._last.send(releasing(self.id, {}))
-        except NotFoundError:
-            pass
-        except FlatfeeError as error:
-            log.warning("workflow.release_failed workflow=%s error=%s", self.id, type(error).__name__)
+        leave(self._last, self.id)
 
     def __enter__(self) -> Self:
         return self

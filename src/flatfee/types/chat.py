@@ -6,12 +6,14 @@ roles and kinds of tool calls are plain strings, because providers invent new on
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import Field
 
 from flatfee.receipt import Receipt
 from flatfee.types.base import Answer, Count, OrAbsent, OrDefault, WireModel
+
+T = TypeVar("T")
 
 
 class FunctionCall(WireModel):
@@ -121,6 +123,41 @@ class ChatCompletion(Answer):
     def receipt(self) -> Receipt | None:
         """Who served this, why, and what it cost; ``None`` if no flatfee gateway answered."""
         return self._origin.receipt_with(self.model_extra)
+
+
+class ParsedFunctionCall(FunctionCall):
+    """A function call with its arguments as they were read; ``None`` where nobody said what to read them into."""
+
+    parsed_arguments: Any = None
+
+
+class ParsedToolCall(ChatCompletionMessageToolCall):
+    """One tool call, its arguments read."""
+
+    function: ParsedFunctionCall | None = None
+
+
+class ParsedChatCompletionMessage(ChatCompletionMessage, Generic[T]):
+    """What the model said, and ``parsed``: its content as the type that was asked for.
+
+    ``parsed`` is ``None`` in a refusal, and where the model calls tools first. It did not come over the
+    wire, so ``to_dict()`` leaves it out, and the message may be sent back as it is; ``model_dump()`` has it.
+    """
+
+    tool_calls: list[ParsedToolCall] | None = None  # type: ignore[assignment]  # read only: who parses sets it
+    parsed: T | None = None
+
+
+class ParsedChoice(Choice, Generic[T]):
+    """One of the ``n`` answers."""
+
+    message: ParsedChatCompletionMessage[T]
+
+
+class ParsedChatCompletion(ChatCompletion, Generic[T]):
+    """A whole completion whose content was read into a type. At run time it is one class for all types."""
+
+    choices: list[ParsedChoice[T]]  # type: ignore[assignment]  # read only: who parses sets it
 
 
 class ChoiceDeltaToolCallFunction(WireModel):

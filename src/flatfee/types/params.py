@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Required, TypeAlias, TypeVar
 
+from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from flatfee.types.chat import ChatCompletionMessage
@@ -20,6 +21,9 @@ _T = TypeVar("_T")
 
 Omittable: TypeAlias = _T | NotGiven
 """A value, or ``NOT_GIVEN`` for "as if this argument were not there"."""
+
+ResponseType: TypeAlias = type[_T] | TypeAdapter[_T]
+"""What an answer may be read into: a pydantic model, a dataclass, a ``TypedDict``, or a ``TypeAdapter`` of one."""
 
 Json: TypeAlias = Mapping[str, object]
 """Any JSON object."""
@@ -102,6 +106,8 @@ MessageParam: TypeAlias = (
     SystemMessageParam | UserMessageParam | AssistantMessageParam | ToolMessageParam | ChatCompletionMessage | Json
 )
 
+Messages: TypeAlias = Iterable[MessageParam]
+
 
 class FunctionParam(TypedDict, total=False):
     """A function the model may call; ``parameters`` is a JSON Schema."""
@@ -154,8 +160,8 @@ class CallOptions(TypedDict, total=False):
     timeout: Omittable[float | Timeout | None]
 
 
-class CompletionParams(CallOptions, total=False):
-    """Every optional parameter of a completion.
+class RunParams(CallOptions, total=False):
+    """The optional parameters of a completion that ``run_tools`` takes: all but ``tools`` and ``response_format``.
 
     The first block is flatfee's own and travels in headers: ``workflow`` names the agent run,
     ``task`` hints at what the request is for, ``on_exhausted`` tells whether it may leave premium
@@ -190,7 +196,6 @@ class CompletionParams(CallOptions, total=False):
     prompt_cache_options: Omittable[Json]
     prompt_cache_retention: Omittable[str | None]
     reasoning_effort: Omittable[str | None]
-    response_format: Omittable[ResponseFormatParam | Json]
     safety_identifier: Omittable[str | None]
     seed: Omittable[int | None]
     service_tier: Omittable[str | None]
@@ -199,9 +204,20 @@ class CompletionParams(CallOptions, total=False):
     stream_options: Omittable[StreamOptionsParam | Json | None]
     temperature: Omittable[float | None]
     tool_choice: Omittable[str | Json]
-    tools: Omittable[Iterable[ToolParam | Json]]
     top_logprobs: Omittable[int | None]
     top_p: Omittable[float | None]
     user: Omittable[str]
     verbosity: Omittable[str | None]
     web_search_options: Omittable[Json]
+
+
+class ParseParams(RunParams, total=False):
+    """The optional parameters of a completion that ``parse`` takes: all but ``response_format``."""
+
+    tools: Omittable[Iterable[ToolParam | Json]]
+
+
+class CompletionParams(ParseParams, total=False):
+    """Every optional parameter of a completion: those of ``RunParams``, ``tools`` and ``response_format``."""
+
+    response_format: Omittable[ResponseFormatParam | Json]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Literal, Unpack, overload
 from uuid import uuid4
 
@@ -20,14 +19,13 @@ from flatfee.client.raw import (
 from flatfee.client.resources.core import AsyncCore, Core
 from flatfee.client.resources.elsewhere import BETA, STORED, Elsewhere
 from flatfee.client.resources.options import body_fields, call_parts, deadline, gateway_headers
+from flatfee.client.resources.typed import AsyncTypedCompletions, TypedCompletions
 from flatfee.client.stream import AsyncStream, Stream
 from flatfee.types.chat import ChatCompletion
 from flatfee.types.gateway import RoutePlan
-from flatfee.types.params import CompletionParams, MessageParam, Omittable
+from flatfee.types.params import CompletionParams, Messages, Omittable
 from flatfee.types.sentinel import NOT_GIVEN
 from flatfee.wire import Header
-
-Messages = Iterable[MessageParam]
 
 _read_completion = reader(ChatCompletion)
 _read_plan = reader(RoutePlan)
@@ -64,13 +62,10 @@ def plan(messages: Messages, model: str, options: CompletionParams) -> Call[Rout
     )
 
 
-class Completions(Elsewhere):
+class Completions(TypedCompletions, Elsewhere):
     """Chat completions."""
 
     _elsewhere = STORED
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
 
     @property
     def with_raw_response(self) -> RawCompletions:
@@ -123,13 +118,10 @@ class Completions(Elsewhere):
         return self._core.send(call)
 
 
-class AsyncCompletions(Elsewhere):
+class AsyncCompletions(AsyncTypedCompletions, Elsewhere):
     """Chat completions."""
 
     _elsewhere = STORED
-
-    def __init__(self, core: AsyncCore) -> None:
-        self._core = core
 
     @property
     def with_raw_response(self) -> AsyncRawCompletions:
@@ -187,6 +179,7 @@ class RawCompletions:
 
     def __init__(self, over: Completions) -> None:
         self.create = raw(over.create)
+        self.parse = raw(over.parse)
 
 
 class AsyncRawCompletions:
@@ -194,6 +187,7 @@ class AsyncRawCompletions:
 
     def __init__(self, over: AsyncCompletions) -> None:
         self.create = raw_async(over.create)
+        self.parse = raw_async(over.parse)
 
 
 class StreamedCompletions:
@@ -201,6 +195,7 @@ class StreamedCompletions:
 
     def __init__(self, over: Completions) -> None:
         self.create = streamed(over.create)
+        self.parse = streamed(over.parse)
 
 
 class AsyncStreamedCompletions:
@@ -208,6 +203,7 @@ class AsyncStreamedCompletions:
 
     def __init__(self, over: AsyncCompletions) -> None:
         self.create = streamed_async(over.create)
+        self.parse = streamed_async(over.parse)
 
 
 class Chat:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+from flatfee.client.config import ClientConfig
 from flatfee.client.exchange import Call
 from flatfee.client.stream import AsyncBody, AsyncStream, Body, Stream
 
@@ -16,6 +18,16 @@ class Core(Protocol):
     @property
     def plain(self) -> Core:
         """The core that hands out answers as they are: itself, or the one that it stands over."""
+        ...
+
+    @property
+    def config(self) -> ClientConfig:
+        """The client's settings."""
+        ...
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Tells the seconds that deadlines are counted by."""
         ...
 
     def send(self, call: Call[T]) -> T:
@@ -37,6 +49,16 @@ class AsyncCore(Protocol):
     @property
     def plain(self) -> AsyncCore:
         """The core that hands out answers as they are: itself, or the one that it stands over."""
+        ...
+
+    @property
+    def config(self) -> ClientConfig:
+        """The client's settings."""
+        ...
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Tells the seconds that deadlines are counted by."""
         ...
 
     async def send(self, call: Call[T]) -> T:

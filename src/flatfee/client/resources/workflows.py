@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from operator import attrgetter
-from typing import Unpack
+from typing import Final, Unpack
 
 from flatfee.client.exchange import Call, read_nothing, segment
 from flatfee.client.resources.core import AsyncCore, Core
 from flatfee.client.resources.options import plain_parts, workflow_id
 from flatfee.client.resources.pages import AsyncPages, Page, PageCall, page_reader
+from flatfee.errors import FlatfeeError, NotFoundError
 from flatfee.types.gateway import Workflow
 from flatfee.types.params import CallOptions
+
+log: Final = logging.getLogger("flatfee.client")
+
+RELEASE_TIMEOUT: Final = 5.0
+"""Seconds that leaving a workflow may take: an unreleased slot frees itself when it has been idle."""
 
 _read_page = page_reader(Workflow)
 
@@ -27,6 +35,34 @@ def releasing(workflow: str, options: CallOptions) -> Call[None]:
     """Return the call that frees a workflow's slot."""
     path = f"/workflows/{segment('workflow', workflow_id(workflow))}"
     return Call(method="DELETE", path=path, read=read_nothing, **plain_parts(options))
+
+
+def leave(core: Core, workflow: str) -> None:
+    """Free a workflow's slot at its end. One that holds none, or a gateway out of reach, is no failure."""
+    try:
+        core.send(_leaving(workflow))
+    except NotFoundError:
+        pass
+    except FlatfeeError as error:
+        _log_held(workflow, error)
+
+
+async def aleave(core: AsyncCore, workflow: str) -> None:
+    """Do what ``leave`` does, for coroutines."""
+    try:
+        await core.send(_leaving(workflow))
+    except NotFoundError:
+        pass
+    except FlatfeeError as error:
+        _log_held(workflow, error)
+
+
+def _leaving(workflow: str) -> Call[None]:
+    return replace(releasing(workflow, {"timeout": RELEASE_TIMEOUT}), deadline=RELEASE_TIMEOUT)
+
+
+def _log_held(workflow: str, error: FlatfeeError) -> None:
+    log.warning("workflow.release_failed workflow=%s error=%s", workflow, type(error).__name__)
 
 
 class Workflows:
