@@ -165,6 +165,7 @@ async def test_an_answer_that_does_not_fit_is_kept_and_not_shown(
     error = caught.value
     assert str(error) == f"The answer does not fit Maths: {where}."
     assert SECRET not in "".join(traceback.format_exception(error))
+    kept: Any
     for kept in (error, pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):
         assert kept.completion.choices[0].message.content == content
         assert kept.receipt.request_id == "req_1"

@@ -77,7 +77,8 @@ class Script:
     @property
     def told(self) -> list[Any]:
         """The messages that the last request had more than the first."""
-        return self.asked[-1]["messages"][len(self.asked[0]["messages"]) :]
+        messages: list[Any] = self.asked[-1]["messages"]
+        return messages[len(self.asked[0]["messages"]) :]
 
 
 async def run(d: Any, client: Any = None, **options: Any) -> Any:
@@ -173,7 +174,7 @@ async def test_more_steps_than_allowed_end_the_loop_with_all_that_was_done(drive
     script = Script(calls(LONDON), calls(LONDON, ids="d"))
     with pytest.raises(flatfee.ToolLoopExceeded, match=r"step 2.*max_steps") as caught:
         await run(driver(script), max_steps=2)
-    left = caught.value.run
+    left: Any = caught.value.run
     assert len(left.steps) == 2
     assert left.units == 3
     assert [message["role"] for message in left.messages] == ["user", "assistant", "tool", "assistant", "tool"]
@@ -212,6 +213,7 @@ async def test_a_failing_request_raises_as_it_is_and_keeps_the_run(driver: Any, 
     with pytest.raises(flatfee.FallbackExhausted) as caught:
         await run(d)
     error = pickle.loads(pickle.dumps(caught.value))
+    kept: Any
     for kept in (caught.value.run, error.run, copy.deepcopy(caught.value).run):
         assert kept.units == 1
         assert kept.messages[-1]["content"] == "sunny in London"

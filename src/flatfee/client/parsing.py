@@ -78,10 +78,10 @@ class Expectation(Generic[T]):
                     raise ContentFilterFinishReasonError(completion=completion)
             message = choice.message
             # Past pydantic's setter, which would count it among the fields that came over the wire.
-            message.__dict__["parsed"] = self._content(message, completion)
+            vars(message)["parsed"] = self._content(message, completion)
             for call in message.tool_calls or ():
                 if call.function:
-                    call.function.__dict__["parsed_arguments"] = self._arguments(call.function, completion)
+                    vars(call.function)["parsed_arguments"] = self._arguments(call.function, completion)
         return completion
 
     def _content(self, message: ParsedChatCompletionMessage[Any], completion: ParsedChatCompletion[Any]) -> T | None:

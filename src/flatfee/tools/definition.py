@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final, Generic, ParamSpec, TypeGuard, TypeVar, overload
 
@@ -130,7 +131,7 @@ def function_tool(
             ``*args``, ``**kwargs``, a type that is unknown to pydantic.
     """
     if function is None:
-        return lambda decorated: function_tool(decorated, name=name, description=description)
+        return partial(function_tool, name=name, description=description)
     if isinstance(function, FunctionTool):
         function = function.function
     if not _is_function(function):

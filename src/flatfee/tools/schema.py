@@ -63,7 +63,7 @@ def _of_class(kind: type) -> Structure[Any]:
 
 def described(kind: Any, *, name: str | None = None, strict: bool = True) -> Structure[Any]:
     """Describe a type afresh, under a name; strictly if that is wanted and can be."""
-    name = name or getattr(kind, "__name__", None) or "answer"
+    name = name or str(getattr(kind, "__name__", "answer"))
     try:
         adapter: TypeAdapter[Any] = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
         schema = adapter.json_schema()

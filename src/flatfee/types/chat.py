@@ -134,7 +134,7 @@ class ParsedFunctionCall(FunctionCall):
 class ParsedToolCall(ChatCompletionMessageToolCall):
     """One tool call, its arguments read."""
 
-    function: ParsedFunctionCall | None = None
+    function: ParsedFunctionCall | None = None  # pyright: ignore[reportIncompatibleVariableOverride]  # only read
 
 
 class ParsedChatCompletionMessage(ChatCompletionMessage, Generic[T]):
@@ -144,20 +144,20 @@ class ParsedChatCompletionMessage(ChatCompletionMessage, Generic[T]):
     wire, so ``to_dict()`` leaves it out, and the message may be sent back as it is; ``model_dump()`` has it.
     """
 
-    tool_calls: list[ParsedToolCall] | None = None  # type: ignore[assignment]  # read only: who parses sets it
+    tool_calls: list[ParsedToolCall] | None = None  # type: ignore[assignment]  # narrower, and only read
     parsed: T | None = None
 
 
 class ParsedChoice(Choice, Generic[T]):
     """One of the ``n`` answers."""
 
-    message: ParsedChatCompletionMessage[T]
+    message: ParsedChatCompletionMessage[T]  # pyright: ignore[reportIncompatibleVariableOverride]  # only read
 
 
 class ParsedChatCompletion(ChatCompletion, Generic[T]):
-    """A whole completion whose content was read into a type. At run time it is one class for all types."""
+    """A whole completion whose content was read into a type. Answers are of this one class, whatever the type."""
 
-    choices: list[ParsedChoice[T]]  # type: ignore[assignment]  # read only: who parses sets it
+    choices: list[ParsedChoice[T]]  # type: ignore[assignment]  # narrower, and only read
 
 
 class ChoiceDeltaToolCallFunction(WireModel):
