@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatfee import Attempt, Receipt, errors
+from flatfee import Attempt, ParsedChatCompletion, Receipt, ToolRun, ToolStep, errors
 from flatfee.errors import (
     CODE_CLASSES,
     STATUS_CLASSES,
@@ -18,17 +18,26 @@ from flatfee.errors import (
     APIStatusError,
     BadRequestError,
     ConcurrencyLimitError,
+    ContentFilterFinishReasonError,
     FallbackExhausted,
     FlatfeeError,
     InternalServerError,
+    LengthFinishReasonError,
     RateLimitError,
     StreamTruncated,
+    StructuredOutputError,
+    ToolError,
+    ToolLoopError,
     from_wire,
 )
 from flatfee.wire import ERRORS, ErrorCode, error_body
 
 ALL = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, FlatfeeError)]
 RECEIPT = Receipt(request_id="req_1", attempts=(Attempt(route="a", outcome="timeout"),))
+COMPLETION: ParsedChatCompletion[Any] = ParsedChatCompletion.model_validate(
+    {"choices": [{"message": {"content": "x"}}], "flatfee": RECEIPT}
+)
+RUN: ToolRun[Any] = ToolRun(messages=({"role": "user"},), steps=(ToolStep(completion=COMPLETION),), workflow="run-42")
 
 
 def made(kind: Any) -> Any:
@@ -37,8 +46,15 @@ def made(kind: Any) -> Any:
         error = kind("No.", status_code=503, headers={"Retry-After": "3"}, body=body, receipt=RECEIPT)
     elif issubclass(kind, StreamTruncated):
         error = kind("No.", partial="half", receipt=RECEIPT)
+    elif issubclass(kind, LengthFinishReasonError | ContentFilterFinishReasonError):
+        error = kind(completion=COMPLETION)
+    elif issubclass(kind, StructuredOutputError):
+        error = kind("No.", completion=COMPLETION)
     elif issubclass(kind, APIError):
         error = kind("No.", receipt=RECEIPT)
+        error.run = RUN
+    elif issubclass(kind, ToolLoopError):
+        return kind("No.", run=RUN, **({"tool": "weather"} if kind is ToolError else {}))
     else:
         return kind("No.")
     error.response = object()  # cannot be pickled, and is left behind
@@ -66,7 +82,7 @@ def test_every_class_survives_pickle_and_copy(kind: Any) -> None:
     error = made(kind)
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
         assert type(again) is kind
-        assert (str(again), again.args) == ("No.", ("No.",))
+        assert (str(again), again.args) == (str(error), error.args)
         assert getattr(again, "response", None) is None
         kept = {name: value for name, value in vars(error).items() if name != "response"}
         assert vars(again) == kept

@@ -57,12 +57,21 @@ LAYERS = (
     ),
     Layer(name="client knows no server", files=("client/**/*.py",), forbids=("flatfee.server", "flatfee.cli")),
     Layer(name="types know no layer", files=("types/**/*.py",), forbids=("flatfee.client", "flatfee.server", *IO)),
+    Layer(
+        name="tools know no client",
+        files=("tools/**/*.py",),
+        forbids=("flatfee.client", "flatfee.server", "flatfee.cli", *IO, *CLOCK, *RANDOM),
+        pure=True,
+    ),
     Layer(name="server knows no client", files=("server/**/*.py",), forbids=("flatfee.client", "flatfee.cli")),
     Layer(
         name="the client's core does no I/O",
         files=tuple(
             f"client/{name}.py"
-            for name in ("exchange", "errand", "watch", "halves", "sse", "stream", "retry", "limits", "config")
+            for name in (
+                *("exchange", "errand", "watch", "halves", "sse", "stream", "retry", "limits", "config"),
+                *("parsing", "toolrun"),
+            )
         ),
         forbids=("flatfee.client.http", "flatfee.client.sync", "flatfee.client.aio", *IO, *CLOCK, *RANDOM),
         pure=True,
