@@ -70,7 +70,7 @@ LAYERS = (
             f"client/{name}.py"
             for name in (
                 *("exchange", "errand", "watch", "halves", "sse", "stream", "retry", "limits", "config"),
-                *("parsing", "toolrun"),
+                *("parsing", "toolrun", "accumulate", "events", "event_stream"),
             )
         ),
         forbids=("flatfee.client.http", "flatfee.client.sync", "flatfee.client.aio", *IO, *CLOCK, *RANDOM),

@@ -5,12 +5,14 @@ name. Request and response models are in ``flatfee.types``.
 """
 
 from flatfee.client import (
+    AsyncChatCompletionStream,
     AsyncClient,
     AsyncPage,
     AsyncPages,
     AsyncStream,
     AsyncStreamedResponse,
     AsyncWorkflowScope,
+    ChatCompletionStream,
     Client,
     Page,
     RawResponse,
@@ -99,6 +101,7 @@ __all__ = [
     "APIResponseValidationError",
     "APIStatusError",
     "APITimeoutError",
+    "AsyncChatCompletionStream",
     "AsyncClient",
     "AsyncOpenAI",
     "AsyncPage",
@@ -115,6 +118,7 @@ __all__ = [
     "ChatCompletion",
     "ChatCompletionChunk",
     "ChatCompletionMessage",
+    "ChatCompletionStream",
     "Client",
     "ClientClosedError",
     "ConcurrencyLimitError",

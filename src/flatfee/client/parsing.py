@@ -100,7 +100,7 @@ class Expectation(Generic[T]):
         if tool is None:
             return None
         try:
-            return _read_arguments(tool, call.arguments)
+            return read_arguments(tool, call.arguments)
         except ValueError as error:
             schema = tool["function"].get("parameters") or {}
             where = places(error, members(schema)) if isinstance(error, ValidationError) else "not JSON"
@@ -138,7 +138,20 @@ def _by_name(tools: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]
     return found
 
 
-def _read_arguments(tool: Mapping[str, Any], arguments: str) -> object:
+def reads_arguments(tool: Mapping[str, Any]) -> bool:
+    """Tell whether ``read_arguments`` makes a value of this tool's arguments."""
+    if isinstance(tool, ToolDefinition):
+        return True
+    function = tool["function"]
+    return is_model(getattr(function, "model", None)) or bool(function.get("strict"))
+
+
+def read_arguments(tool: Mapping[str, Any], arguments: str) -> object:
+    """Return the value of a tool's arguments; ``None`` if nobody said what to make of them.
+
+    Raises:
+        ValueError: they are not JSON, or do not fit.
+    """
     if isinstance(tool, ToolDefinition):
         return tool.read(arguments)
     function = tool["function"]

@@ -18,6 +18,7 @@ from flatfee.client.raw import (
 )
 from flatfee.client.resources.core import AsyncCore, Core
 from flatfee.client.resources.elsewhere import BETA, STORED, Elsewhere
+from flatfee.client.resources.evented import AsyncEventedCompletions, EventedCompletions
 from flatfee.client.resources.options import body_fields, call_parts, deadline, gateway_headers
 from flatfee.client.resources.typed import AsyncTypedCompletions, TypedCompletions
 from flatfee.client.stream import AsyncStream, Stream
@@ -62,7 +63,7 @@ def plan(messages: Messages, model: str, options: CompletionParams) -> Call[Rout
     )
 
 
-class Completions(TypedCompletions, Elsewhere):
+class Completions(TypedCompletions, EventedCompletions, Elsewhere):
     """Chat completions."""
 
     _elsewhere = STORED
@@ -118,7 +119,7 @@ class Completions(TypedCompletions, Elsewhere):
         return self._core.send(call)
 
 
-class AsyncCompletions(AsyncTypedCompletions, Elsewhere):
+class AsyncCompletions(AsyncTypedCompletions, AsyncEventedCompletions, Elsewhere):
     """Chat completions."""
 
     _elsewhere = STORED
