@@ -39,6 +39,13 @@ SHOWN = {
         r"too many agent runs at once:\n  ConcurrencyLimitError: wait [1-9][\d.]* s",
         r"any model:\n  This is sim-",
     ),
+    "events.py": (
+        r"^lane: premium \| served by: sim-premium$",
+        r"^so far: \{'summary': ",
+        r"^whole: summary='.*' problems=\[.*\] score=\d+$",
+        r"^Review with a score of \d+$",
+        r"Served on the premium lane by sim-large .* units charged",
+    ),
     "openai_python.py": (
         r"This is sim-large",
         r"lane: premium \| charged: [1-9]",
