@@ -205,6 +205,14 @@ async def test_a_stream_that_was_left_early_has_no_final_completion(driver: Any,
         await d.wait(stream.get_final_completion())
 
 
+async def test_a_stream_of_events_is_not_copied(driver: Any, sse: Any) -> None:
+    d = driver(lambda _: sse(*WHOLE))
+    async with opened(d) as stream:
+        for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="reads from a connection"):
+                attempt(stream)
+
+
 async def test_close_frees_the_connection(driver: Any, sse: Any) -> None:
     response = sse(*WHOLE)
     d = driver(lambda _: response)

@@ -174,6 +174,7 @@ async def test_an_answer_that_is_not_what_was_asked_for_fails_in_the_end(driver:
     assert error.completion.usage.completion_tokens == 9
     assert error.completion.choices[0].message.content
     assert error.completion.choices[0].message.parsed is None
+    assert error.partial == error.completion.choices[0].message.content
     assert error.response is stream.response
 
 

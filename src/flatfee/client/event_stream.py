@@ -57,8 +57,11 @@ class _Shown(Generic[T]):
         try:
             self._maker.conclude()
         except APIError as error:
-            error.response = self.response
+            error.response, error.partial = self.response, "".join(self._shown._state._text)
             raise
+
+    def __reduce__(self) -> Any:
+        raise TypeError("A stream cannot be copied or pickled: it reads from a connection. Send its events.")
 
 
 class ChatCompletionStream(_Shown[T]):
