@@ -23,7 +23,10 @@ NAMES = ["copy", "deepcopy", *[f"pickle{protocol}" for protocol in range(6)]]
 HEADERS = {"x-flatfee-request-id": "req_1", "x-flatfee-lane": "premium"}
 CLIENTS = (flatfee.Client, flatfee.AsyncClient)
 SCOPES = (flatfee.WorkflowScope, flatfee.AsyncWorkflowScope)
-READING = (flatfee.Stream, flatfee.AsyncStream, flatfee.StreamedResponse, flatfee.AsyncStreamedResponse)
+READING = (
+    *(flatfee.Stream, flatfee.AsyncStream, flatfee.StreamedResponse, flatfee.AsyncStreamedResponse),
+    *(flatfee.ChatCompletionStream, flatfee.AsyncChatCompletionStream),
+)
 ASKED = (flatfee.Page, flatfee.AsyncPage, flatfee.AsyncPages, flatfee.RawResponse)
 
 OVER = [(flatfee.Client, httpx.Client), (flatfee.AsyncClient, httpx.AsyncClient)]
