@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import openai
+import pydantic
 import pytest
 import respx
 
@@ -90,6 +91,18 @@ async def test_a_raw_stream_is_parsed_into_the_stream(driver: Any, sse: Any) -> 
     assert response.receipt.state == "settled"
     with pytest.raises(FlatfeeError, match="iterate over parse"):
         _ = response.content
+
+
+async def test_a_raw_response_is_parsed_into_what_was_asked_for(driver: Any, answer: Any) -> None:
+    class Colour(pydantic.BaseModel):
+        name: str
+
+    d = driver(lambda _: answer('{"name": "red"}'))
+    completions = d.client.chat.completions
+    parsed = (await d.wait(completions.with_raw_response.parse(**HELLO, response_format=Colour))).parse()
+    assert parsed.choices[0].message.parsed == Colour(name="red")
+    manager = completions.with_streaming_response.parse(**HELLO, response_format=Colour)
+    assert await inside(d, manager, lambda response: d.wait(response.parse())) == parsed
 
 
 async def test_errors_and_retries_are_those_of_the_plain_call(driver: Any, answer: Any, refuse: Any) -> None:
