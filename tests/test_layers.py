@@ -71,6 +71,7 @@ LAYERS = (
             for name in (
                 *("exchange", "errand", "watch", "halves", "sse", "stream", "retry", "limits", "config"),
                 *("parsing", "toolrun", "accumulate", "events", "event_stream"),
+                *("arguments", "pieces", "raw"),
             )
         ),
         forbids=("flatfee.client.http", "flatfee.client.sync", "flatfee.client.aio", *IO, *CLOCK, *RANDOM),

@@ -52,7 +52,8 @@ def settled(**options: Any) -> dict[str, Any]:
 
 def test_every_public_class_was_thought_of() -> None:
     """A new public class must be copied by one of the tests of this module, or refuse."""
-    values = (Enum, BaseException, pydantic.BaseModel, flatfee.NotGiven, flatfee.Timeout)
+    tools = (flatfee.ToolResult, flatfee.ToolRun, flatfee.ToolStep, flatfee.ToolDefinition)
+    values = (Enum, BaseException, pydantic.BaseModel, flatfee.NotGiven, flatfee.Timeout, *tools)
     known = {*CLIENTS, *SCOPES, *READING, *ASKED}
     public = [getattr(flatfee, name) for name in flatfee.__all__]
     classes = [found for found in public if inspect.isclass(found)]
@@ -73,6 +74,8 @@ def test_values_are_equal_to_their_copies(again: Any) -> None:
         flatfee.RoutePlan(lane="premium"),
         flatfee.Usage(plan="pro"),
         flatfee.Workflow(id="run-42"),
+        STEP,
+        RUN,
     ]
     for value in values:
         assert again(value) == value
@@ -86,14 +89,32 @@ ERRORS = [
 ]
 
 
+RECEIPT = flatfee.Receipt.from_object({"request_id": "req_1", "attempts": [{"route": "a", "outcome": "timeout"}]})
+STEP: flatfee.ToolStep[Any] = flatfee.ToolStep(
+    completion=flatfee.ParsedChatCompletion.model_validate(completion()),
+    results=(flatfee.ToolResult(id="call_1", name="f", arguments="{}", content="1"),),
+)
+RUN: flatfee.ToolRun[Any] = flatfee.ToolRun(messages=({"role": "user", "content": "hi"},), steps=(STEP,), workflow="w")
+ARGUMENTS: dict[str, Any] = {
+    "body": {"code": "c", "extra": [1]},
+    "completion": flatfee.ChatCompletion.model_validate(completion()),
+    "headers": {"Retry-After": "3", "x-should-retry": "false"},
+    "message": "No.",
+    "partial": "half",
+    "receipt": RECEIPT,
+    "run": RUN,
+    "status_code": 418,
+    "tool": "f",
+}
+"""A value for every argument that some exception takes."""
+
+
 def made(kind: Any) -> Any:
-    receipt = flatfee.Receipt.from_object({"request_id": "req_1", "attempts": [{"route": "a", "outcome": "timeout"}]})
-    if issubclass(kind, flatfee.APIStatusError):
-        headers = {"Retry-After": "3", "x-should-retry": "false"}
-        return kind("No.", status_code=418, headers=headers, body={"code": "c", "extra": [1]}, receipt=receipt)
-    if issubclass(kind, flatfee.StreamTruncated):
-        return kind("No.", partial="half", receipt=receipt)
-    return kind("No.", body={"code": "c"}, receipt=receipt) if issubclass(kind, flatfee.APIError) else kind("No.")
+    """Return an exception with a value for everything that it can know."""
+    names = set(inspect.signature(kind.__init__).parameters) - {"self"}
+    if "args" in names:
+        return kind("No.")
+    return kind(**{name: ARGUMENTS[name] for name in names})
 
 
 @every_way
@@ -217,14 +238,19 @@ async def test_what_reads_from_a_connection_says_that_it_stays(driver: Any, sse:
     for reading in (stream,) if again is copy.copy else (stream, response):
         with pytest.raises(TypeError, match="A stream cannot be copied or pickled"):
             again(reading)
-    manager = d.client.chat.completions.with_streaming_response.create(model="a", messages=[], stream=True)
-    if d.kind == "sync":
-        with manager as unread, pytest.raises(TypeError, match="still being read"):
-            again(unread)
-    else:
-        async with manager as unread:
-            with pytest.raises(TypeError, match="still being read"):
-                again(unread)
+    completions = d.client.chat.completions
+    for manager, says in (
+        (completions.with_streaming_response.create(model="a", messages=[], stream=True), "still being read"),
+        (completions.stream(model="a", messages=[]), "A stream cannot be copied"),
+    ):
+        await refuses(d, manager, again, says)
+
+
+async def refuses(d: Any, manager: Any, again: Any, says: str) -> None:
+    unread = manager.__enter__() if d.kind == "sync" else await manager.__aenter__()
+    with pytest.raises(TypeError, match=says):
+        again(unread)
+    await d.wait(unread.close())
 
 
 def there_and_back(connection: Any) -> None:

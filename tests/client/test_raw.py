@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import openai
+import pydantic
 import pytest
 import respx
 
@@ -18,6 +19,7 @@ from flatfee import (
     RawResponse,
     Receipt,
     StreamedResponse,
+    Timeout,
 )
 from flatfee.client.pieces import Chunks, Lines
 
@@ -89,6 +91,18 @@ async def test_a_raw_stream_is_parsed_into_the_stream(driver: Any, sse: Any) -> 
     assert response.receipt.state == "settled"
     with pytest.raises(FlatfeeError, match="iterate over parse"):
         _ = response.content
+
+
+async def test_a_raw_response_is_parsed_into_what_was_asked_for(driver: Any, answer: Any) -> None:
+    class Colour(pydantic.BaseModel):
+        name: str
+
+    d = driver(lambda _: answer('{"name": "red"}'))
+    completions = d.client.chat.completions
+    parsed = (await d.wait(completions.with_raw_response.parse(**HELLO, response_format=Colour))).parse()
+    assert parsed.choices[0].message.parsed == Colour(name="red")
+    manager = completions.with_streaming_response.parse(**HELLO, response_format=Colour)
+    assert await inside(d, manager, lambda response: d.wait(response.parse())) == parsed
 
 
 async def test_errors_and_retries_are_those_of_the_plain_call(driver: Any, answer: Any, refuse: Any) -> None:
@@ -202,6 +216,48 @@ async def test_a_streaming_response_begins_with_the_retries_and_errors_of_the_pl
     d = driver(refuse("rate_limited"), max_retries=0)
     with pytest.raises(RateLimitError):
         await inside(d, streaming(d), d.wait)
+
+
+async def test_limits_of_tokens_are_for_streams_alone(driver: Any, answer: Any, sse: Any) -> None:
+    """A plain answer begins when it is whole: its first byte may take longer than a stream's first token."""
+    limits = []
+
+    def handle(request: httpx.Request) -> Any:
+        limits.append(request.extensions["timeout"]["read"])
+        return sse(LAST) if request.headers["accept"] == "text/event-stream" else answer()
+
+    d = driver(handle, timeout=Timeout(read=90, first_token=2, idle=1))
+    for stream in (False, True):
+        await inside(d, streaming(d, stream=stream), lambda response: d.wait(response.read()))
+    assert limits == [90, 2]
+
+
+class Told:
+    """A body that keeps what it was told of the pieces before."""
+
+    def __init__(self) -> None:
+        self.status, self.headers, self.raw = 200, httpx.Headers(), None
+        self.pieces = [ONE, b": still here\n\n", LAST]
+        self.told: list[bool] = []
+
+    def read(self, heard: bool) -> bytes | None:
+        self.told.append(heard)
+        return self.pieces.pop(0) if self.pieces else None
+
+
+class AsyncTold(Told):
+    """The same for coroutines."""
+
+    async def read(self, heard: bool) -> bytes | None:  # type: ignore[override]  # awaited
+        return super().read(heard)
+
+
+async def test_comments_of_a_stream_that_is_read_raw_are_no_tokens() -> None:
+    call: Any = None
+    body, abody = Told(), AsyncTold()
+    assert len(list(StreamedResponse(call, body).iter_bytes())) == 3
+    assert [data async for data in AsyncStreamedResponse(call, abody).iter_bytes()] != []
+    assert body.told == abody.told == [False, True, False, True]
 
 
 async def test_a_connection_that_breaks_while_a_body_is_read_is_a_connection_error(driver: Any, pieces: Any) -> None:

@@ -105,15 +105,15 @@ class CoroutineCore:
         authorization = await self.config.awaited_authorization()
         return errand.read(await self.transport.send(errand.request(authorization)))
 
-    async def _try_begin(self, errand: Errand[Any]) -> AsyncOpenReply:
-        authorization = await self.config.awaited_authorization()
-        reply = await self.transport.open(errand.request(authorization))
+    async def _try_begin(self, errand: Errand[Any], *, streamed: bool = False) -> AsyncOpenReply:
+        request = errand.request(await self.config.awaited_authorization())
+        reply = await self.transport.open(request if streamed else request.whole())
         if reply.status >= 300:
             raise refusal(await reply.finish())
         return reply
 
     async def _try_open(self, errand: Errand[Any]) -> AsyncStream:
-        reply = await self._try_begin(errand)
+        reply = await self._try_begin(errand, streamed=True)
         if not is_stream(reply.headers):
             raise unstreamed(await reply.finish())
         stream = AsyncStream(reply)

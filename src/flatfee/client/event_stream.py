@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
-from flatfee.client.stream import AsyncStream, Stream
+from flatfee.client.stream import AsyncStream, Rooted, Stream
 from flatfee.errors import APIError
 from flatfee.receipt import Receipt
 from flatfee.types.chat import ParsedChatCompletion
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class _Shown(Generic[T]):
+class _Shown(Rooted, Generic[T]):
     """What both kinds of stream of events show."""
 
     def __init__(self, chunks: Stream | AsyncStream, expected: Expectation[T] | None) -> None:

@@ -75,6 +75,10 @@ class Request:
     timeout: Timeout = field(default_factory=Timeout)
     budget: Budget | None = None
 
+    def whole(self) -> Request:
+        """Return the same for an answer that is no stream, to which the limits of tokens do not apply."""
+        return replace(self, timeout=replace(self.timeout, first_token=None, idle=None))
+
 
 def request_for(call: Call[Any], config: ClientConfig, authorization: str, budget: Budget | None = None) -> Request:
     """Join a call with the client's settings; the call's own come last and win.

@@ -183,7 +183,9 @@ class StreamedResponse(_Unread[R]):
     def iter_bytes(self, chunk_size: int | None = None) -> Generator[bytes]:
         """Yield the body as it comes, decompressed, or in pieces of ``chunk_size`` bytes."""
         chunks = Chunks(chunk_size)
-        while (data := self._body.read()) is not None:
+        heard = False
+        while (data := self._body.read(heard)) is not None:
+            heard = _tells(data)
             yield from chunks.feed(data)
         yield from chunks.flush()
 
@@ -229,7 +231,9 @@ class AsyncStreamedResponse(_Unread[R]):
     async def iter_bytes(self, chunk_size: int | None = None) -> AsyncGenerator[bytes]:
         """Yield the body as it comes, decompressed, or in pieces of ``chunk_size`` bytes."""
         chunks = Chunks(chunk_size)
-        while (data := await self._body.read()) is not None:
+        heard = False
+        while (data := await self._body.read(heard)) is not None:
+            heard = _tells(data)
             for chunk in chunks.feed(data):
                 yield chunk
         for chunk in chunks.flush():
@@ -253,6 +257,11 @@ class AsyncStreamedResponse(_Unread[R]):
     async def close(self) -> None:
         """Stop reading and free the connection. Leaving ``async with`` does it."""
         await (self._stream or self._body).close()
+
+
+def _tells(data: bytes) -> bool:
+    """Tell whether bytes of a stream may hold a token: comments that keep a connection alive do not."""
+    return b"data:" in data
 
 
 def _raw(read: Callable[[Reply], T], reply: Reply) -> RawResponse[T]:

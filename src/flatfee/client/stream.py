@@ -234,7 +234,14 @@ class AsyncBody(Protocol):
         ...
 
 
-class _Streamed:
+class Rooted:
+    """What reads from a connection, and stays where that is."""
+
+    def __reduce__(self) -> Any:
+        raise TypeError("A stream cannot be copied or pickled: it reads from a connection. Send what it yields.")
+
+
+class _Streamed(Rooted):
     """What both kinds of stream show."""
 
     _state: StreamState
@@ -242,9 +249,6 @@ class _Streamed:
     def __init__(self, response: Any, headers: Mapping[str, str]) -> None:
         self.response = response
         self._state = StreamState(headers)
-
-    def __reduce__(self) -> Any:
-        raise TypeError("A stream cannot be copied or pickled: it reads from a connection. Send what it yields.")
 
     @property
     def receipt(self) -> Receipt | None:

@@ -101,14 +101,15 @@ class BlockingCore:
     def _try_send(self, errand: Errand[T]) -> T:
         return errand.read(self.transport.send(errand.request(self.config.authorization())))
 
-    def _try_begin(self, errand: Errand[Any]) -> OpenReply:
-        reply = self.transport.open(errand.request(self.config.authorization()))
+    def _try_begin(self, errand: Errand[Any], *, streamed: bool = False) -> OpenReply:
+        request = errand.request(self.config.authorization())
+        reply = self.transport.open(request if streamed else request.whole())
         if reply.status >= 300:
             raise refusal(reply.finish())
         return reply
 
     def _try_open(self, errand: Errand[Any]) -> Stream:
-        reply = self._try_begin(errand)
+        reply = self._try_begin(errand, streamed=True)
         if not is_stream(reply.headers):
             raise unstreamed(reply.finish())
         stream = Stream(reply)
