@@ -77,7 +77,7 @@ async def run_awaited(
     return loop.run
 
 
-async def _side_by_side(loop: ToolLoop[T], wanted: Sequence[Wanted], clock: Callable[[], float]) -> list[Outcome]:
+async def _side_by_side(loop: ToolLoop[T], wanted: Sequence[Wanted], clock: Callable[[], float]) -> Iterator[Outcome]:
     done: dict[int, Outcome] = {}
     gate = anyio.Semaphore(MOST_TOOLS_AT_ONCE)
     with anyio.move_on_after(loop.left()) as limit:
@@ -91,9 +91,13 @@ async def _side_by_side(loop: ToolLoop[T], wanted: Sequence[Wanted], clock: Call
 
             for index, each in enumerate(wanted):
                 group.start_soon(run, index, each)
-    if limit.cancelled_caught:
-        raise loop.late()
-    return [done[index] for index in sorted(done)]
+
+    def told() -> Iterator[Outcome]:
+        yield from (done[index] for index in sorted(done))
+        if limit.cancelled_caught:
+            raise loop.late()
+
+    return told()
 
 
 async def _outcome(wanted: Wanted, clock: Callable[[], float]) -> Outcome:
