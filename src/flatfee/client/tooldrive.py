@@ -48,7 +48,7 @@ def _one_by_one(loop: ToolLoop[T], wanted: Sequence[Wanted], clock: Callable[[],
         loop.left()
         began = clock()
         try:
-            value = each.tool(**each.arguments) if each.tool and each.arguments is not None else None
+            value = each.tool(**each.arguments) if each.tool is not None else None
         except Exception as error:  # noqa: BLE001 - whatever a tool raises is told to the model, or the caller
             yield Outcome(wanted=each, raised=error, seconds=clock() - began)
         else:
@@ -102,7 +102,7 @@ async def _side_by_side(loop: ToolLoop[T], wanted: Sequence[Wanted], clock: Call
 
 async def _outcome(wanted: Wanted, clock: Callable[[], float]) -> Outcome:
     tool, arguments = wanted.tool, wanted.arguments
-    if tool is None or arguments is None:
+    if tool is None:
         return Outcome(wanted=wanted)
     began = clock()
     try:
