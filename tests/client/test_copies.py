@@ -26,6 +26,8 @@ SCOPES = (flatfee.WorkflowScope, flatfee.AsyncWorkflowScope)
 READING = (flatfee.Stream, flatfee.AsyncStream, flatfee.StreamedResponse, flatfee.AsyncStreamedResponse)
 ASKED = (flatfee.Page, flatfee.AsyncPage, flatfee.AsyncPages, flatfee.RawResponse)
 
+TOOLS = (flatfee.ToolDefinition, flatfee.FunctionTool, flatfee.ToolRun, flatfee.ToolStep, flatfee.ToolResult)
+
 OVER = [(flatfee.Client, httpx.Client), (flatfee.AsyncClient, httpx.AsyncClient)]
 
 every_way = pytest.mark.parametrize("again", WAYS, ids=NAMES)
@@ -47,10 +49,24 @@ def settled(**options: Any) -> dict[str, Any]:
     return {"api_key": "ff_secret", "base_url": "http://gateway.test/v1", "max_retries": 7, **options}
 
 
+PARSED: flatfee.ParsedChatCompletion[Any] = flatfee.ParsedChatCompletion.model_validate(completion())
+RUN: flatfee.ToolRun[Any] = flatfee.ToolRun(
+    messages=({"role": "user", "content": "hi"},),
+    steps=(
+        flatfee.ToolStep(completion=PARSED, results=(flatfee.ToolResult(id="c", name="f", arguments="", content=""),)),
+    ),
+    workflow="run-42",
+)
+
+
+def settled_in(city: str) -> str:
+    return city
+
+
 def test_every_public_class_was_thought_of() -> None:
     """A new public class must be copied by one of the tests of this module, or refuse."""
     values = (Enum, BaseException, pydantic.BaseModel, flatfee.NotGiven, flatfee.Timeout)
-    known = {*CLIENTS, *SCOPES, *READING, *ASKED}
+    known = {*CLIENTS, *SCOPES, *READING, *ASKED, *TOOLS}
     public = [getattr(flatfee, name) for name in flatfee.__all__]
     classes = [found for found in public if inspect.isclass(found)]
     assert [found for found in classes if found not in known and not issubclass(found, values)] == []
@@ -70,6 +86,9 @@ def test_values_are_equal_to_their_copies(again: Any) -> None:
         flatfee.RoutePlan(lane="premium"),
         flatfee.Usage(plan="pro"),
         flatfee.Workflow(id="run-42"),
+        RUN,
+        flatfee.function_tool(settled_in),
+        flatfee.pydantic_function_tool(flatfee.Workflow),
     ]
     for value in values:
         assert again(value) == value
@@ -88,6 +107,12 @@ def made(kind: Any) -> Any:
     if issubclass(kind, flatfee.APIStatusError):
         headers = {"Retry-After": "3", "x-should-retry": "false"}
         return kind("No.", status_code=418, headers=headers, body={"code": "c", "extra": [1]}, receipt=receipt)
+    if issubclass(kind, flatfee.ToolLoopError):
+        return kind("No.", run=RUN, **({"tool": "f"} if kind is flatfee.ToolError else {}))
+    if issubclass(kind, flatfee.LengthFinishReasonError | flatfee.ContentFilterFinishReasonError):
+        return kind(completion=PARSED)
+    if issubclass(kind, flatfee.StructuredOutputError):
+        return kind("No.", completion=PARSED)
     if issubclass(kind, flatfee.StreamTruncated):
         return kind("No.", partial="half", receipt=receipt)
     return kind("No.", body={"code": "c"}, receipt=receipt) if issubclass(kind, flatfee.APIError) else kind("No.")
