@@ -249,7 +249,7 @@ def test_python_that_is_shown_runs(
     namespace: dict[str, object] = {"__name__": "__main__"}
     for fence in fences(page, "python"):
         # Blank lines before the code make its line numbers the page's.
-        code = compile("\n" * (fence.line - 1) + fence.code, str(page), "exec")
+        code = compile("\n" * (fence.line - 1) + fence.code, str(page), "exec", dont_inherit=True)
         exec(code, namespace)
         assert capsys.readouterr().out.strip(), f"{page.name}:{fence.line} printed nothing"
 

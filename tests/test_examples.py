@@ -51,6 +51,12 @@ SHOWN = {
         r"lane: premium \| charged: [1-9]",
         r"openai\.NotFoundError: model_not_found",
     ),
+    "tools.py": (
+        r"flights\(\{\"destination\":\"text\"\}\) -> \[\{\"to\":\"text\",\"nights\":2,\"price\":140\}\]",
+        r"trip: destination='text' nights=1 reasons=\[\]",
+        r"step 1: premium lane, fragile_reasoning",
+        r"charged in all: [1-9]\d* units",
+    ),
     "async_agents.py": (
         r"agent-0: plan on premium, edit on premium, summarize on budget",
         r"agent-2: plan on premium",

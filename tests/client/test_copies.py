@@ -50,6 +50,10 @@ def settled(**options: Any) -> dict[str, Any]:
     return {"api_key": "ff_secret", "base_url": "http://gateway.test/v1", "max_retries": 7, **options}
 
 
+def settled_in(city: str) -> str:
+    return city
+
+
 def test_every_public_class_was_thought_of() -> None:
     """A new public class must be copied by one of the tests of this module, or refuse."""
     tools = (flatfee.ToolResult, flatfee.ToolRun, flatfee.ToolStep, flatfee.ToolDefinition)
@@ -76,6 +80,8 @@ def test_values_are_equal_to_their_copies(again: Any) -> None:
         flatfee.Workflow(id="run-42"),
         STEP,
         RUN,
+        flatfee.function_tool(settled_in),
+        flatfee.pydantic_function_tool(flatfee.Workflow),
     ]
     for value in values:
         assert again(value) == value

@@ -145,6 +145,24 @@ async def test_arguments_are_read_into_what_the_tool_takes(
     assert (function.arguments, function.parsed_arguments) == (arguments, parsed)
 
 
+@pytest.mark.parametrize("way", ["with_raw_response", "with_streaming_response"])
+async def test_the_response_is_to_be_had_as_well(driver: Any, reply: Any, way: str) -> None:
+    d = driver(reply(MATHS.model_dump_json()))
+    parse = getattr(d.client.chat.completions, way).parse
+    asked = parse(model="auto", messages=[{"role": "user", "content": "hi"}], response_format=Maths)
+    if way == "with_raw_response":
+        response = await d.wait(asked)
+        found = response.parse()
+    elif d.kind == "sync":
+        with asked as response:
+            found = response.parse()
+    else:
+        async with asked as response:
+            found = await response.parse()
+    assert response.headers["x-flatfee-lane"] == "premium"
+    assert found.choices[0].message.parsed == MATHS
+
+
 # What does not fit
 
 

@@ -133,7 +133,13 @@ def test_a_decorated_function_is_itself_after_pickle_and_copy() -> None:
 
 
 @pytest.mark.parametrize(
-    "tool", [function_tool(plain, name="p"), pydantic_function_tool(Weather, name="w", description="d")], ids=str
+    "tool",
+    [
+        function_tool(plain, name="p"),
+        function_tool(functools.partial(plain, city="x"), name="q"),
+        pydantic_function_tool(Weather, name="w", description="d"),
+    ],
+    ids=str,
 )
 def test_other_tools_are_made_again(tool: Any) -> None:
     for same in (pickle.loads(pickle.dumps(tool)), copy.deepcopy(tool)):

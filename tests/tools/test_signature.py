@@ -130,6 +130,14 @@ def test_another_default_is_told_and_makes_the_schema_loose() -> None:
     assert tool.read('{"city":"x"}') == {"city": "x"}
 
 
+def test_a_default_of_none_that_the_type_does_not_allow_makes_the_schema_loose() -> None:
+    def go(days: int = None) -> None: ...  # type: ignore[assignment]  # noqa: RUF013 - people write it
+
+    tool = function_tool(go)
+    assert not tool.arguments.strict
+    assert tool.read("{}") == {}
+
+
 @pytest.mark.parametrize("annotation", [dict[str, int], Any])
 def test_free_keys_and_free_values_make_the_schema_loose(annotation: Any) -> None:
     def go(what) -> None: ...  # type: ignore[no-untyped-def]  # annotated below

@@ -161,7 +161,7 @@ def read_arguments(tool: Mapping[str, Any], arguments: str) -> object:
     return from_json(arguments) if function.get("strict") else None
 
 
-def places(error: ValidationError, known: Collection[str] | None = None, most: int = 3) -> str:
+def places(error: ValidationError, known: Collection[str], most: int = 3) -> str:
     """Tell where a value does not fit, and which rule it breaks; never the value.
 
     Names outside of ``known`` are not shown: keys of a mapping are a part of the answer.
@@ -172,6 +172,6 @@ def places(error: ValidationError, known: Collection[str] | None = None, most: i
     return ", ".join(told) + more
 
 
-def _at(place: tuple[int | str, ...], known: Collection[str] | None) -> str:
-    shown = [str(part) if known is None or isinstance(part, int) or part in known else "*" for part in place]
+def _at(place: tuple[int | str, ...], known: Collection[str]) -> str:
+    shown = [str(part) if isinstance(part, int) or part in known else "*" for part in place]
     return f" at {'.'.join(shown)}" if shown else ""

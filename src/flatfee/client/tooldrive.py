@@ -48,7 +48,7 @@ def _one_by_one(loop: ToolLoop[T], wanted: Sequence[Wanted], clock: Callable[[],
         loop.left()
         began = clock()
         try:
-            value = each.tool(**each.arguments) if each.tool and each.arguments is not None else None
+            value = each.tool(**each.arguments) if each.tool is not None else None
         except Exception as error:  # noqa: BLE001 - whatever a tool raises is told to the model, or the caller
             yield Outcome(wanted=each, raised=error, seconds=clock() - began)
         else:
@@ -77,7 +77,7 @@ async def run_awaited(
     return loop.run
 
 
-async def _side_by_side(loop: ToolLoop[T], wanted: Sequence[Wanted], clock: Callable[[], float]) -> list[Outcome]:
+async def _side_by_side(loop: ToolLoop[T], wanted: Sequence[Wanted], clock: Callable[[], float]) -> Iterator[Outcome]:
     done: dict[int, Outcome] = {}
     gate = anyio.Semaphore(MOST_TOOLS_AT_ONCE)
     with anyio.move_on_after(loop.left()) as limit:
@@ -91,14 +91,18 @@ async def _side_by_side(loop: ToolLoop[T], wanted: Sequence[Wanted], clock: Call
 
             for index, each in enumerate(wanted):
                 group.start_soon(run, index, each)
-    if limit.cancelled_caught:
-        raise loop.late()
-    return [done[index] for index in sorted(done)]
+
+    def told() -> Iterator[Outcome]:
+        yield from (done[index] for index in sorted(done))
+        if limit.cancelled_caught:
+            raise loop.late()
+
+    return told()
 
 
 async def _outcome(wanted: Wanted, clock: Callable[[], float]) -> Outcome:
     tool, arguments = wanted.tool, wanted.arguments
-    if tool is None or arguments is None:
+    if tool is None:
         return Outcome(wanted=wanted)
     began = clock()
     try:

@@ -7,14 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Generic, Literal, TypeVar, cast
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar, cast
 
 from pydantic import ValidationError
 from pydantic_core import to_json
 
 from flatfee.client.exchange import Call
-from flatfee.client.parsing import places
 from flatfee.client.retry import Budget
 from flatfee.errors import (
     APIError,
@@ -26,12 +25,11 @@ from flatfee.errors import (
 )
 from flatfee.tools.definition import FunctionTool, function_tool
 from flatfee.types.chat import ChatCompletionMessageToolCall, ParsedChatCompletion
-from flatfee.types.params import MessageParam
+from flatfee.types.params import MessageParam, OnToolError
 from flatfee.types.runs import ToolResult, ToolRun, ToolStep
 
 T = TypeVar("T")
 
-OnToolError = Literal["tell", "raise"]
 AskWith = Callable[[tuple[MessageParam, ...], int, float | None], Call[ParsedChatCompletion[T]]]
 """Makes the call of a step from the messages, the step's number (from 1) and the seconds that are left."""
 
@@ -47,7 +45,7 @@ class Wanted:
     name: str
     given: str
     tool: FunctionTool[..., Any] | None = None
-    arguments: Mapping[str, Any] | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
 
 
@@ -155,7 +153,7 @@ class ToolLoop(Generic[T]):
         try:
             arguments = tool.read(given)
         except ValidationError as error:
-            return Wanted(id=call.id, name=name, given=given, problem=f"the arguments do not fit: {places(error)}")
+            return Wanted(id=call.id, name=name, given=given, problem=_misfit(error))
         return Wanted(id=call.id, name=name, given=given, tool=tool, arguments=arguments)
 
     def used(self, outcomes: Iterable[Outcome]) -> ToolStep[T]:
@@ -227,6 +225,13 @@ def tools_by_name(tools: Iterable[object]) -> dict[str, FunctionTool[..., Any]]:
             raise ConfigurationError(f"Two tools have the name {tool.name!r}; give one another with function_tool().")
         found[tool.name] = tool
     return found
+
+
+def _misfit(error: ValidationError, most: int = 5) -> str:
+    """Tell a model what is wrong with its arguments, so that it can mend them."""
+    found = error.errors(include_input=False, include_url=False, include_context=False)[:most]
+    told = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}".removeprefix(": ") for each in found]
+    return f"the arguments do not fit: {'; '.join(told)}"
 
 
 def _said(completion: ParsedChatCompletion[Any]) -> dict[str, Any]:

@@ -25,6 +25,9 @@ Omittable: TypeAlias = _T | NotGiven
 ResponseType: TypeAlias = type[_T] | TypeAdapter[_T]
 """What an answer may be read into: a pydantic model, a dataclass, a ``TypedDict``, or a ``TypeAdapter`` of one."""
 
+OnToolError: TypeAlias = Literal["tell", "raise"]
+"""Who hears of a tool's exception: the model, or the caller."""
+
 Json: TypeAlias = Mapping[str, object]
 """Any JSON object."""
 

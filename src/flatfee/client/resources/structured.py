@@ -12,10 +12,10 @@ from flatfee.client.resources.chat import completion
 from flatfee.client.resources.core import AsyncCore, Core
 from flatfee.client.resources.options import deadline, workflow_id
 from flatfee.client.retry import Budget
-from flatfee.client.toolrun import OnToolError, ToolLoop, tools_by_name
+from flatfee.client.toolrun import ToolLoop, tools_by_name
 from flatfee.errors import ConfigurationError
 from flatfee.types.chat import ParsedChatCompletion
-from flatfee.types.params import MessageParam, Messages
+from flatfee.types.params import MessageParam, Messages, OnToolError
 from flatfee.types.sentinel import NOT_GIVEN, absent
 from flatfee.wire import Header
 

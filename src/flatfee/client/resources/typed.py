@@ -6,18 +6,26 @@ What they send is made in ``structured``, which is loaded when first used.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from flatfee.client.resources.core import AsyncCore, Core
 from flatfee.types.chat import ParsedChatCompletion
-from flatfee.types.params import Json, Messages, Omittable, ParseParams, ResponseFormatParam, ResponseType, RunParams
+from flatfee.types.params import (
+    Json,
+    Messages,
+    Omittable,
+    OnToolError,
+    ParseParams,
+    ResponseFormatParam,
+    ResponseType,
+    RunParams,
+)
 from flatfee.types.runs import ToolRun, ToolStep
 from flatfee.types.sentinel import NOT_GIVEN
 
 T = TypeVar("T")
 
 Untyped = Omittable[ResponseFormatParam | Json | None]
-OnToolError = Literal["tell", "raise"]
 
 
 class TypedCompletions:
