@@ -39,6 +39,7 @@ No key, prompt or completion is part of a message.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -49,6 +50,7 @@ from flatfee.wire import ERRORS, ErrorCode, Header, retryable
 if TYPE_CHECKING:
     from flatfee.types.chat import ChatCompletion
     from flatfee.types.runs import ToolRun
+    from flatfee.types.tries import Try
 
 _E = TypeVar("_E", bound=BaseException)
 
@@ -108,6 +110,10 @@ class APIError(FlatfeeError):
     """The HTTP library's response, where there was one; not part of a pickle."""
     partial: str = ""
     """The text that a stream delivered before this ended it (choice 0). It is not part of the message."""
+    tries: tuple[Try, ...] = ()
+    """Every request that was sent for the call, this failure's included; empty if none was."""
+    retryable: bool = False
+    """Whether the same request may succeed later. The client has repeated it already where its policy allows."""
 
     run: ToolRun[Any] | None = None
     """The tool loop that this ended, as far as it came."""
@@ -128,6 +134,11 @@ class APIError(FlatfeeError):
         self.receipt = receipt
 
     @property
+    def unsafe_to_replay(self) -> bool:
+        """Whether the gateway may have served the request, so that a new call could be charged once more."""
+        return False
+
+    @property
     def request_id(self) -> str | None:
         """The gateway's id of the request, to quote to the operator."""
         return self.receipt.request_id if self.receipt else None
@@ -145,6 +156,13 @@ class APIConnectionError(APIError):
     """
 
     retryable: bool = True
+    sent: bool | None = None
+    """Whether a part of the request left this computer; ``None`` if that is not known."""
+
+    @property
+    def unsafe_to_replay(self) -> bool:
+        """Whether the gateway may have served the request; not if nothing of it was sent."""
+        return self.sent is not False
 
 
 class APITimeoutError(APIConnectionError):
@@ -196,6 +214,11 @@ class StreamTruncated(APIError):
         super().__init__(message, receipt=receipt)
         self.partial = partial
 
+    @property
+    def unsafe_to_replay(self) -> bool:
+        """Always: what was delivered is charged."""
+        return True
+
 
 class APIStatusError(APIError):
     """The gateway answered with an error, as a response or as an event in mid-stream.
@@ -226,11 +249,17 @@ class APIStatusError(APIError):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds the gateway asks to wait, or ``None``. Only whole or decimal seconds are read."""
-        try:
-            return max(0.0, float(self.headers[Header.RETRY_AFTER]))
-        except (KeyError, ValueError):
-            return None
+        """Seconds the gateway asks to wait, or ``None``.
+
+        Read from ``retry-after-ms`` and ``retry-after``. A date counts from the answer's own ``Date``
+        (RFC 9110, section 6.6.1), so that no clock of this computer has to agree with it.
+        """
+        told = self.headers.get(Header.RETRY_AFTER)
+        milliseconds = _seconds(self.headers.get("retry-after-ms"))
+        if milliseconds is not None:
+            return milliseconds / 1000.0
+        seconds = _seconds(told)
+        return _seconds_until(told, self.headers.get("date")) if seconds is None else seconds
 
 
 class BadRequestError(APIStatusError):
@@ -353,6 +382,25 @@ def from_wire(
         body=inner,
         receipt=Receipt.from_answer(headers, envelope),
     )
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return max(0.0, value) if math.isfinite(value) else None
+
+
+def _seconds_until(date: str | None, now: str | None) -> float | None:
+    if not date or not now:
+        return None
+    from email.utils import parsedate_to_datetime  # it brings much, for what hardly anybody sends
+
+    try:
+        return max(0.0, (parsedate_to_datetime(date) - parsedate_to_datetime(now)).total_seconds())
+    except (ValueError, TypeError):  # no date, or one of two without a zone
+        return None
 
 
 def _decode(body: bytes | str | None) -> Mapping[str, Any]:
