@@ -201,7 +201,8 @@ def test_pacing_is_a_switch_or_an_object() -> None:
 def test_a_copy_is_the_same_line_and_a_pickle_a_new_one() -> None:
     pacing = Pacing(longest_wait=7)
     assert copy.deepcopy(pacing) is copy.copy(pacing) is pacing
-    other = pickle.loads(pickle.dumps(pacing))
+    client = pickle.loads(pickle.dumps(Client(api_key="k", pacing=pacing)))
+    other = client._core.config.pacing
     assert (other.longest_wait, other.waiting, repr(other)) == (7.0, 0, "Pacing(longest_wait=7.0)")
 
 
