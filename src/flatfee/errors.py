@@ -39,13 +39,12 @@ No key, prompt or completion is part of a message.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from flatfee.receipt import Attempt, Receipt
-from flatfee.wire import ERRORS, ErrorCode, Header, retryable
+from flatfee.wire import ERRORS, ErrorCode, Header, retry_after, retryable
 
 if TYPE_CHECKING:
     from flatfee.types.chat import ChatCompletion
@@ -249,17 +248,8 @@ class APIStatusError(APIError):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds the gateway asks to wait, or ``None``.
-
-        Read from ``retry-after-ms`` and ``retry-after``. A date counts from the answer's own ``Date``
-        (RFC 9110, section 6.6.1), so that no clock of this computer has to agree with it.
-        """
-        told = self.headers.get(Header.RETRY_AFTER)
-        milliseconds = _seconds(self.headers.get("retry-after-ms"))
-        if milliseconds is not None:
-            return milliseconds / 1000.0
-        seconds = _seconds(told)
-        return _seconds_until(told, self.headers.get("date")) if seconds is None else seconds
+        """Seconds the gateway asks to wait, or ``None``; see ``wire.retry_after``."""
+        return retry_after(self.headers)
 
 
 class BadRequestError(APIStatusError):
@@ -382,25 +372,6 @@ def from_wire(
         body=inner,
         receipt=Receipt.from_answer(headers, envelope),
     )
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return max(0.0, value) if math.isfinite(value) else None
-
-
-def _seconds_until(date: str | None, now: str | None) -> float | None:
-    if not date or not now:
-        return None
-    from email.utils import parsedate_to_datetime  # it brings much, for what hardly anybody sends
-
-    try:
-        return max(0.0, (parsedate_to_datetime(date) - parsedate_to_datetime(now)).total_seconds())
-    except (ValueError, TypeError):  # no date, or one of two without a zone
-        return None
 
 
 def _decode(body: bytes | str | None) -> Mapping[str, Any]:

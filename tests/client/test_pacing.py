@@ -125,7 +125,7 @@ def test_a_rate_opens_wider_until_it_is_refused_again() -> None:
     calls = Calls()
     calls.refuse(calls.arrive(), wait=1.0, limit=Limit.RATE)
     rest = [calls.line.waiting[0], *(calls.arrive() for _ in range(29))]
-    let_go = []
+    let_go: list[int] = []
     for _ in range(4):
         calls.now += 1.0
         calls.looks(calls.line.waiting[0])
