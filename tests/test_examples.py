@@ -63,6 +63,10 @@ SHOWN = {
         r"workflows still holding a slot: 0",
         r"req_\w{26} budget small_task",
     ),
+    "swarm.py": (
+        r"without pacing: ([4-9]|1\d) of 20 agents",
+        r"with pacing: 20 of 20 agents",
+    ),
 }
 
 

@@ -15,11 +15,11 @@ AsyncWorkflowScope Attempt AttemptOutcome AuthenticationError BadRequestError Bi
 ChatCompletionChunk ChatCompletionMessage ChatCompletionStream Client ClientClosedError ConcurrencyLimitError
 ConfigurationError ConflictError ContentFilterFinishReasonError DeadlineExceededError DefaultAsyncHttpxClient
 DefaultHttpxClient ErrorCode FairUse FallbackExhausted FlatfeeError function_tool FunctionTool InternalServerError Lane
-LengthFinishReasonError NOT_GIVEN NotFoundError NotGiven Omit omit OnExhausted OpenAI Page ParsedChatCompletion
+LengthFinishReasonError NOT_GIVEN NotFoundError NotGiven Omit omit OnExhausted OpenAI Pacing Page ParsedChatCompletion
 PermissionDeniedError pydantic_function_tool RateLimitError RawResponse Reason Receipt ReceiptState RequestTooLargeError
-RoutePlan ServiceUnavailableError Stream StreamedResponse StreamTruncated StructuredOutputError Task Tier Timeout
-TokenUsage ToolDefinition ToolError ToolLoopError ToolLoopExceeded ToolResult ToolRun ToolStep UnprocessableEntityError
-UnsupportedMediaTypeError Usage Workflow WorkflowScope WorkflowState
+RetryPolicy RoutePlan ServiceUnavailableError Stream StreamedResponse StreamTruncated StructuredOutputError Task Tier
+Timeout TokenUsage ToolDefinition ToolError ToolLoopError ToolLoopExceeded ToolResult ToolRun ToolStep Try
+UnprocessableEntityError UnsupportedMediaTypeError Usage Workflow WorkflowScope WorkflowState
 """
 
 HEAVY = ("aiohttp", "flatfee.cli", "flatfee.server", "httpx", "msgspec", "rich", "starlette", "typer", "uvicorn")

@@ -69,7 +69,8 @@ LAYERS = (
         files=tuple(
             f"client/{name}.py"
             for name in (
-                *("exchange", "errand", "watch", "halves", "sse", "stream", "retry", "limits", "config"),
+                *("exchange", "errand", "watch", "halves", "sse", "stream", "config"),
+                *("retry", "tries", "pacing", "limits"),
                 *("parsing", "toolrun", "accumulate", "events", "event_stream"),
                 *("arguments", "pieces", "raw"),
             )

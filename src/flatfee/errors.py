@@ -44,11 +44,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from flatfee.receipt import Attempt, Receipt
-from flatfee.wire import ERRORS, ErrorCode, Header, retryable
+from flatfee.wire import ERRORS, ErrorCode, Header, retry_after, retryable
 
 if TYPE_CHECKING:
     from flatfee.types.chat import ChatCompletion
     from flatfee.types.runs import ToolRun
+    from flatfee.types.tries import Try
 
 _E = TypeVar("_E", bound=BaseException)
 
@@ -108,6 +109,10 @@ class APIError(FlatfeeError):
     """The HTTP library's response, where there was one; not part of a pickle."""
     partial: str = ""
     """The text that a stream delivered before this ended it (choice 0). It is not part of the message."""
+    tries: tuple[Try, ...] = ()
+    """Every request that was sent for the call, this failure's included; empty if none was."""
+    retryable: bool = False
+    """Whether the same request may succeed later. The client has repeated it already where its policy allows."""
 
     run: ToolRun[Any] | None = None
     """The tool loop that this ended, as far as it came."""
@@ -128,6 +133,11 @@ class APIError(FlatfeeError):
         self.receipt = receipt
 
     @property
+    def unsafe_to_replay(self) -> bool:
+        """Whether the gateway may have served the request, so that a new call could be charged once more."""
+        return False
+
+    @property
     def request_id(self) -> str | None:
         """The gateway's id of the request, to quote to the operator."""
         return self.receipt.request_id if self.receipt else None
@@ -145,6 +155,13 @@ class APIConnectionError(APIError):
     """
 
     retryable: bool = True
+    sent: bool | None = None
+    """Whether a part of the request left this computer; ``None`` if that is not known."""
+
+    @property
+    def unsafe_to_replay(self) -> bool:
+        """Whether the gateway may have served the request; not if nothing of it was sent."""
+        return self.sent is not False
 
 
 class APITimeoutError(APIConnectionError):
@@ -196,6 +213,11 @@ class StreamTruncated(APIError):
         super().__init__(message, receipt=receipt)
         self.partial = partial
 
+    @property
+    def unsafe_to_replay(self) -> bool:
+        """Always: what was delivered is charged."""
+        return True
+
 
 class APIStatusError(APIError):
     """The gateway answered with an error, as a response or as an event in mid-stream.
@@ -226,11 +248,8 @@ class APIStatusError(APIError):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds the gateway asks to wait, or ``None``. Only whole or decimal seconds are read."""
-        try:
-            return max(0.0, float(self.headers[Header.RETRY_AFTER]))
-        except (KeyError, ValueError):
-            return None
+        """Seconds the gateway asks to wait, or ``None``; see ``wire.retry_after``."""
+        return retry_after(self.headers)
 
 
 class BadRequestError(APIStatusError):

@@ -7,6 +7,7 @@ nothing of ours, performs no I/O and holds no state.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -325,3 +326,36 @@ def retryable(status: int, code: str | None, should_retry: str | None) -> bool:
         return False
     rule = ERRORS.get(code or "")
     return rule.retryable if rule else status in RETRYABLE_STATUSES
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that an answer asks to wait, from ``retry-after-ms`` or ``retry-after``.
+
+    A date counts from the answer's own ``Date`` (RFC 9110, section 6.6.1), so that no clock of this
+    computer has to agree with it.
+    """
+    told = headers.get(Header.RETRY_AFTER)
+    milliseconds = _seconds(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000.0
+    seconds = _seconds(told)
+    return _seconds_until(told, headers.get("date")) if seconds is None else seconds
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return max(0.0, value) if math.isfinite(value) else None
+
+
+def _seconds_until(date: str | None, now: str | None) -> float | None:
+    if not date or not now:
+        return None
+    from email.utils import parsedate_to_datetime  # it brings much, for what hardly anybody sends
+
+    try:
+        return max(0.0, (parsedate_to_datetime(date) - parsedate_to_datetime(now)).total_seconds())
+    except (ValueError, TypeError):  # no date, or one of two without a zone
+        return None

@@ -57,11 +57,17 @@ def settled_in(city: str) -> str:
 def test_every_public_class_was_thought_of() -> None:
     """A new public class must be copied by one of the tests of this module, or refuse."""
     tools = (flatfee.ToolResult, flatfee.ToolRun, flatfee.ToolStep, flatfee.ToolDefinition)
-    values = (Enum, BaseException, pydantic.BaseModel, flatfee.NotGiven, flatfee.Timeout, *tools)
-    known = {*CLIENTS, *SCOPES, *READING, *ASKED}
+    plain = (flatfee.NotGiven, flatfee.RetryPolicy, flatfee.Timeout, flatfee.Try)
+    values = (Enum, BaseException, pydantic.BaseModel, *plain, *tools)
+    known = {*CLIENTS, *SCOPES, *READING, *ASKED, flatfee.Pacing}
     public = [getattr(flatfee, name) for name in flatfee.__all__]
     classes = [found for found in public if inspect.isclass(found)]
     assert [found for found in classes if found not in known and not issubclass(found, values)] == []
+
+
+@every_way
+def test_pacing_goes_on_as_it_was_set(again: Any) -> None:
+    assert again(flatfee.Pacing(longest_wait=7.0)).longest_wait == 7.0
 
 
 @every_way
@@ -69,6 +75,8 @@ def test_values_are_equal_to_their_copies(again: Any) -> None:
     read = {"request_id": "req_1", "lane": "premium", "attempts": [{"route": "a", "outcome": "ok"}], "new": 1}
     values = [
         flatfee.Timeout(read=3),
+        flatfee.RetryPolicy(max_retries=3),
+        flatfee.Try(number=1, status=503),
         flatfee.NOT_GIVEN,
         flatfee.omit,
         flatfee.Lane.PREMIUM,

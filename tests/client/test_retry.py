@@ -8,15 +8,17 @@ import httpx
 import pytest
 
 from flatfee import (
+    NOT_GIVEN,
     APIConnectionError,
     APITimeoutError,
     BillingError,
+    ConfigurationError,
     ErrorCode,
     FallbackExhausted,
     RateLimitError,
+    RetryPolicy,
     ServiceUnavailableError,
 )
-from flatfee.client.retry import wait_before, worth_retrying
 from flatfee.errors import from_wire
 from flatfee.wire import ERRORS, error_body
 
@@ -27,40 +29,109 @@ def failure(code: Any, **headers: Any) -> Any:
 
 @pytest.mark.parametrize("code", list(ErrorCode))
 def test_the_contracts_table_decides(code: Any) -> None:
-    assert worth_retrying(failure(code)) is ERRORS[code].retryable
+    assert RetryPolicy().repeats(failure(code)) is ERRORS[code].retryable
 
 
 @pytest.mark.parametrize("code", [ErrorCode.FAIR_USE_EXHAUSTED, ErrorCode.FALLBACK_EXHAUSTED])
 def test_spent_fair_use_and_an_exhausted_fallback_are_never_repeated(code: Any) -> None:
-    assert not worth_retrying(failure(code, x_should_retry="true"))
+    assert not RetryPolicy().repeats(failure(code, x_should_retry="true"))
+
+
+@pytest.mark.pain(11)
+@pytest.mark.parametrize("code", ["insufficient_quota", "billing_hard_limit_reached", "quota_exceeded"])
+@pytest.mark.parametrize("place", ["code", "type"])
+def test_a_429_for_money_that_is_spent_is_never_repeated(code: str, place: str) -> None:
+    """Pain 11, quota refusals retried: no wait of seconds brings money back, whatever a header says."""
+    error = {"code": "429", "type": "error", "message": "No.", place: code}
+    assert not RetryPolicy().repeats(from_wire(429, {"x-should-retry": "true"}, {"error": error}))
+    assert RetryPolicy().repeats(from_wire(429, {}, {"error": {"code": "429", "message": "No."}}))
 
 
 def test_what_the_gateway_says_in_x_should_retry_counts() -> None:
-    assert not worth_retrying(failure(ErrorCode.RATE_LIMITED, x_should_retry="false"))
-    assert worth_retrying(failure(ErrorCode.NOT_FOUND, x_should_retry="true"))
+    assert not RetryPolicy().repeats(failure(ErrorCode.RATE_LIMITED, x_should_retry="false"))
+    assert RetryPolicy().repeats(failure(ErrorCode.NOT_FOUND, x_should_retry="true"))
 
 
 def test_other_failures_are_not_repeated() -> None:
-    assert not worth_retrying(KeyboardInterrupt())
-    assert worth_retrying(APIConnectionError("x"))
+    assert not RetryPolicy().repeats(KeyboardInterrupt())
+    assert RetryPolicy().repeats(APIConnectionError("x"))
 
 
 def test_a_wait_of_more_than_a_minute_is_the_callers_to_take() -> None:
-    assert worth_retrying(failure(ErrorCode.RATE_LIMITED, retry_after="60"))
-    assert not worth_retrying(failure(ErrorCode.RATE_LIMITED, retry_after="61"))
+    assert RetryPolicy().repeats(failure(ErrorCode.RATE_LIMITED, retry_after="60"))
+    assert not RetryPolicy().repeats(failure(ErrorCode.RATE_LIMITED, retry_after="61"))
 
 
 def test_the_wait_doubles_up_to_eight_seconds() -> None:
-    waits = [wait_before(retry, APIConnectionError("x"), 0.0) for retry in (1, 2, 3, 4, 5, 6, 5000)]
+    waits = [RetryPolicy().wait_before(retry, APIConnectionError("x"), 0.0) for retry in (1, 2, 3, 4, 5, 6, 5000)]
     assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
 
 
 def test_chance_takes_up_to_a_quarter_off() -> None:
-    assert wait_before(1, None, 1.0) == 0.375
+    assert RetryPolicy().wait_before(1, None, 1.0) == 0.375
 
 
 def test_retry_after_sets_the_wait() -> None:
-    assert wait_before(1, failure(ErrorCode.RATE_LIMITED, retry_after="7"), 0.5) == 7.0
+    assert RetryPolicy().wait_before(1, failure(ErrorCode.RATE_LIMITED, retry_after="7"), 0.5) == 7.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after-ms": "soon", "retry-after": "9"}, 9.0),
+        ({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT", "date": "Sun, 06 Nov 1994 08:49:07 GMT"}, 30.0),
+        ({"retry-after": "Sun, 06 Nov 1994 08:49:07 GMT", "date": "Sun, 06 Nov 1994 08:49:37 GMT"}, 0.0),
+        ({"retry-after": "Sun, 06 Nov 1994 08:49:07 GMT"}, None),
+        ({"retry-after": "Sun, 06 Nov 1994 08:49:07", "date": "Sun, 06 Nov 1994 08:49:37 GMT"}, None),
+        ({"retry-after": "later", "date": "now"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "-3"}, 0.0),
+        ({}, None),
+    ],
+)
+def test_every_way_to_say_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> None:
+    assert from_wire(429, headers, b"").retry_after == seconds
+
+
+async def test_the_policy_is_one_object(driver: Any, refuse: Any) -> None:
+    policy = RetryPolicy(max_retries=3, first_wait=1.0, longest_wait=2.0)
+    d = driver(refuse(ErrorCode.GATEWAY_OVERLOADED), retry=policy)
+    with pytest.raises(ServiceUnavailableError):
+        await d.create()
+    assert [round(wait + 0.3) for wait in d.waits] == [1, 2, 2]
+    assert d.client.with_options(timeout=1.0)._core.config.retry is policy
+    assert d.client.with_options(max_retries=1)._core.config.retry == replace(policy, max_retries=1)
+    assert d.client.with_options(retry=RetryPolicy())._core.config.max_retries == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_retries": -1}, "max_retries is -1; use a whole number, 0 to never try again."),
+        ({"max_retries": True}, "max_retries is True; use a whole number, 0 to never try again."),
+        ({"first_wait": "1"}, "first_wait is '1'; use seconds, 0 or more."),
+        ({"longest_wait": float("inf")}, "longest_wait is inf; use seconds, 0 or more."),
+        ({"longest_retry_after": -1.0}, "longest_retry_after is -1.0; use seconds, 0 or more."),
+        ({"first_wait": 9.0}, "first_wait is 9.0, longer than longest_wait, 8.0; make it shorter."),
+    ],
+)
+def test_impossible_values_are_refused_by_name(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        RetryPolicy(**arguments)
+    assert str(caught.value) == message
+
+
+def test_two_ways_to_say_one_thing_are_refused(driver: Any, answer: Any) -> None:
+    with pytest.raises(ConfigurationError, match="Both retry and max_retries are given"):
+        driver(answer(), retry=RetryPolicy(), max_retries=2)
+    with pytest.raises(ConfigurationError, match=r"retry is 3; use flatfee.RetryPolicy\(\.\.\.\)"):
+        driver(answer(), retry=3)
+    with pytest.raises(ConfigurationError, match="max_retries is None"):
+        driver(answer(), max_retries=None)
 
 
 async def test_two_retries_and_then_the_failure_itself(driver: Any, refuse: Any) -> None:
@@ -78,7 +149,9 @@ async def test_a_later_try_may_succeed(driver: Any, refuse: Any, answer: Any) ->
     assert d.waits == [1.0]
 
 
+@pytest.mark.pain(10)
 async def test_every_try_carries_the_same_idempotency_key_and_body(driver: Any, refuse: Any) -> None:
+    """Pain 10, a POST repeated without a key: here each call has one, the same on all its tries."""
     d = driver(refuse(ErrorCode.GATEWAY_OVERLOADED))
     for _ in range(2):
         with pytest.raises(ServiceUnavailableError):
@@ -114,6 +187,48 @@ async def test_a_connection_that_gives_no_answer_is_tried_again(driver: Any, ans
     assert 0.375 <= d.waits[0] <= 0.5
 
 
+@pytest.mark.pain(10)
+@pytest.mark.parametrize("raised", [httpx.ReadError("no"), httpx.ReadTimeout("slow"), httpx.WriteError("no")])
+async def test_without_a_key_nothing_is_sent_twice(driver: Any, raised: Any) -> None:
+    """Pain 10: who takes the key away gets no second try of what the gateway may have served."""
+
+    def handle(_: Any) -> Any:
+        raise raised
+
+    d = driver(handle)
+    with pytest.raises(APIConnectionError) as caught:
+        await d.create(extra_headers={"Idempotency-Key": NOT_GIVEN})
+    assert "idempotency-key" not in d.requests[0].headers
+    assert (len(d.requests), caught.value.unsafe_to_replay) == (1, True)
+
+
+@pytest.mark.pain(10)
+@pytest.mark.parametrize("raised", [httpx.ConnectError("no"), httpx.ConnectTimeout("no"), httpx.PoolTimeout("no")])
+async def test_without_a_key_what_never_left_is_sent_again(driver: Any, answer: Any, raised: Any) -> None:
+    """Pain 10: a connection that was never made has charged nobody."""
+    replies = [raised, answer()]
+
+    def handle(_: Any) -> Any:
+        reply = replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    d = driver(handle)
+    await d.create(extra_headers={"Idempotency-Key": NOT_GIVEN})
+    assert len(d.requests) == 2
+
+
+async def test_a_question_is_asked_again_without_a_key(driver: Any) -> None:
+    def handle(_: Any) -> Any:
+        raise httpx.ReadError("no")
+
+    d = driver(handle, max_retries=1)
+    with pytest.raises(APIConnectionError):
+        await d.wait(d.client.usage.retrieve())
+    assert len(d.requests) == 2
+
+
 async def test_timeouts_have_a_class_of_their_own_and_keep_their_cause(driver: Any) -> None:
     def handle(_: Any) -> Any:
         raise httpx.ConnectTimeout("secret detail")
@@ -131,11 +246,13 @@ async def test_timeouts_have_a_class_of_their_own_and_keep_their_cause(driver: A
     ("code", "kind"),
     [(ErrorCode.FALLBACK_EXHAUSTED, FallbackExhausted), (ErrorCode.FAIR_USE_EXHAUSTED, BillingError)],
 )
+@pytest.mark.pain(23)
 async def test_a_final_refusal_is_raised_at_once(driver: Any, refuse: Any, code: Any, kind: Any) -> None:
-    d = driver(refuse(code))
-    with pytest.raises(kind):
+    """Pain 23, layered retries: what nobody can cure is sent once, and says so to the layers above."""
+    d = driver(refuse(code, x_should_retry="false"))
+    with pytest.raises(kind) as caught:
         await d.create()
-    assert (len(d.requests), d.waits) == (1, [])
+    assert (len(d.requests), d.waits, caught.value.retryable) == (1, [], False)
 
 
 async def test_a_long_retry_after_is_raised_at_once(driver: Any, refuse: Any) -> None:
@@ -146,7 +263,9 @@ async def test_a_long_retry_after_is_raised_at_once(driver: Any, refuse: Any) ->
     assert len(d.requests) == 1
 
 
+@pytest.mark.pain(23)
 async def test_no_retries_when_the_caller_wants_none(driver: Any, refuse: Any) -> None:
+    """Pain 23, layered retries: whoever retries outside switches it off here, and one request leaves."""
     d = driver(refuse(ErrorCode.RATE_LIMITED), max_retries=0)
     with pytest.raises(RateLimitError):
         await d.create()
@@ -240,9 +359,9 @@ async def test_a_sleep_that_takes_too_long_is_not_followed_by_a_try(driver: Any,
         return None if d.kind == "sync" else anyio.lowlevel.checkpoint()
 
     client._use(replace(client._core, sleep=oversleep))
-    with pytest.raises(APITimeoutError, match="The deadline of 2 seconds passed"):
+    with pytest.raises(APITimeoutError, match="The deadline of 2 seconds passed") as caught:
         await d.create(client, deadline=2.0)
-    assert len(d.requests) == 1
+    assert len(d.requests) == len(caught.value.tries) == 1, "a try that was never sent is not listed"
 
 
 @pytest.mark.parametrize(

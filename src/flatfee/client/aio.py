@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 from uuid import uuid4
@@ -22,8 +23,9 @@ from flatfee.client.pools import pause
 from flatfee.client.resources import AsyncResources
 from flatfee.client.resources.options import workflow_id
 from flatfee.client.resources.workflows import RELEASE_TIMEOUT, aleave
-from flatfee.client.retry import DEFAULT_MAX_RETRIES
+from flatfee.client.retry import RetryPolicy
 from flatfee.client.stream import AsyncStream
+from flatfee.client.turns import Pacing, Turn
 from flatfee.client.watch import Watch
 from flatfee.errors import APIError
 from flatfee.types.params import Omittable
@@ -77,12 +79,14 @@ class CoroutineCore:
         return replace(self, config=self.config.but(**settings), transport=transport)
 
     async def _persist(self, errand: Errand[Any], once: Callable[[Errand[Any]], Awaitable[R]]) -> R:
+        if errand.turn is not None:
+            once = partial(self._in_turn, errand.turn, once)
         try:
             return await once(errand)
         except APIError as error:
             first = error
         # A controller of tenacity costs more than all the rest of a call, so only a failure gets one.
-        again: R = await errand.policy(random.random).asynchronous(self.sleep)(self._repeating(errand, first, once))
+        again: R = await errand.repetition(random.random).asynchronous(self.sleep)(self._repeating(errand, first, once))
         return again
 
     def _repeating(
@@ -94,12 +98,24 @@ class CoroutineCore:
             try:
                 if failed:
                     raise failed.pop()
+                errand.again()
                 return await once(errand)
             except APIError as error:
                 errand.tried(error)
                 raise
 
         return step
+
+    async def _in_turn(self, turn: Turn, once: Callable[[Errand[Any]], Awaitable[R]], errand: Errand[Any]) -> R:
+        while True:
+            if await turn.awaited(errand.left):
+                errand.again()
+            try:
+                return await once(errand)
+            except APIError as error:
+                if not turn.refused(error):
+                    raise
+                errand.tried(error)
 
     async def _try_send(self, errand: Errand[T]) -> T:
         authorization = await self.config.awaited_authorization()
@@ -129,7 +145,9 @@ class AsyncClient(Configured, AsyncResources):
             else ``FLATFEE_API_KEY``.
         base_url: else ``FLATFEE_BASE_URL``, else the hosted service.
         timeout: seconds for each phase of a try, ``None`` for no limit, or a ``Timeout``.
-        max_retries: how often a failed try is repeated, where the gateway says that it may be.
+        max_retries: how often a failed try is repeated, where the gateway says that it may be; 2 unless told.
+        retry: the whole policy, in place of ``max_retries``.
+        pacing: ``True`` or a ``Pacing`` to have calls wait for each other, where the plan's limits make it necessary.
         default_headers: sent with every request, over those of ``FLATFEE_CUSTOM_HEADERS`` (``Name: value``, one on
             a line).
         default_query: sent with every request.
@@ -151,7 +169,9 @@ class AsyncClient(Configured, AsyncResources):
         api_key: AsyncApiKey | None = None,
         base_url: Omittable[str | URLParts | None] = None,
         timeout: Omittable[float | Timeout | None] = NOT_GIVEN,
-        max_retries: Omittable[int] = DEFAULT_MAX_RETRIES,
+        max_retries: Omittable[int] = NOT_GIVEN,
+        retry: RetryPolicy | None = None,
+        pacing: bool | Pacing = False,
         default_headers: Mapping[str, str | NotGiven] | None = None,
         default_query: Mapping[str, object] | None = None,
         http_client: AsyncHTTPClient | None = None,
@@ -166,6 +186,8 @@ class AsyncClient(Configured, AsyncResources):
             base_url=base_url,
             timeout=timeout,
             max_retries=max_retries,
+            retry=retry,
+            pacing=Pacing.of(pacing),
             default_headers=default_headers,
             default_query=default_query,
         )

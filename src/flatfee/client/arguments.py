@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol, TypedDict
 from urllib.parse import urlsplit
 
+from flatfee.client.retry import RetryPolicy
 from flatfee.types.params import Omittable
 from flatfee.types.sentinel import NotGiven, absent
 from flatfee.types.timeout import Timeout
@@ -86,6 +87,7 @@ class SharedOptions(IgnoredOptions, total=False):
     base_url: Omittable[str | URLParts | None]
     timeout: Omittable[float | Timeout | None]
     max_retries: Omittable[int]
+    retry: RetryPolicy | None
     default_headers: Mapping[str, str | NotGiven] | None
     default_query: Mapping[str, object] | None
     set_default_headers: Mapping[str, str | NotGiven] | None

@@ -8,16 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Unpack
+from typing import TYPE_CHECKING, Any, Final, Unpack
 from urllib.parse import urlsplit
 
 from flatfee.client.arguments import AsyncApiKey, BaseURL, IgnoredOptions, ignore
-from flatfee.client.retry import DEFAULT_MAX_RETRIES
+from flatfee.client.retry import RetryPolicy
 from flatfee.errors import ConfigurationError
 from flatfee.types.sentinel import NOT_GIVEN, NotGiven, absent
 from flatfee.types.timeout import Timeout
 from flatfee.version import __version__
 from flatfee.wire import DEFAULT_BASE_URL, Header
+
+if TYPE_CHECKING:
+    from flatfee.client.turns import Pacing
 
 API_KEY_ENV: Final = "FLATFEE_API_KEY"
 BASE_URL_ENV: Final = "FLATFEE_BASE_URL"
@@ -112,7 +115,8 @@ class ClientConfig:
     api_key: AsyncApiKey = field(repr=False)
     base_url: str = DEFAULT_BASE_URL
     timeout: Timeout = field(default_factory=Timeout)
-    max_retries: int = DEFAULT_MAX_RETRIES
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    pacing: Pacing | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     query: Mapping[str, object] = field(default_factory=dict, repr=False)
 
@@ -124,7 +128,9 @@ class ClientConfig:
         api_key: AsyncApiKey | None = None,
         base_url: object = None,
         timeout: Any = NOT_GIVEN,
-        max_retries: object = DEFAULT_MAX_RETRIES,
+        max_retries: object = NOT_GIVEN,
+        retry: object = None,
+        pacing: Pacing | None = None,
         default_headers: Mapping[str, str | NotGiven] | None = None,
         default_query: Mapping[str, object] | None = None,
     ) -> ClientConfig:
@@ -139,7 +145,8 @@ class ClientConfig:
             api_key=_given_key(env.get(API_KEY_ENV) if _unsaid(api_key) else api_key),
             base_url=_checked_base_url(default_url if _unsaid(base_url) else base_url),
             timeout=Timeout() if absent(timeout) else Timeout.of(timeout),
-            max_retries=DEFAULT_MAX_RETRIES if absent(max_retries) else _checked_retries(max_retries),
+            retry=RetryPolicy.of(retry, max_retries),
+            pacing=pacing,
             headers=_laid_over(headers, default_headers),
             query=dict(default_query or {}),
         )
@@ -151,6 +158,7 @@ class ClientConfig:
         base_url: object = None,
         timeout: Any = NOT_GIVEN,
         max_retries: object = NOT_GIVEN,
+        retry: object = None,
         default_headers: Mapping[str, str | NotGiven] | None = None,
         default_query: Mapping[str, object] | None = None,
         set_default_headers: Mapping[str, str | NotGiven] | None = None,
@@ -173,10 +181,15 @@ class ClientConfig:
             api_key=self.api_key if _unsaid(api_key) else _given_key(api_key),
             base_url=self.base_url if _unsaid(base_url) else _checked_base_url(base_url),
             timeout=self.timeout if absent(timeout) else Timeout.of(timeout),
-            max_retries=self.max_retries if absent(max_retries) else _checked_retries(max_retries),
+            retry=RetryPolicy.of(retry, max_retries, self.retry),
             headers=_laid_over(headers, default_headers),
             query={**query, **(default_query or {})},
         )
+
+    @property
+    def max_retries(self) -> int:
+        """How often a failed try is repeated at most."""
+        return self.retry.max_retries
 
     def authorization(self) -> str:
         """Return the header with the key. A callable is asked on every try, so keys may rotate."""
@@ -263,9 +276,3 @@ def _headers_of(lines: str) -> dict[str, str]:
                 f"one on a line, and the key into {API_KEY_ENV}."
             ) from None
     return found
-
-
-def _checked_retries(max_retries: object) -> int:
-    if not isinstance(max_retries, int) or isinstance(max_retries, bool) or max_retries < 0:
-        raise ConfigurationError(f"max_retries is {max_retries!r}; use a whole number, 0 to never try again.")
-    return max_retries

@@ -5,16 +5,21 @@ The shells send, sleep and close; an errand tells them what to send and whether 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from flatfee.client.config import ClientConfig
 from flatfee.client.exchange import Call, Reply, Request, answer_to, request_for
-from flatfee.client.retry import Budget, RetryPolicy
+from flatfee.client.retry import Budget, Repetition
 from flatfee.client.stream import StreamState
+from flatfee.client.tries import Tries
 from flatfee.client.watch import Watch
-from flatfee.errors import APIError, APIStatusError
+from flatfee.errors import APIError, APIStatusError, NotFoundError
+from flatfee.types.base import Answer
+from flatfee.types.sentinel import NotGiven
+from flatfee.types.tries import Try
+from flatfee.wire import Header
 
 T = TypeVar("T")
 
@@ -22,7 +27,7 @@ T = TypeVar("T")
 class Errand(Generic[T]):
     """The state of one call. ``with`` it: whatever is raised inside is told to the watch."""
 
-    __slots__ = ("budget", "call", "clock", "config", "watch")
+    __slots__ = ("_began", "_sending", "_tries", "budget", "call", "clock", "config", "streamed", "turn", "watch")
 
     def __init__(self, call: Call[T], config: ClientConfig, watch: Watch, clock: Callable[[], float]) -> None:
         self.call = call
@@ -30,16 +35,26 @@ class Errand(Generic[T]):
         self.watch = watch
         self.clock = clock
         self.budget = Budget.of(call.deadline, clock)
+        self._began = clock()
+        self._tries: Tries | None = None
+        self.turn = config.pacing.turn(self._sent(Header.WORKFLOW)) if config.pacing and call.metered else None
+        self.streamed = self._sending = False
         for listener in watch.listeners:
             listener.began(self)
 
     def request(self, authorization: str) -> Request:
         """Return what the next try sends. Raises ``APITimeoutError`` when the deadline has passed."""
-        return request_for(self.call, self.config, authorization, self.budget)
+        request = request_for(self.call, self.config, authorization, self.budget)
+        self._sending = True
+        return request
 
     def read(self, reply: Reply) -> T:
         """Return the answer in a finished reply, or raise the error in it."""
         answer = answer_to(self.call, reply)
+        if self._tries is not None or self.turn is not None:
+            self._let_in(reply.status, reply.headers)
+            if isinstance(answer, Answer):
+                answer._origin.tries = self.tries
         watch = self.watch
         if self.call.metered:
             watch.last_headers = reply.headers
@@ -47,24 +62,48 @@ class Errand(Generic[T]):
             listener.answered(self, answer)
         return answer
 
-    def policy(self, chance: Callable[[], float]) -> RetryPolicy:
-        """Return the policy of the tries that come after a failed first one."""
-        return RetryPolicy(self.config.max_retries, chance, self.budget)
+    def repetition(self, chance: Callable[[], float]) -> Repetition:
+        """Return what decides about the tries that come after a failed first one."""
+        keyed = not self.call.metered or self._sent(Header.IDEMPOTENCY_KEY) is not None
+        return Repetition(policy=self.config.retry, chance=chance, budget=self.budget, keyed=keyed, spent=self._spent)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that are left of the call's deadline, if it has one."""
+        return self.budget.left() if self.budget else None
+
+    @property
+    def tries(self) -> tuple[Try, ...]:
+        """The requests that were sent, once one of them has failed."""
+        return () if self._tries is None else self._tries.listed()
+
+    def again(self) -> None:
+        """Take note that the wait before a try is over."""
+        self._listing().again()
 
     def tried(self, error: APIError) -> None:
         """Take note of a failed try."""
+        if self._sending:  # else the time was over before there was anything to send
+            self._sending = False
+            self._listing().failed(error)
         for listener in self.watch.listeners:
             listener.tried(self, error)
 
     def opened(self, state: StreamState) -> None:
         """Take note of a stream that has started, and of its end when it comes."""
+        self.streamed = True
+        if self._tries is not None or self.turn is not None:
+            self._let_in(200, state.headers)
+            state.tries = self.tries
         self.watch.last_headers = state.headers
         for listener in self.watch.listeners:
             listener.opened(self, state)
-        if self.watch.listeners:
+        if self.watch.listeners or self.turn is not None:
             state.on_end = self._ended
 
     def _ended(self, state: StreamState) -> None:
+        if self.turn is not None:
+            self.turn.over()
         for listener in self.watch.listeners:
             listener.ended(self, state)
 
@@ -72,9 +111,38 @@ class Errand(Generic[T]):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self.turn is not None and not (self.streamed and error is None):
+            self.turn.over()
+        if (
+            self.call.releases is not None
+            and self.config.pacing
+            and (error is None or isinstance(error, NotFoundError))
+        ):
+            self.config.pacing.released(self.call.releases)
         if error is None:
             return
+        if isinstance(error, APIError):
+            error.tries = self.tries
         if self.call.metered and isinstance(error, APIStatusError):
             self.watch.last_headers = error.headers
         for listener in self.watch.listeners:
             listener.failed(self, error)
+
+    def _let_in(self, status: int, headers: Mapping[str, str]) -> None:
+        if self._tries is not None:
+            self._tries.succeeded(status, headers)
+        if self.turn is not None:
+            self.turn.admitted(headers)
+
+    def _listing(self) -> Tries:
+        if self._tries is None:
+            self._tries = Tries(self.clock, self._began)
+        return self._tries
+
+    def _spent(self) -> bool:
+        return self.turn is not None and self.turn.spent
+
+    def _sent(self, header: str) -> str | None:
+        """Return the value that a header of the call's requests has."""
+        value = self.call.headers.get(header, self.config.headers.get(header))
+        return None if isinstance(value, NotGiven) else value

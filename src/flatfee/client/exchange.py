@@ -47,6 +47,7 @@ class Call(Generic[T]):
     """One call of the API. Headers have names in lower case; ``NOT_GIVEN`` takes a default away.
 
     ``deadline`` is in seconds, for all tries together. A ``metered`` call may use units of fair-use, and has a receipt.
+    ``releases`` names the workflow whose slot the call gives back.
     """
 
     method: str
@@ -58,6 +59,7 @@ class Call(Generic[T]):
     timeout: Timeout | NotGiven = NOT_GIVEN
     deadline: float | None = None
     metered: bool = False
+    releases: str | None = None
 
     def reading(self, read: Callable[[Reply], A]) -> Call[A]:
         """Return the same call with another reading of its answer."""

@@ -84,6 +84,10 @@ class _Transport:
         self._connecting: type[Exception] = library.ConnectError
         self._full: type[Exception] = library.PoolTimeout
         self._reading: type[Exception] = library.ReadTimeout
+        self._unsent = (
+            *(library.ConnectError, library.ConnectTimeout, library.PoolTimeout, library.ProxyError),
+            *(library.UnsupportedProtocol, library.InvalidURL),
+        )
         self._hopeless = (library.LocalProtocolError, library.UnsupportedProtocol, library.InvalidURL)
         self.timeouts: type[Exception] = library.TimeoutException
         self.faults: tuple[type[Exception], ...] = (library.HTTPError, library.StreamError, library.InvalidURL)
@@ -115,6 +119,11 @@ class _Transport:
 
     def failure(self, error: Exception, url: str) -> APIConnectionError:
         """Return our exception for one of ``faults``; the library's own text may quote a header, so it is left out."""
+        failure = self._named(error, url)
+        failure.sent = not isinstance(error, self._unsent)
+        return failure
+
+    def _named(self, error: Exception, url: str) -> APIConnectionError:
         if isinstance(error, self._full):
             return APITimeoutError(
                 f"No connection to {_origin(url)} became free in time ({type(error).__name__}). Read streams to their "

@@ -25,6 +25,7 @@ from flatfee.client.sse import Decoder, Event
 from flatfee.errors import APIError, StreamTruncated, from_wire
 from flatfee.receipt import Receipt
 from flatfee.types.chat import ChatCompletionChunk, ChoiceDelta
+from flatfee.types.tries import Try
 from flatfee.wire import Header, ReceiptState
 
 
@@ -43,6 +44,7 @@ class StreamState:
         self.over = False
         self.heard = False
         """Whether a token came since whoever reads the bytes took this back."""
+        self.tries: tuple[Try, ...] = ()
         self.on_end: Callable[[StreamState], None] | None = None
         self._decoder = Decoder()
         # What ``model_validate_json`` calls in the end: its own share is a fifth of reading an event.
@@ -254,6 +256,11 @@ class _Streamed(Rooted):
     def receipt(self) -> Receipt | None:
         """The receipt so far: there before the first token, settled after the last event."""
         return self._state.receipt
+
+    @property
+    def tries(self) -> tuple[Try, ...]:
+        """Every request that was sent until the stream started; empty if the first one did it."""
+        return self._state.tries
 
     @property
     def _request_id(self) -> str | None:

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 from uuid import uuid4
@@ -21,8 +22,9 @@ from flatfee.client.http import HTTPClient, Transport
 from flatfee.client.resources import Resources
 from flatfee.client.resources.options import workflow_id
 from flatfee.client.resources.workflows import RELEASE_TIMEOUT, leave
-from flatfee.client.retry import DEFAULT_MAX_RETRIES
+from flatfee.client.retry import RetryPolicy
 from flatfee.client.stream import Stream
+from flatfee.client.turns import Pacing, Turn
 from flatfee.client.watch import Watch
 from flatfee.errors import APIError
 from flatfee.types.params import Omittable
@@ -77,12 +79,14 @@ class BlockingCore:
         return replace(self, config=self.config.but(**settings), transport=transport)
 
     def _persist(self, errand: Errand[Any], once: Callable[[Errand[Any]], R]) -> R:
+        if errand.turn is not None:
+            once = partial(self._in_turn, errand.turn, once)
         try:
             return once(errand)
         except APIError as error:
             first = error
         # A controller of tenacity costs more than all the rest of a call, so only a failure gets one.
-        return errand.policy(random.random).sync(self.sleep)(self._repeating(errand, first, once))
+        return errand.repetition(random.random).sync(self.sleep)(self._repeating(errand, first, once))
 
     def _repeating(self, errand: Errand[Any], first: APIError, once: Callable[[Errand[Any]], R]) -> Callable[[], R]:
         failed = [first]
@@ -91,12 +95,24 @@ class BlockingCore:
             try:
                 if failed:
                     raise failed.pop()
+                errand.again()
                 return once(errand)
             except APIError as error:
                 errand.tried(error)
                 raise
 
         return step
+
+    def _in_turn(self, turn: Turn, once: Callable[[Errand[Any]], R], errand: Errand[Any]) -> R:
+        while True:
+            if turn.wait(errand.left):
+                errand.again()
+            try:
+                return once(errand)
+            except APIError as error:
+                if not turn.refused(error):
+                    raise
+                errand.tried(error)
 
     def _try_send(self, errand: Errand[T]) -> T:
         return errand.read(self.transport.send(errand.request(self.config.authorization())))
@@ -124,7 +140,9 @@ class Client(Configured, Resources):
         api_key: the key, or a callable that returns it and is asked on every try; else ``FLATFEE_API_KEY``.
         base_url: else ``FLATFEE_BASE_URL``, else the hosted service.
         timeout: seconds for each phase of a try, ``None`` for no limit, or a ``Timeout``.
-        max_retries: how often a failed try is repeated, where the gateway says that it may be.
+        max_retries: how often a failed try is repeated, where the gateway says that it may be; 2 unless told.
+        retry: the whole policy, in place of ``max_retries``.
+        pacing: ``True`` or a ``Pacing`` to have calls wait for each other, where the plan's limits make it necessary.
         default_headers: sent with every request, over those of ``FLATFEE_CUSTOM_HEADERS`` (``Name: value``, one on
             a line).
         default_query: sent with every request.
@@ -146,7 +164,9 @@ class Client(Configured, Resources):
         api_key: ApiKey | None = None,
         base_url: Omittable[str | URLParts | None] = None,
         timeout: Omittable[float | Timeout | None] = NOT_GIVEN,
-        max_retries: Omittable[int] = DEFAULT_MAX_RETRIES,
+        max_retries: Omittable[int] = NOT_GIVEN,
+        retry: RetryPolicy | None = None,
+        pacing: bool | Pacing = False,
         default_headers: Mapping[str, str | NotGiven] | None = None,
         default_query: Mapping[str, object] | None = None,
         http_client: HTTPClient | None = None,
@@ -161,6 +181,8 @@ class Client(Configured, Resources):
             base_url=base_url,
             timeout=timeout,
             max_retries=max_retries,
+            retry=retry,
+            pacing=Pacing.of(pacing),
             default_headers=default_headers,
             default_query=default_query,
         )

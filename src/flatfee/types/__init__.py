@@ -62,6 +62,7 @@ from flatfee.types.params import (
 from flatfee.types.runs import ToolResult, ToolRun, ToolStep
 from flatfee.types.sentinel import NOT_GIVEN, NotGiven, Omit, omit
 from flatfee.types.timeout import Timeout
+from flatfee.types.tries import Try
 
 __all__ = [
     "NOT_GIVEN",
@@ -120,6 +121,7 @@ __all__ = [
     "ToolRun",
     "ToolStep",
     "TopLogprob",
+    "Try",
     "Usage",
     "UserMessageParam",
     "Window",

@@ -6,7 +6,7 @@ are open. Answers know the response headers they came with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticUseDefault, core_schema
 
 from flatfee.receipt import Receipt
+from flatfee.types.tries import Try
 from flatfee.wire import Header
 
 T = TypeVar("T")
@@ -91,10 +92,11 @@ class Origin:
     headers: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     receipt: Receipt | None = field(default=None, init=False, compare=False, repr=False)
     read: bool = field(default=False, init=False, compare=False, repr=False)
+    tries: tuple[Try, ...] = field(default=(), compare=False, repr=False)
 
-    def __reduce__(self) -> tuple[type[Origin], tuple[dict[str, str]]]:
+    def __reduce__(self) -> tuple[Callable[..., Origin], tuple[dict[str, str], tuple[Try, ...]]]:
         """Leave the HTTP library's header class behind; the receipt is read again when asked for."""
-        return Origin, (dict(self.headers),)
+        return Origin, (dict(self.headers), self.tries)
 
     @property
     def request_id(self) -> str | None:
@@ -117,6 +119,16 @@ class Answer(WireModel):
     def _request_id(self) -> str | None:
         """The gateway's id of the request, under the name openai-python gives it."""
         return self._origin.request_id
+
+    @property
+    def tries(self) -> tuple[Try, ...]:
+        """Every request that was sent for this answer; empty if the first one brought it."""
+        return self._origin.tries
+
+    @property
+    def retries_taken(self) -> int:
+        """How often the request was repeated until this answer came."""
+        return max(0, len(self._origin.tries) - 1)
 
 
 class ListPage(Answer, Generic[T]):

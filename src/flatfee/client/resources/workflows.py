@@ -34,7 +34,7 @@ def listing(options: CallOptions) -> PageCall[Workflow]:
 def releasing(workflow: str, options: CallOptions) -> Call[None]:
     """Return the call that frees a workflow's slot."""
     path = f"/workflows/{segment('workflow', workflow_id(workflow))}"
-    return Call(method="DELETE", path=path, read=read_nothing, **plain_parts(options))
+    return Call(method="DELETE", path=path, read=read_nothing, releases=workflow, **plain_parts(options))
 
 
 def leave(core: Core, workflow: str) -> None:
