@@ -11,8 +11,9 @@ import pytest
 
 import flatfee
 from flatfee import Receipt
+from flatfee.cli.demo.gateway import DemoGateway
 from flatfee.integrations.httpx import AsyncReceiptTransport
-from flatfee.integrations.openai import AsyncOpenAI
+from flatfee.integrations.openai import AsyncOpenAI, OpenAI
 from flatfee.server.app import App
 from flatfee.server.providers.simulated import FaultKind, SimulatedFault, SimulatedProvider
 
@@ -87,3 +88,21 @@ async def test_the_gateway_answers_a_repeated_key_once(peer: Any) -> None:
             model="auto", messages=HELLO, extra_headers={"Idempotency-Key": "once-and-only"}
         )
     assert len({receipt.request_id for receipt in heard}) == 1
+
+
+@pytest.mark.pain(24)
+async def test_one_connection_serves_one_stream_after_the_other(gateway: DemoGateway) -> None:
+    """Pain: a stream that was read to its end does not give its connection back."""
+    asked: Any = {"model": "auto", "messages": HELLO, "stream": True}
+    used = set()
+    with OpenAI(api_key=gateway.key, base_url=gateway.url) as client:
+        for _ in range(3):
+            with client.chat.completions.create(**asked) as stream:
+                used.add(stream.response.extensions["network_stream"].get_extra_info("client_addr"))
+                assert list(stream)
+    async with AsyncOpenAI(api_key=gateway.key, base_url=gateway.url) as aclient:
+        for _ in range(3):
+            async with await aclient.chat.completions.create(**asked) as astream:
+                used.add(astream.response.extensions["network_stream"].get_extra_info("client_addr"))
+                assert [chunk async for chunk in astream]
+    assert len(used) == 2

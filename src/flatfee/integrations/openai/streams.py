@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
+from time import monotonic
 from typing import Any, TypeVar, get_args, get_origin
 
 import openai
 from openai.types.chat import ChatCompletionChunk
 
+from flatfee.client.bodies import LONGEST_DRAIN, Gate
 from flatfee.integrations.openai.watch import Watch
 from flatfee.receipt import Receipt
 
@@ -36,9 +39,20 @@ class ReceiptStream(openai.Stream[T]):
         return self._watch.receipt
 
     def _iter_events(self) -> Iterator[Any]:
-        for event in super()._iter_events():
+        events = super()._iter_events()
+        for event in events:
             self._watch.event = event.data
+            if event.data.startswith("[DONE]"):
+                self._drain(events)
             yield event
+
+    def _drain(self, events: Iterator[Any]) -> None:
+        """Read the few bytes after the last event, for a moment at most: openai-python would close the connection."""
+        gate = Gate(self.response)
+        if gate.waits:
+            gate.end = monotonic() + LONGEST_DRAIN
+            with suppress(Exception):  # the answer is whole already
+                deque(events, maxlen=0)
 
     def __stream__(self) -> Iterator[T]:
         with closing(super().__stream__()) as chunks:  # type: ignore[type-var]  # it is a generator
