@@ -90,10 +90,21 @@ LAYERS = (
         pure=True,
     ),
     Layer(
-        name="an HTTP library is named in three places",
+        name="integrations know no server",
+        files=("integrations/**/*.py",),
+        forbids=("flatfee.server", "flatfee.cli"),
+    ),
+    Layer(
+        name="nothing needs the integrations, nor the SDKs they are for",
+        files=("**/*.py",),
+        forbids=("flatfee.integrations", "openai"),
+        apart_from=("integrations/**/*.py",),
+    ),
+    Layer(
+        name="an HTTP library is named in four places",
         files=("**/*.py",),
         forbids=HTTP,
-        apart_from=("client/http.py", "server/providers/**/*.py", "cli/admin/client.py"),
+        apart_from=("client/http.py", "server/providers/**/*.py", "cli/admin/client.py", "integrations/**/*.py"),
     ),
 )
 
