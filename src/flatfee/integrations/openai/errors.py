@@ -74,7 +74,7 @@ def _class_of(ours: Any, theirs: Any) -> Any:
     return type(ours.__name__, (Both, ours, theirs), shown)
 
 
-def _revived(ours: type[APIError], theirs: type[openai.APIError], state: dict[str, Any]) -> Any:
+def _revived(ours: Any, theirs: Any, state: dict[str, Any]) -> Any:
     """Make an error of both classes from its state. Neither ``__init__`` runs: each would call the other's."""
     cls = _class_of(ours, theirs)
     error = cls.__new__(cls)
