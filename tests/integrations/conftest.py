@@ -146,11 +146,6 @@ class Driver:
         return next(iterable) if self.kind == "sync" else await anext(iterable)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"  # openai-python's clients run on no other
-
-
 @pytest.fixture(params=["sync", "async"])
 def driver(request: pytest.FixtureRequest) -> Callable[..., Driver]:
     """Return a factory of drivers: ``driver(handler or response, **client_options)``."""
