@@ -3,6 +3,7 @@
 A fence's language tells what it is. ``python`` and ``bash`` run against a gateway with the
 demonstration's configuration; ``toml`` is a configuration file; ``json`` is JSON. ``console`` shows
 commands that install something or run for ever: those must exist, and are not run. ``text`` is shown.
+A ``python`` fence with a ``title`` is an excerpt of the file of that name, which other tests run.
 The fences of one language on a page belong together and are taken in their order.
 """
 
@@ -37,25 +38,27 @@ LANGUAGES = {"python", "bash", "toml", "json", "console", "text"}
 SOURCES = {"PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
 
 _FENCE = re.compile(
-    r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
+    r"^(?P<indent> *)```(?P<language>\w*)(?: title=\"(?P<source>[^\n\"]+)\")?[^\n]*\n(?P<code>.*?)^(?P=indent)```$",
+    re.MULTILINE | re.DOTALL,
 )
 _KEY = re.compile(r"ff_proj_[0-9A-Za-z]{49}")
 
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """A block of code on a page, and the line it starts on."""
+    """A block of code on a page, the line it starts on, and the file it is an excerpt of."""
 
     page: Path
     line: int
     language: str
     code: str
+    source: str | None
 
 
 def fences(page: Path, language: str | None = None) -> list[Fence]:
     text = page.read_text("utf-8")
     found = [
-        Fence(page, text.count("\n", 0, match.start("code")) + 1, match["language"], match["code"])
+        Fence(page, text.count("\n", 0, match.start("code")) + 1, match["language"], match["code"], match["source"])
         for match in _FENCE.finditer(text)
     ]
     return [fence for fence in found if language in (None, fence.language)]
@@ -73,6 +76,12 @@ def pages_with(language: str) -> pytest.MarkDecorator:
 def test_every_fence_has_a_language_that_a_test_takes(page: Path) -> None:
     assert {fence.language for fence in fences(page)} <= LANGUAGES
     assert page.read_text("utf-8").count("```") == 2 * len(fences(page))
+
+
+@pages_with("python")
+def test_excerpts_are_as_their_files_have_them(page: Path) -> None:
+    for fence in fences(page, "python"):
+        assert fence.source is None or fence.code in (ROOT / fence.source).read_text("utf-8"), fence.line
 
 
 @pages_with("json")
@@ -248,6 +257,8 @@ def test_python_that_is_shown_runs(
         monkeypatch.setenv(name, value)
     namespace: dict[str, object] = {"__name__": "__main__"}
     for fence in fences(page, "python"):
+        if fence.source is not None:
+            continue
         # Blank lines before the code make its line numbers the page's.
         code = compile("\n" * (fence.line - 1) + fence.code, str(page), "exec")
         exec(code, namespace)

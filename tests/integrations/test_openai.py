@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -13,7 +15,7 @@ import pytest
 import flatfee
 from flatfee import errors, wire
 from flatfee.integrations import openai as ours
-from flatfee.integrations.openai import clients
+from flatfee.integrations.openai import clients, watch
 
 from .conftest import DONE, FAILED, HEADERS, KEY, SETTLED, answered, completion, event, refused, streamed
 
@@ -32,7 +34,10 @@ THEIRS = {
 @pytest.fixture
 def noted(monkeypatch: pytest.MonkeyPatch) -> list[flatfee.Receipt]:
     found: list[flatfee.Receipt] = []
+    run = SimpleNamespace(note=found.append)
     monkeypatch.setattr(clients, "note", found.append)
+    for module in (clients, watch):
+        monkeypatch.setattr(module, "active", lambda: run)
     return found
 
 
@@ -229,10 +234,18 @@ class TestStreams:
     async def test_the_receipt_is_there_before_the_first_token_and_settled_at_the_end(self, driver: Any) -> None:
         stream = await driver(streamed(event("a"), event("b", "stop", flatfee=SETTLED), DONE)).stream()
         assert (stream.receipt.lane, stream.receipt.state) == ("premium", "in_flight")
-        chunks = await driver_all(driver, stream)
+        chunks = await everything(stream)
         assert [chunk.choices[0].delta.content for chunk in chunks] == ["a", "b"]
         assert stream.receipt.state == "settled"
         assert stream.receipt.fair_use.charged == 7
+
+    async def test_a_stream_is_noted_at_its_beginning_and_its_end(
+        self, driver: Any, noted: list[flatfee.Receipt]
+    ) -> None:
+        stream = await driver(streamed(event("a"), event("b", "stop", flatfee=SETTLED), DONE)).stream()
+        assert [receipt.state for receipt in noted] == ["in_flight"]
+        await everything(stream)
+        assert [receipt.state for receipt in noted] == ["in_flight", "settled"]
 
     @pytest.mark.pain(8)
     async def test_an_error_in_the_middle_has_its_name_status_and_receipt(self, driver: Any) -> None:
@@ -240,7 +253,7 @@ class TestStreams:
         envelope = wire.error_body("fallback_exhausted", "No.", receipt=FAILED)
         stream = await driver(streamed(event("par"), event("tial"), data(envelope))).stream()
         with pytest.raises(flatfee.FallbackExhausted) as caught:
-            await driver_all(driver, stream)
+            await everything(stream)
         error: Any = caught.value
         assert is_a(error, openai.InternalServerError)
         assert (error.status_code, error.code, error.partial) == (503, "fallback_exhausted", "partial")
@@ -254,33 +267,33 @@ class TestStreams:
         """Pain: a clean end of the connection without a finish reason is a silently cut answer."""
         stream = await driver(streamed(*pieces)).stream()
         with pytest.raises(flatfee.StreamTruncated) as caught:
-            await driver_all(driver, stream)
+            await everything(stream)
         assert is_a(caught.value, openai.APIError)
         assert caught.value.partial == ("half" if pieces else "")
         assert caught.value.receipt is not None
 
     async def test_a_finished_answer_needs_no_done(self, driver: Any) -> None:
         stream = await driver(streamed(event("a", "stop"))).stream()
-        assert len(await driver_all(driver, stream)) == 1
+        assert len(await everything(stream)) == 1
 
     @pytest.mark.pain(7)
     async def test_a_connection_that_breaks_in_the_middle_has_both_names(self, driver: Any) -> None:
         """Pain: transport errors in mid-stream escape as those of the HTTP library."""
         stream = await driver(streamed(event("a"), httpx.ReadError("gone"))).stream()
         with pytest.raises(flatfee.APIConnectionError) as caught:
-            await driver_all(driver, stream)
+            await everything(stream)
         error: Any = caught.value
         assert is_a(error, openai.APIConnectionError)
         assert (error.partial, error.receipt.lane) == ("a", "premium")
 
     async def test_a_connection_that_breaks_after_the_finish_is_no_failure(self, driver: Any) -> None:
         stream = await driver(streamed(event("a", "stop"), httpx.ReadError("gone"))).stream()
-        assert len(await driver_all(driver, stream)) == 1
+        assert len(await everything(stream)) == 1
 
     async def test_an_event_that_is_not_json_is_an_error_with_both_names(self, driver: Any) -> None:
         stream = await driver(streamed(event("a"), b"data: {oops\n\n")).stream()
         with pytest.raises(flatfee.APIResponseValidationError) as caught:
-            await driver_all(driver, stream)
+            await everything(stream)
         assert is_a(caught.value, openai.APIResponseValidationError)
 
     async def test_leaving_early_closes_the_response(self, driver: Any) -> None:
@@ -295,7 +308,7 @@ class TestStreams:
         completions = d.client.chat.completions.with_raw_response
         raw = await d.wait(completions.create(model="auto", messages=[], stream=True))
         with pytest.raises(flatfee.StreamTruncated):
-            await driver_all(driver, raw.parse())
+            await everything(raw.parse())
 
     async def test_their_event_helpers_read_it(self, driver: Any) -> None:
         d = driver(streamed(event("a"), event("b", "stop", flatfee=SETTLED), DONE))
@@ -311,16 +324,14 @@ class TestStreams:
     async def test_streams_of_other_things_are_left_alone(self, driver: Any) -> None:
         d = driver(streamed(b'event: response.created\ndata: {"type": "response.created"}\n\n'))
         stream = await d.wait(d.client.responses.create(model="auto", input="hi", stream=True))
-        assert [found.type for found in await driver_all(driver, stream)] == ["response.created"]
+        assert [found.type for found in await everything(stream)] == ["response.created"]
 
 
 def data(envelope: Any) -> bytes:
-    import json
-
     return f"data: {json.dumps(envelope)}\n\n".encode()
 
 
-async def driver_all(_: Any, stream: Any) -> list[Any]:
+async def everything(stream: Any) -> list[Any]:
     if hasattr(stream, "__aiter__"):
         return [chunk async for chunk in stream]
     return list(stream)

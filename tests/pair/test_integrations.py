@@ -27,7 +27,7 @@ async def peer() -> AsyncGenerator[tuple[AsyncOpenAI, App, list[Receipt]]]:
         transport = AsyncReceiptTransport(httpx.ASGITransport(app), on_receipt=heard.append)
         async with httpx.AsyncClient(transport=transport) as http:
             key: Any = ours._core.config.api_key
-            yield AsyncOpenAI(api_key=key, base_url="http://gateway.test/v1", http_client=http), app, heard  # type: ignore[arg-type]  # theirs names httpx2 alone, and takes both
+            yield AsyncOpenAI(api_key=key, base_url="http://gateway.test/v1", http_client=http), app, heard
 
 
 def fail(app: App, fault: SimulatedFault) -> None:
@@ -54,7 +54,7 @@ async def test_an_exhausted_fallback_has_both_names_and_every_attempt(peer: Any)
     with pytest.raises(flatfee.FallbackExhausted) as caught:
         await client.chat.completions.create(model="premium", messages=HELLO)
     error: Any = caught.value
-    assert isinstance(error, openai.InternalServerError)
+    assert openai.InternalServerError in type(error).__mro__
     assert len(error.attempts) == 3
     assert len(heard) == 1, "x-should-retry was obeyed"
 
@@ -66,7 +66,7 @@ async def test_a_stream_that_every_route_breaks_off_is_an_error_with_its_receipt
         async for _ in await client.chat.completions.create(model="auto", messages=HELLO, stream=True):
             pass
     error: Any = caught.value
-    assert isinstance(error, openai.APIStatusError)
+    assert openai.APIStatusError in type(error).__mro__
     assert error.partial
     assert error.attempts
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from flatfee.client.config import ApiKey, AsyncApiKey, ClientConfig
 from flatfee.client.resources.options import deadline, gateway_headers
 from flatfee.errors import from_wire
-from flatfee.integrations.noting import note
+from flatfee.integrations.noting import active, note
 from flatfee.integrations.openai.deadline import budgeted, current
 from flatfee.integrations.openai.errors import both, named
 from flatfee.integrations.openai.streams import AsyncReceiptStream, ReceiptStream, watched
@@ -209,7 +209,8 @@ def _received(answer: Any, parts: Mapping[str, Any]) -> Any:
     extra = answer.model_extra if isinstance(answer, BaseModel) else None
     if extra and extra.get("error"):  # some gateways answer errors with status 200
         raise _refusal(extra, response)
-    receipt = Receipt.from_answer(response.headers, extra) if extra else Receipt.of(response)
-    if receipt is not None and receipt.lane is not None:
-        note(receipt)
+    if active() is not None:  # nobody else wants it made
+        receipt = Receipt.from_answer(response.headers, extra) if extra else Receipt.of(response)
+        if receipt is not None and receipt.lane is not None:
+            note(receipt)
     return answer
