@@ -9,9 +9,7 @@ from typing import Any
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic_ai import Agent
 from pydantic_ai.exceptions import ModelAPIError
-from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIStreamedResponse
-from pydantic_ai.models.test import TestModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 import flatfee
@@ -73,25 +71,11 @@ async def with_tool(agent: Agent) -> None:
     print("requests:", run.requests)
 
 
-def exhausted(error: Exception) -> bool:
-    """Whether the gateway tried every route it has: the only failure that another provider is worth trying for."""
-    return isinstance(flatfee.classify(error), flatfee.FallbackExhausted)
-
-
-async def standing_in(agent: Agent) -> None:
-    """Ask, and have another model ready; yours would be of another provider."""
-    assert isinstance(agent.model, ReceiptModel)
-    spare = TestModel(custom_output_text="I am the other model.")
-    result = await Agent(FallbackModel(agent.model, spare, fallback_on=exhausted)).run("Name three colours.")
-    print("with a stand-in:", result.output)
-
-
 async def main() -> None:
     # The client repeats what is worth repeating. workflow= makes one agent run of all its calls.
     async with AsyncOpenAI(workflow="pydantic-ai-example", task="review") as client:
         agent = Agent(ReceiptModel("auto", provider=OpenAIProvider(openai_client=client)))
         with flatfee.receipts() as run:
-            await standing_in(agent)
             try:
                 await plain(agent)
                 await streamed(agent)
@@ -106,4 +90,5 @@ async def main() -> None:
         print(run.summary())
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())
