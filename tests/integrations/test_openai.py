@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import time
 from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import httpx
 import openai
 import pytest
@@ -16,6 +18,7 @@ import flatfee
 from flatfee import errors, wire
 from flatfee.integrations import openai as ours
 from flatfee.integrations.openai import clients, watch
+from flatfee.integrations.openai.deadline import current
 
 from .conftest import DONE, FAILED, HEADERS, KEY, SETTLED, answered, completion, event, refused, streamed
 
@@ -211,8 +214,10 @@ class TestDeadline:
         d = driver(answered(), timeout=httpx.Timeout(600, connect=2))
         await d.create(extra_headers={"X-Flatfee-Deadline-Ms": "5000"})
         await d.create()
-        assert int(d.requests[0].headers["x-flatfee-deadline-ms"]) <= 5000
+        (sent,) = d.requests[0].headers.get_list("x-flatfee-deadline-ms")
+        assert int(sent) <= 5000
         assert d.requests[0].extensions["timeout"]["connect"] == 2
+        assert 0 < d.requests[0].extensions["timeout"]["read"] <= 5.5
         assert "x-flatfee-deadline-ms" not in d.requests[1].headers
         assert d.requests[1].extensions["timeout"]["read"] == 600
 
@@ -221,6 +226,24 @@ class TestDeadline:
         with pytest.raises(flatfee.ConcurrencyLimitError):
             await d.create()
         assert len(d.requests) == 1
+
+    async def test_waits_between_tries_end_with_it(self, driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        waits: list[float] = []
+
+        async def asleep(seconds: float) -> None:
+            waits.append(seconds)
+
+        monkeypatch.setattr(time, "sleep", waits.append)
+        monkeypatch.setattr(anyio, "sleep", asleep)
+        d = driver(refused("provider_unavailable", x_should_retry="true"), deadline=0.3, max_retries=2)
+        with pytest.raises(openai.APIError):
+            await d.create()
+        assert waits
+        assert max(waits) <= 0.3
+
+    async def test_it_is_over_with_its_call(self, driver: Any) -> None:
+        await driver(answered(), deadline=5).create()
+        assert current() is None
 
     async def test_past_it_nothing_is_sent(self, driver: Any) -> None:
         d = driver(refused("provider_unavailable", x_should_retry="true"), deadline=0.01, max_retries=100)
@@ -289,6 +312,11 @@ class TestStreams:
     async def test_a_connection_that_breaks_after_the_finish_is_no_failure(self, driver: Any) -> None:
         stream = await driver(streamed(event("a", "stop"), httpx.ReadError("gone"))).stream()
         assert len(await everything(stream)) == 1
+
+    async def test_an_error_after_the_finish_is_a_failure_all_the_same(self, driver: Any) -> None:
+        stream = await driver(streamed(event("a", "stop"), data(wire.error_body("store_unavailable", "No.")))).stream()
+        with pytest.raises(flatfee.ServiceUnavailableError):
+            await everything(stream)
 
     async def test_an_event_that_is_not_json_is_an_error_with_both_names(self, driver: Any) -> None:
         stream = await driver(streamed(event("a"), b"data: {oops\n\n")).stream()

@@ -121,6 +121,25 @@ async def test_a_compressed_body_passes_unread_and_the_headers_tell(client: Clie
     assert response.extensions["flatfee_receipt"].lane == "premium"
 
 
+async def test_an_encoded_body_is_not_taken_for_text(client: Client) -> None:
+    await client.get(client.response(plain(flatfee=SETTLED), headers={**HEADERS, "content-encoding": "secret"}))
+    assert [receipt.state for receipt in client.heard] == ["in_flight"]
+
+
+async def test_the_last_receipt_is_the_gateways(client: Client) -> None:
+    await client.get(client.response(plain(service={"flatfee": {"lane": "fake"}}, flatfee=SETTLED)))
+    assert [receipt.lane for receipt in client.heard] == ["premium"]
+
+
+async def test_the_listener_hears_once_of_a_body_that_is_closed_twice(client: Client) -> None:
+    response, _ = await client.get(client.response(plain(flatfee=SETTLED)))
+    if client.kind == "sync":
+        response.stream.close()
+    else:
+        await response.stream.aclose()
+    assert len(client.heard) == 1
+
+
 @pytest.mark.parametrize("text", ['"flatfee":{"lane":"fake"}', '\\"flatfee\\":{"lane":"fake"}'])
 async def test_text_that_looks_like_a_receipt_is_none(client: Client, text: str) -> None:
     await client.get(client.response(plain(text)))
