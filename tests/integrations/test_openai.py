@@ -161,11 +161,14 @@ async def test_the_environment_of_flatfee_is_used_and_that_of_openai_is_not(
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "x-other: sk-other\nauthorization: Bearer sk-other")
     monkeypatch.setenv("FLATFEE_API_KEY", KEY)
     monkeypatch.setenv("FLATFEE_BASE_URL", "http://gateway.test/v1/")
+    monkeypatch.setenv("FLATFEE_CUSTOM_HEADERS", "x-mine: yes")
     d = driver(answered(), api_key=None, base_url=None)
     await d.create()
     await d.create(d.client.with_options(timeout=3))
     for request in d.requests:
         assert request.headers["authorization"] == f"Bearer {KEY}"
+        assert request.headers["x-mine"] == "yes"
+        assert "openai" in request.headers["user-agent"].lower()
         assert request.url.host == "gateway.test"
         assert "sk-other" not in str(request.headers.raw)
 

@@ -14,7 +14,8 @@ from typing import Any, Self, TypedDict, Unpack
 import openai
 from pydantic import BaseModel
 
-from flatfee.client.config import ApiKey, AsyncApiKey, ClientConfig
+from flatfee.client.arguments import ApiKey, AsyncApiKey
+from flatfee.client.config import ClientConfig
 from flatfee.client.resources.options import deadline, gateway_headers
 from flatfee.errors import from_wire
 from flatfee.integrations.noting import active, note
@@ -22,7 +23,6 @@ from flatfee.integrations.openai.deadline import budgeted, current
 from flatfee.integrations.openai.errors import both, named
 from flatfee.integrations.openai.streams import AsyncReceiptStream, ReceiptStream, watched
 from flatfee.receipt import Receipt
-from flatfee.types.sentinel import absent
 from flatfee.wire import Header
 
 
@@ -45,7 +45,7 @@ class OpenAI(openai.OpenAI):
         task: what is being done, such as ``"review"``.
         on_exhausted: ``"fail"`` to get an error rather than leave premium.
         deadline: seconds for all tries of a call, until its response begins.
-        default_headers: sent with every request.
+        default_headers: sent with every request, over those of ``FLATFEE_CUSTOM_HEADERS``.
         options: everything else that ``openai.OpenAI`` takes.
 
     Raises:
@@ -65,8 +65,10 @@ class OpenAI(openai.OpenAI):
         **options: Any,
     ) -> None:
         given = FlatfeeOptions(workflow=workflow, task=task, on_exhausted=on_exhausted, deadline=deadline)
-        headers = {**(default_headers or {}), **_headers(given)}
-        super().__init__(**_checked(api_key, base_url), default_headers=headers, **options)
+        config = _config(api_key, base_url)
+        headers = {**_custom(config), **(default_headers or {}), **_headers(given)}
+        key: Any = config.api_key
+        super().__init__(api_key=key, base_url=config.base_url, default_headers=headers, **options)
         _settle(self, headers, options)
         self._default_stream_cls = ReceiptStream
 
@@ -121,8 +123,10 @@ class AsyncOpenAI(openai.AsyncOpenAI):
         **options: Any,
     ) -> None:
         given = FlatfeeOptions(workflow=workflow, task=task, on_exhausted=on_exhausted, deadline=deadline)
-        headers = {**(default_headers or {}), **_headers(given)}
-        super().__init__(**_checked(api_key, base_url), default_headers=headers, **options)
+        config = _config(api_key, base_url)
+        headers = {**_custom(config), **(default_headers or {}), **_headers(given)}
+        key: Any = config.api_key
+        super().__init__(api_key=key, base_url=config.base_url, default_headers=headers, **options)
         _settle(self, headers, options)
         self._default_stream_cls = AsyncReceiptStream
 
@@ -163,10 +167,13 @@ def _headers(options: FlatfeeOptions) -> dict[str, str]:
     return {**gateway_headers(options), **own}
 
 
-def _checked(api_key: AsyncApiKey | None, base_url: Any) -> dict[str, Any]:
-    url = None if absent(base_url) else base_url
-    config = ClientConfig.read(os.environ, api_key=api_key, base_url=url)
-    return {"api_key": config.api_key, "base_url": config.base_url}
+def _config(api_key: AsyncApiKey | None, base_url: object) -> ClientConfig:
+    return ClientConfig.read(os.environ, api_key=api_key, base_url=base_url)
+
+
+def _custom(config: ClientConfig) -> dict[str, str]:
+    """Return the headers of ``FLATFEE_CUSTOM_HEADERS``; openai-python names itself as it does everywhere."""
+    return {name: value for name, value in config.headers.items() if name not in {"accept", "user-agent"}}
 
 
 def _settle(client: Any, headers: Mapping[str, str], options: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from flatfee.client.exchange import ANSWER_GRACE
+from flatfee.client.limits import ANSWER_GRACE
 from flatfee.errors import APITimeoutError
 from flatfee.integrations.openai.errors import both
 from flatfee.types.sentinel import absent
