@@ -41,6 +41,11 @@ def example() -> Any:
     return module
 
 
+def exhausted(error: Exception) -> bool:
+    """Whether the gateway tried every route: another provider is worth asking."""
+    return isinstance(flatfee.classify(error), flatfee.FallbackExhausted)
+
+
 async def asked(agent: Agent[None, Any], way: str) -> Any:
     """Ask in one of the two ways, and return the model's last message."""
     if way == "run":
@@ -95,9 +100,6 @@ async def test_exhausted_fallback_is_asked_for_once_and_known_by_name(
 async def test_another_model_stands_in_when_every_route_failed_and_only_then(
     gateway: Gateway, model: OpenAIChatModel, way: str
 ) -> None:
-    def exhausted(error: Exception) -> bool:
-        return isinstance(flatfee.classify(error), flatfee.FallbackExhausted)
-
     spare = TestModel(custom_output_text="I am the other model.")
     agent = Agent(FallbackModel(model, spare, fallback_on=exhausted))
     assert "other" not in str((await asked(agent, way)).parts)
