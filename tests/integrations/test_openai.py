@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import pickle
+import sys
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -374,6 +376,13 @@ def test_an_older_release_is_refused_with_the_cure() -> None:
             ours._check(version)
     for version in ("1.109.1", "2.0.0", "3.54.0", "4.0.0rc1"):
         ours._check(version)
+
+
+def test_without_openai_python_the_import_names_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "flatfee.integrations.openai")
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(ImportError, match=r"needs openai-python; install openai>=1\.109"):
+        importlib.import_module("flatfee.integrations.openai")
 
 
 def test_a_completion_without_a_receipt_is_left_alone() -> None:

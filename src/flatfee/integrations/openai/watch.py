@@ -51,7 +51,9 @@ class Watch:
 
     def note(self) -> None:
         """Tell the run in which the stream began what is known by now."""
-        receipt = self.receipt if self._run is not None else None
+        if self._run is None:
+            return  # nobody else wants it made
+        receipt = self.receipt
         if receipt is not None:
             self._run.note(receipt)
 
