@@ -93,7 +93,10 @@ def said(asked: dict[str, Any]) -> dict[str, Any]:
         return _call(tools[0], {"city": "Lisbon"})
     if "final_answer" in tools:
         return _call("final_answer", {"answer": f"The tool says: {result}"})
-    return {"role": "assistant", "content": "Red, green and blue." if result is None else f"The tool says: {result}"}
+    text = "Red, green and blue." if result is None else f"The tool says: {result}"
+    if (asked.get("response_format") or {}).get("type") == "json_schema":
+        text = json.dumps({"city": "Lisbon"})
+    return {"role": "assistant", "content": text}
 
 
 def finish(message: dict[str, Any]) -> str:
