@@ -135,3 +135,14 @@ async def test_calls_belong_to_the_workflow_of_the_client(gateway: Gateway, mode
     model.invoke("Hello")
     with flatfee.Client() as client:
         assert [workflow.id for workflow in client.workflows.list()] == ["run-42"]
+
+
+def test_our_own_client_streams_but_its_whole_answers_are_refused(gateway: Gateway) -> None:
+    """Why the recipe takes the integration's clients. When this fails, it can take ours."""
+    with flatfee.Client() as client:
+        model = ChatOpenAI(
+            model="auto", client=client.chat.completions, root_client=client, async_client=..., root_async_client=...
+        )
+        assert streamed(model).content.strip() == "Red, green and blue."
+        with pytest.raises(ValueError, match=r"Expected a dict or openai\.BaseModel"):
+            model.invoke("Hello")

@@ -101,3 +101,12 @@ async def test_retries_that_litellm_is_told_to_make_repeat_it_all_the_same(gatew
     with pytest.raises(litellm.ServiceUnavailableError):
         await clients.ask("plain", num_retries=1)
     assert gateway.requests == 2
+
+
+async def test_retries_of_the_client_are_those_that_litellm_is_told(gateway: Gateway, clients: Clients) -> None:
+    """What the guide warns of: LiteLLM writes its own number into the client that it is given."""
+    clients.sync.max_retries = 5
+    await clients.ask("plain")
+    assert clients.sync.max_retries == litellm.DEFAULT_MAX_RETRIES
+    await clients.ask("plain", max_retries=4)
+    assert clients.sync.max_retries == 4
