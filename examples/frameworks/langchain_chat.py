@@ -4,13 +4,13 @@ Needs FLATFEE_BASE_URL and FLATFEE_API_KEY; see ../quickstart.py. Needs `pip ins
 LangChain takes answers of openai-python's own classes only, so the clients are the integration's.
 """
 
-from flatfee.integrations.openai import AsyncOpenAI, OpenAI
 from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from openai import InternalServerError
 
 import flatfee
+from flatfee.integrations.openai import AsyncOpenAI, OpenAI
 
 
 def chat_model() -> ChatOpenAI:

@@ -7,9 +7,9 @@ imports `mcp` when tools are used. Set LITELLM_LOCAL_MODEL_COST_MAP=True to keep
 from typing import Any
 
 import litellm
-from flatfee.integrations.openai import OpenAI
 
 import flatfee
+from flatfee.integrations.openai import OpenAI
 
 litellm.suppress_debug_info = True  # else it prints hints on where to get help
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import openai
 import pytest
-from flatfee.integrations.openai import AsyncOpenAI, OpenAI
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 from tests.frameworks.conftest import WARNINGS_OF_OTHERS, Gateway
 from tests.frameworks.shown import ANSWERED, EXHAUSTED, missing
 
 import flatfee
+from flatfee.integrations.openai import AsyncOpenAI, OpenAI
 
 pytestmark = [pytest.mark.frameworks, WARNINGS_OF_OTHERS]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import litellm
 import pytest
-from flatfee.integrations.openai import AsyncOpenAI, OpenAI
 from tests.frameworks.conftest import WARNINGS_OF_OTHERS, Gateway
 from tests.frameworks.shown import ANSWERED, EXHAUSTED, missing
 
 import flatfee
+from flatfee.integrations.openai import AsyncOpenAI, OpenAI
 
 pytestmark = [pytest.mark.frameworks, WARNINGS_OF_OTHERS]
 
