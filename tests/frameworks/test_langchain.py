@@ -131,6 +131,16 @@ async def test_exhausted_fallback_is_asked_for_once_and_known_by_name(
     assert gateway.requests == 1
 
 
+async def test_retries_that_langchain_is_told_to_make_repeat_it_all_the_same(
+    gateway: Gateway, model: ChatOpenAI
+) -> None:
+    """What the guide warns of: ``with_retry`` asks nobody whether another try is any use."""
+    gateway.fail()
+    with pytest.raises(openai.InternalServerError):
+        model.with_retry(stop_after_attempt=2, wait_exponential_jitter=False).invoke("Hello")
+    assert gateway.requests == 2
+
+
 async def test_calls_belong_to_the_workflow_of_the_client(gateway: Gateway, model: ChatOpenAI) -> None:
     model.invoke("Hello")
     with flatfee.Client() as client:
