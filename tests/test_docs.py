@@ -84,6 +84,12 @@ def test_excerpts_are_as_their_files_have_them(page: Path) -> None:
         assert fence.source is None or fence.code in (ROOT / fence.source).read_text("utf-8"), fence.line
 
 
+def test_every_example_of_a_framework_is_run_by_a_test() -> None:
+    tests = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests" / "frameworks").glob("test_*.py"))
+    run = re.findall(r'^EXAMPLE = "(.+)"$', tests, re.MULTILINE)
+    assert sorted(run) == sorted(path.name for path in (ROOT / "examples" / "frameworks").glob("*.py"))
+
+
 @pages_with("json")
 def test_json_is_json(page: Path) -> None:
     for fence in fences(page, "json"):

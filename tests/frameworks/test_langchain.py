@@ -1,0 +1,158 @@
+"""LangChain's ``ChatOpenAI`` over the integration's clients: receipts, failures, and how often it asks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import openai
+import pytest
+from langchain_openai import ChatOpenAI
+from pydantic import BaseModel
+from tests.frameworks.conftest import WARNINGS_OF_OTHERS, Gateway
+from tests.frameworks.shown import ANSWERED, EXHAUSTED, missing
+
+import flatfee
+from flatfee.integrations.openai import AsyncOpenAI, OpenAI
+
+pytestmark = [pytest.mark.frameworks, WARNINGS_OF_OTHERS]
+
+EXAMPLE = "langchain_chat.py"
+
+
+class City(BaseModel):
+    """A city."""
+
+    city: str
+
+
+@pytest.fixture
+async def model(gateway: Gateway) -> AsyncIterator[ChatOpenAI]:
+    """LangChain's model, with retries of its own allowed."""
+    async with AsyncOpenAI(workflow="run-42") as async_client:
+        with OpenAI(workflow="run-42") as client:
+            yield ChatOpenAI(
+                model="auto",
+                client=client.chat.completions,
+                root_client=client,
+                async_client=async_client.chat.completions,
+                root_async_client=async_client,
+                include_response_headers=True,
+                max_retries=5,
+            )
+
+
+def streamed(model: Any) -> Any:
+    """Return the sum of a stream's pieces."""
+    whole = None
+    for piece in model.stream("Hello"):
+        whole = piece if whole is None else whole + piece
+    return whole
+
+
+async def astreamed(model: Any) -> Any:
+    whole = None
+    async for piece in model.astream("Hello"):
+        whole = piece if whole is None else whole + piece
+    return whole
+
+
+async def asked(model: Any, way: str) -> Any:
+    """Ask in one of the four ways in which LangChain asks."""
+    match way:
+        case "invoke":
+            return model.invoke("Hello")
+        case "stream":
+            return streamed(model)
+        case "ainvoke":
+            return await model.ainvoke("Hello")
+        case _:
+            return await astreamed(model)
+
+
+WAYS = ["invoke", "stream", "ainvoke", "astream"]
+
+
+def test_example_shows_answers_and_receipts(run_example: Callable[[str], str]) -> None:
+    shown = run_example(EXAMPLE)
+    assert missing(shown, ANSWERED) == [], shown
+
+
+def test_example_tells_what_was_tried_when_every_route_fails(
+    gateway: Gateway, run_example: Callable[[str], str]
+) -> None:
+    gateway.fail()
+    shown = run_example(EXAMPLE)
+    assert missing(shown, EXHAUSTED) == [], shown
+    assert gateway.requests == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_receipt_is_found_on_the_message(model: ChatOpenAI, way: str) -> None:
+    with flatfee.receipts() as run:
+        message = await asked(model, way)
+    receipt = flatfee.Receipt.of(message)
+    assert receipt
+    assert (receipt.lane, receipt.route) == ("premium", "north-premium")
+    assert [(it.request_id, it.state) for it in run.receipts] == [(receipt.request_id, "settled")]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.pain(13)
+async def test_receipt_of_a_structured_answer_is_in_the_run(model: ChatOpenAI, way: str) -> None:
+    """Pain 13: LangChain drops the headers of structured answers that are streamed."""
+    able = model.model_copy(update={"include_response_headers": False}).with_structured_output(City)
+    with flatfee.receipts() as run:
+        match way:
+            case "invoke":
+                answer = able.invoke("Hello")
+            case "stream":
+                answer = list(able.stream("Hello"))[-1]
+            case "ainvoke":
+                answer = await able.ainvoke("Hello")
+            case _:
+                answer = [piece async for piece in able.astream("Hello")][-1]
+    assert answer == City(city="Lisbon")
+    assert [it.state for it in run.receipts] == ["settled"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.pain(23)
+async def test_exhausted_fallback_is_asked_for_once_and_known_by_name(
+    gateway: Gateway, model: ChatOpenAI, way: str
+) -> None:
+    """Pain 23: LangChain's retries times the SDK's, each of which asks every provider again."""
+    gateway.fail()
+    with pytest.raises(openai.InternalServerError) as caught:
+        await asked(model, way)
+    failure = flatfee.classify(caught.value)
+    assert isinstance(failure, flatfee.FallbackExhausted)
+    assert {attempt.route for attempt in failure.attempts} == {"north-premium", "north-economy"}
+    assert gateway.requests == 1
+
+
+async def test_retries_that_langchain_is_told_to_make_repeat_it_all_the_same(
+    gateway: Gateway, model: ChatOpenAI
+) -> None:
+    """What the guide warns of: ``with_retry`` asks nobody whether another try is any use."""
+    gateway.fail()
+    with pytest.raises(openai.InternalServerError):
+        model.with_retry(stop_after_attempt=2, wait_exponential_jitter=False).invoke("Hello")
+    assert gateway.requests == 2
+
+
+async def test_calls_belong_to_the_workflow_of_the_client(gateway: Gateway, model: ChatOpenAI) -> None:
+    model.invoke("Hello")
+    with flatfee.Client() as client:
+        assert [workflow.id for workflow in client.workflows.list()] == ["run-42"]
+
+
+def test_our_own_client_streams_but_its_whole_answers_are_refused(gateway: Gateway) -> None:
+    """Why the recipe takes the integration's clients. When this fails, it can take ours."""
+    with flatfee.Client() as client:
+        model = ChatOpenAI(
+            model="auto", client=client.chat.completions, root_client=client, async_client=..., root_async_client=...
+        )
+        assert streamed(model).content.strip() == "Red, green and blue."
+        with pytest.raises(ValueError, match=r"Expected a dict or openai\.BaseModel"):
+            model.invoke("Hello")
