@@ -21,6 +21,7 @@ from flatfee.client import (
     WorkflowScope,
 )
 from flatfee.client.http import DefaultAsyncHttpxClient, DefaultHttpxClient
+from flatfee.collecting import Run, receipts
 from flatfee.errors import (
     APIConnectionError,
     APIError,
@@ -53,6 +54,7 @@ from flatfee.errors import (
     UnprocessableEntityError,
     UnsupportedMediaTypeError,
 )
+from flatfee.finding import classify
 from flatfee.receipt import (
     Attempt,
     FairUse,
@@ -151,6 +153,7 @@ __all__ = [
     "ReceiptState",
     "RequestTooLargeError",
     "RoutePlan",
+    "Run",
     "ServiceUnavailableError",
     "Stream",
     "StreamTruncated",
@@ -174,7 +177,9 @@ __all__ = [
     "WorkflowScope",
     "WorkflowState",
     "__version__",
+    "classify",
     "function_tool",
     "omit",
     "pydantic_function_tool",
+    "receipts",
 ]
