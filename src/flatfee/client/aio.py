@@ -18,6 +18,7 @@ from flatfee.client.config import ClientConfig, Configured
 from flatfee.client.errand import Errand
 from flatfee.client.exchange import Call, is_stream, refusal, unstreamed
 from flatfee.client.http import AsyncHTTPClient, AsyncTransport
+from flatfee.client.pools import pause
 from flatfee.client.resources import AsyncResources
 from flatfee.client.resources.options import workflow_id
 from flatfee.client.resources.workflows import RELEASE_TIMEOUT, aleave
