@@ -72,7 +72,7 @@ LAYERS = (
                 *("exchange", "errand", "watch", "halves", "sse", "stream", "config"),
                 *("retry", "tries", "pacing", "limits"),
                 *("parsing", "toolrun", "accumulate", "events", "event_stream"),
-                *("arguments", "pieces", "raw"),
+                *("arguments", "pieces", "raw", "raw_cores"),
             )
         ),
         forbids=("flatfee.client.http", "flatfee.client.sync", "flatfee.client.aio", *IO, *CLOCK, *RANDOM),

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from flatfee.client.exchange import Reply
 from flatfee.client.limits import Patience
-from flatfee.client.pools import mend
+from flatfee.client.pools import Process, mend
 from flatfee.errors import APIConnectionError
 
 LONGEST_DRAIN: Final = 0.25
@@ -101,18 +101,17 @@ class OpenReply(_Body):
         super().__init__(transport, response, url, patience)
         self._bytes = response.iter_bytes()
         self._abandoned = abandoned
+        self._forks = Process.forks
 
     def read(self, heard: bool = False) -> bytes | None:
         """Return the next bytes, decompressed; ``None`` at the end."""
-        granted = self._patience.grant(heard)
-        began = monotonic()
-        self._gate.end = began + granted
+        self._gate.end = self._patience.until(monotonic(), heard)
         try:
-            return next(self._bytes, None)
+            data = next(self._bytes, None)
         except self._errors as error:
             raise self._failure(error) from error
-        finally:
-            self._patience.waited(monotonic() - began)
+        self._patience.stopped = monotonic()
+        return data
 
     def drain(self) -> None:
         """Read what is left, for a moment at most, so that the connection can serve the next call; then close."""
@@ -126,7 +125,7 @@ class OpenReply(_Body):
     def finish(self) -> Reply:
         """Read the rest, and return the finished response."""
         try:
-            self._gate.end = monotonic() + self._patience.grant(heard=False)
+            self._gate.end = self._patience.until(monotonic(), heard=False)
             body = self.raw.read()
         except self._errors as error:
             raise self._failure(error) from error
@@ -146,7 +145,8 @@ class OpenReply(_Body):
         response = getattr(self, "raw", None)
         if response is None or response.is_closed:
             return
-        self._abandoned.append((response, self._bytes))
+        mine = self._forks == Process.forks
+        (self._abandoned if mine else Process.kept).append((response, self._bytes))
         connection = response.extensions.get("network_stream")
         if connection is not None and self._gate.waits:
             with suppress(Exception):
@@ -169,18 +169,16 @@ class AsyncOpenReply(_Body):
 
     async def read(self, heard: bool = False) -> bytes | None:
         """Return the next bytes, decompressed; ``None`` at the end."""
-        granted = self._patience.grant(heard)
-        began = monotonic()
-        self._gate.end = began + granted
+        self._gate.end = self._patience.until(monotonic(), heard)
         try:
-            return await anext(self._bytes, None)
+            data = await anext(self._bytes, None)
         except self._errors as error:
             raise self._failure(error) from error
         except BaseException:
             await self._cancelled()
             raise
-        finally:
-            self._patience.waited(monotonic() - began)
+        self._patience.stopped = monotonic()
+        return data
 
     async def drain(self) -> None:
         """Read what is left, for a moment at most, so that the connection can serve the next call; then close."""
@@ -199,7 +197,7 @@ class AsyncOpenReply(_Body):
     async def finish(self) -> Reply:
         """Read the rest, and return the finished response."""
         try:
-            self._gate.end = monotonic() + self._patience.grant(heard=False)
+            self._gate.end = self._patience.until(monotonic(), heard=False)
             body = await self.raw.aread()
         except self._errors as error:
             raise self._failure(error) from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import lru_cache, partial
 from time import monotonic
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from flatfee.client.bodies import AsyncOpenReply, OpenReply
 from flatfee.client.exchange import Reply, Request
-from flatfee.client.limits import ANSWER_GRACE, Patience, Phases, silence
+from flatfee.client.limits import Patience, Phases, left_for_answer, silence
 from flatfee.client.pools import LoopPools, ProcessPools, mend
 from flatfee.client.retry import Budget
 from flatfee.errors import APIConnectionError, APITimeoutError, ClientClosedError, ConfigurationError
@@ -181,7 +181,7 @@ class Transport(_Transport):
         limits = _limits(request.timeout, streamed=True)
         response = self._send(request, limits, stream=True)
         limits["read"] = request.timeout.read
-        return self._reply(response, request, Patience(request.timeout, request.budget, monotonic() - began))
+        return self._reply(response, request, Patience(request.timeout, request.budget, began, monotonic()))
 
     def _reply(self, response: Any, request: Request, patience: Patience) -> OpenReply:
         return OpenReply(self, response, request.url, patience, self._abandoned)
@@ -216,10 +216,6 @@ class AsyncTransport(_Transport):
 
     async def send(self, request: Request) -> Reply:
         """Return the finished response."""
-        if request.budget is not None:  # it covers a body that comes in drops, too
-            client, response = await self._send(request, _limits(request.timeout), stream=True)
-            reply = AsyncOpenReply(self, client, response, request.url, Patience(None, request.budget))
-            return await (await reply.begin()).finish()
         _, response = await self._send(request, _limits(request.timeout), stream=False)
         return Reply(response.status_code, response.headers, response.content, response)
 
@@ -229,7 +225,7 @@ class AsyncTransport(_Transport):
         limits = _limits(request.timeout, streamed=True)
         client, response = await self._send(request, limits, stream=True)
         limits["read"] = request.timeout.read
-        patience = Patience(request.timeout, request.budget, monotonic() - began)
+        patience = Patience(request.timeout, request.budget, began, monotonic())
         return await AsyncOpenReply(self, client, response, request.url, patience).begin()
 
     async def _send(self, request: Request, limits: dict[str, float | None], *, stream: bool) -> Any:
@@ -238,21 +234,12 @@ class AsyncTransport(_Transport):
         try:
             if request.budget is None:
                 return client, await client.send(built, stream=stream)
-            return client, await self._send_in_time(client, built, request.budget)
+            return client, await _in_time(client.send(built, stream=stream), request.budget)
         except self.faults as error:
             raise self._unanswered(error, request, built.extensions["timeout"]) from error
-        except BaseException:
+        except BaseException:  # cancelled, by the caller or by the deadline
             mend(client, built)
             raise
-
-    async def _send_in_time(self, client: Any, built: Any, budget: Budget) -> Any:
-        """Return the response, or raise: one scope holds all phases, however many waits each of them has."""
-        from anyio import move_on_after
-
-        with move_on_after(budget.left() + ANSWER_GRACE):
-            return await client.send(built, stream=True)
-        mend(client, built)
-        raise budget.passed()
 
     async def close(self) -> None:
         """Close the connections, unless the HTTP client was passed in: who opened it closes it."""
@@ -315,6 +302,15 @@ def _no_certificates() -> Any:
     import ssl
 
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+async def _in_time(sending: Coroutine[Any, Any, Any], budget: Budget) -> Any:
+    """Return the response, or raise: one scope holds all phases, however many waits each of them has."""
+    from anyio import move_on_after
+
+    with move_on_after(left_for_answer(budget)):
+        return await sending
+    raise budget.passed()
 
 
 def _limits(timeout: Timeout, *, streamed: bool = False) -> dict[str, float | None]:

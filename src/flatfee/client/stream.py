@@ -47,10 +47,7 @@ class StreamState:
         self.tries: tuple[Try, ...] = ()
         self.on_end: Callable[[StreamState], None] | None = None
         self._decoder = Decoder()
-        # What ``model_validate_json`` calls in the end: its own share is a fifth of reading an event.
-        self._validate: Callable[[bytes], ChatCompletionChunk] = (
-            ChatCompletionChunk.__pydantic_validator__.validate_json
-        )
+        self._validate = _validator()
         self._events: deque[Event] = deque()
         self._ended = False
         self._halves = Halves()

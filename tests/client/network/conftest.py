@@ -1,12 +1,12 @@
 """Gateways made of sockets on loopback, which answer as a test tells them."""
 
 import contextlib
-import gc
 import json
 import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,8 @@ class Peer:
     def drip(self, part: bytes) -> None:
         """Send a part over and over, until the client hangs up."""
         self.connection.settimeout(0.01)
-        while not self.gone and self.send(part):
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end and not self.gone and self.send(part):
             try:
                 self.gone = not self.connection.recv(1)
             except TimeoutError:
@@ -200,9 +201,14 @@ def serve() -> Iterator[Callable[..., Gateway]]:
         return gateway
 
     yield make
-    gc.collect()  # what a test dropped is dropped in that test
     for gateway in opened:
         gateway.close()
+
+
+@pytest.fixture
+def little_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a deadline end a call soon after it passed."""
+    monkeypatch.setattr("flatfee.client.limits.ANSWER_GRACE", 0.02)
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ import pytest
 
 from flatfee import APIError, APITimeoutError, AsyncClient, Client, Timeout
 
+pytestmark = pytest.mark.usefixtures("little_grace")
+
 ASK: Any = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
 BACKENDS = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 
@@ -48,9 +50,9 @@ async def test_comments_do_not_keep_a_stream_alive_that_never_begins(
         peer.stream(make_event(role="assistant", content=""))
         peer.drip(make_chunk(b": keep-alive\n\n"))
 
-    _, error = await fails(serve(reply).url, kind, stream=True, limits=Timeout(first_token=0.2))
+    _, error = await fails(serve(reply).url, kind, stream=True, limits=Timeout(first_token=0.1))
     assert isinstance(error, APITimeoutError)
-    assert str(error) == "The gateway is silent: no token came within 0.2 seconds (timeout: first_token)."
+    assert str(error) == "The gateway is silent: no token came within 0.1 seconds (timeout: first_token)."
     assert error.request_id == "req_1", "the receipt so far"
 
 
@@ -64,7 +66,7 @@ async def test_nor_one_that_stalls_half_way(serve: Any, make_event: Any, make_ch
         peer.drip(make_chunk(b": keep-alive\n\n"))
 
     gateway = serve(reply)
-    got, error = await fails(gateway.url, kind, stream=True, limits=Timeout(idle=0.2))
+    got, error = await fails(gateway.url, kind, stream=True, limits=Timeout(idle=0.1))
     assert isinstance(error, APITimeoutError)
     assert "idle" in str(error)
     assert (len(got), error.partial) == (2, "Hello, wor")
@@ -97,19 +99,38 @@ async def test_a_gateway_that_sends_no_headers_is_silent_too(serve: Any) -> None
         assert "(timeout: first_token)" in str(error)
 
 
-async def test_the_limit_of_the_first_token_does_not_shorten_the_reads_after_it(serve: Any, make_event: Any) -> None:
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_the_limit_of_the_first_token_does_not_shorten_the_reads_after_it(kind: str) -> None:
     """Until the response starts its first token is waited for; from then on the limits are the stream's."""
+    sent: list[httpx.Request] = []
+    reads: list[float] = []
 
+    def handle(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        reads.append(request.extensions["timeout"]["read"])
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=b"")
+
+    transport, limits = httpx.MockTransport(handle), Timeout(first_token=30.0, read=60.0)
+    if kind == "sync":
+        with httpx.Client(transport=transport) as http_client:
+            await fails("http://gateway.test", kind, stream=True, limits=limits, http_client=http_client)
+    else:
+        async with httpx.AsyncClient(transport=transport) as ahttp_client:
+            await fails("http://gateway.test", kind, stream=True, limits=limits, http_client=ahttp_client)
+    reads.append(sent[0].extensions["timeout"]["read"])
+    assert reads == [30.0, 60.0]
+
+
+def test_a_stream_has_the_limit_between_two_pieces_as_well(serve: Any, make_event: Any) -> None:
     def reply(peer: Any) -> None:
         peer.stream(make_event(content="a"))
         peer.wait()
 
-    limits = Timeout(first_token=30.0, read=60.0, idle=0.05)
-    _, error = await fails(serve(reply).url, "sync", stream=True, limits=limits)
-    assert "(timeout: idle)" in str(error)
-    limits = Timeout(first_token=30.0, read=0.05, idle=60.0)
-    _, error = await fails(serve(reply).url, "sync", stream=True, limits=limits)
-    assert "ReadTimeout" in str(error)
+    limits = Timeout(read=0.05, first_token=60.0, idle=60.0)
+    with Client(api_key="k", base_url=serve(reply).url, timeout=limits) as client:
+        stream = client.chat.completions.create(**ASK, stream=True)
+        with pytest.raises(APITimeoutError, match="ReadTimeout"):
+            list(stream)
 
 
 def test_a_plain_answer_has_no_idle_limit(serve: Any) -> None:
@@ -135,9 +156,9 @@ async def test_a_deadline_ends_a_stream_that_flows(serve: Any, make_event: Any, 
         peer.drip(make_event(content="x"))
 
     gateway = serve(reply)
-    got, error = await fails(gateway.url, kind, stream=True, deadline=0.1)
+    got, error = await fails(gateway.url, kind, stream=True, deadline=0.5)
     assert isinstance(error, APITimeoutError)
-    assert str(error) == "The deadline of 0.1 seconds passed before the answer was whole."
+    assert str(error) == "The deadline of 0.5 seconds passed before the answer was whole."
     assert error.partial == "x" * len(got)
     assert error.request_id == "req_1"
     assert b"x-flatfee-deadline-ms: " in gateway.peers[0].request
@@ -186,7 +207,8 @@ async def test_an_answer_in_time_is_an_answer(serve: Any) -> None:
     assert gateway.connections == 2, "each client kept its one connection"
 
 
-def test_limits_of_one_stream_do_not_reach_the_next_call_on_its_connection(serve: Any) -> None:
+def test_limits_of_one_stream_do_not_reach_the_next_call_on_its_connection(serve: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("flatfee.client.bodies.LONGEST_DRAIN", 0.05)
     gateway = serve()
     with Client(api_key="k", base_url=gateway.url) as client:
         list(client.chat.completions.create(**ASK, stream=True, timeout=Timeout(first_token=5.0, idle=0.001)))

@@ -6,7 +6,7 @@ from typing import Literal, Unpack, overload
 from uuid import uuid4
 
 from flatfee.client.exchange import Call, encode, reader
-from flatfee.client.raw import (
+from flatfee.client.raw_cores import (
     AsyncRawCore,
     AsyncStreamedCore,
     RawCore,

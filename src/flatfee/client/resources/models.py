@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import Unpack
 
 from flatfee.client.exchange import Call, reader, segment
-from flatfee.client.raw import (
+from flatfee.client.raw_cores import (
     AsyncRawCore,
     AsyncStreamedCore,
     RawCore,

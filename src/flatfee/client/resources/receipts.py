@@ -8,7 +8,7 @@ from typing import Unpack
 from pydantic import ValidationError
 
 from flatfee.client.exchange import Call, Reply, invalid, read_nothing, segment
-from flatfee.client.raw import (
+from flatfee.client.raw_cores import (
     AsyncRawCore,
     AsyncStreamedCore,
     RawCore,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from flatfee.client.exchange import Call, reader
-from flatfee.client.raw import (
+from flatfee.client.raw_cores import (
     AsyncRawCore,
     AsyncStreamedCore,
     RawCore,
