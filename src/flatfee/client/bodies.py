@@ -104,15 +104,13 @@ class OpenReply(_Body):
 
     def read(self, heard: bool = False) -> bytes | None:
         """Return the next bytes, decompressed; ``None`` at the end."""
-        granted = self._patience.grant(heard)
-        began = monotonic()
-        self._gate.end = began + granted
+        self._gate.end = self._patience.until(monotonic(), heard)
         try:
-            return next(self._bytes, None)
+            data = next(self._bytes, None)
         except self._errors as error:
             raise self._failure(error) from error
-        finally:
-            self._patience.waited(monotonic() - began)
+        self._patience.stopped = monotonic()
+        return data
 
     def drain(self) -> None:
         """Read what is left, for a moment at most, so that the connection can serve the next call; then close."""
@@ -126,7 +124,7 @@ class OpenReply(_Body):
     def finish(self) -> Reply:
         """Read the rest, and return the finished response."""
         try:
-            self._gate.end = monotonic() + self._patience.grant(heard=False)
+            self._gate.end = self._patience.until(monotonic(), heard=False)
             body = self.raw.read()
         except self._errors as error:
             raise self._failure(error) from error
@@ -169,18 +167,16 @@ class AsyncOpenReply(_Body):
 
     async def read(self, heard: bool = False) -> bytes | None:
         """Return the next bytes, decompressed; ``None`` at the end."""
-        granted = self._patience.grant(heard)
-        began = monotonic()
-        self._gate.end = began + granted
+        self._gate.end = self._patience.until(monotonic(), heard)
         try:
-            return await anext(self._bytes, None)
+            data = await anext(self._bytes, None)
         except self._errors as error:
             raise self._failure(error) from error
         except BaseException:
             await self._cancelled()
             raise
-        finally:
-            self._patience.waited(monotonic() - began)
+        self._patience.stopped = monotonic()
+        return data
 
     async def drain(self) -> None:
         """Read what is left, for a moment at most, so that the connection can serve the next call; then close."""
@@ -199,7 +195,7 @@ class AsyncOpenReply(_Body):
     async def finish(self) -> Reply:
         """Read the rest, and return the finished response."""
         try:
-            self._gate.end = monotonic() + self._patience.grant(heard=False)
+            self._gate.end = self._patience.until(monotonic(), heard=False)
             body = await self.raw.aread()
         except self._errors as error:
             raise self._failure(error) from error

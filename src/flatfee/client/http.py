@@ -181,7 +181,7 @@ class Transport(_Transport):
         limits = _limits(request.timeout, streamed=True)
         response = self._send(request, limits, stream=True)
         limits["read"] = request.timeout.read
-        return self._reply(response, request, Patience(request.timeout, request.budget, monotonic() - began))
+        return self._reply(response, request, Patience(request.timeout, request.budget, began, monotonic()))
 
     def _reply(self, response: Any, request: Request, patience: Patience) -> OpenReply:
         return OpenReply(self, response, request.url, patience, self._abandoned)
@@ -229,7 +229,7 @@ class AsyncTransport(_Transport):
         limits = _limits(request.timeout, streamed=True)
         client, response = await self._send(request, limits, stream=True)
         limits["read"] = request.timeout.read
-        patience = Patience(request.timeout, request.budget, monotonic() - began)
+        patience = Patience(request.timeout, request.budget, began, monotonic())
         return await AsyncOpenReply(self, client, response, request.url, patience).begin()
 
     async def _send(self, request: Request, limits: dict[str, float | None], *, stream: bool) -> Any:

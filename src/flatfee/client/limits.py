@@ -48,51 +48,53 @@ class Patience:
     """How long the next piece of a body may be waited for. It is told of every wait, and of tokens.
 
     Only waiting counts: a reader that takes its time between two pieces is not the gateway's fault.
+    Times are readings of a steady clock, in seconds.
 
     Args:
         timeout: whose ``first_token`` and ``idle`` count; ``None`` for an answer that is not streamed.
         budget: what is left of the call's deadline, which covers the body too.
-        waited: seconds since the try began.
+        began: when the try began.
+        now: when its response started.
     """
 
-    __slots__ = ("_budget", "_idle", "_left", "_name", "_seconds", "cut")
+    __slots__ = ("_budget", "_cut", "_end", "_first", "_heard", "_idle", "stopped")
 
-    def __init__(self, timeout: Timeout | None, budget: Budget | None, waited: float = 0.0) -> None:
+    def __init__(self, timeout: Timeout | None, budget: Budget | None, began: float = 0.0, now: float = 0.0) -> None:
+        first, idle = (timeout.first_token, timeout.idle) if timeout else (None, None)
+        self._first = inf if first is None else first
+        self._idle = inf if idle is None else idle
         self._budget = budget
-        self._idle = timeout.idle if timeout else None
-        self._name = "first_token"
-        self._seconds = timeout.first_token if timeout else None
-        self._left = inf if self._seconds is None else self._seconds - waited
-        self.cut = False
+        self._heard = False
+        self._cut = False
+        self._end = began + self._first
+        self.stopped = now
+        """When the last wait ended. Whoever waits sets it; it is no method, for the sake of every read."""
 
-    def grant(self, heard: bool) -> float:
-        """Return the seconds that the next piece may take; ``heard`` tells that the last one held a token.
+    def until(self, now: float, heard: bool) -> float:
+        """Return when a wait that begins now must end; ``heard`` tells that the last one brought a token.
 
         Raises:
             APITimeoutError: a limit has passed.
         """
         if heard:
-            self._name = "idle"
-            self._seconds = self._idle
-            self._left = inf if self._idle is None else self._idle
-        left = self._left
+            self._heard = True
+            left = self._idle
+        else:
+            left = self._end - self.stopped
+        self._end = end = now + left
         if self._budget is not None:
             total = self._budget.left() + ANSWER_GRACE
-            self.cut = total < left
-            left = min(left, total)
-        if left <= 0.0:
+            self._cut = total < left
+            end = now + min(left, total)
+        if end <= now:
             raise self.passed()
-        return left
-
-    def waited(self, seconds: float) -> None:
-        """Take note of time that was spent waiting."""
-        self._left -= seconds
+        return end
 
     def passed(self) -> APITimeoutError:
-        """Return the error for the limit that the last grant came from."""
-        if self.cut and self._budget is not None:
+        """Return the error for the limit that the last wait was to end by."""
+        if self._cut and self._budget is not None:
             return self._budget.passed()
-        return silence(self._name, self._seconds or 0.0)
+        return silence("idle", self._idle) if self._heard else silence("first_token", self._first)
 
 
 def silence(name: str, seconds: float) -> APITimeoutError:

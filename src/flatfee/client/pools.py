@@ -68,12 +68,15 @@ class LoopPools:
     """
 
     def __init__(self, make: Callable[[bool], Any]) -> None:
+        from asyncio import get_running_loop  # a program without coroutines does without
+
         self._make = make
+        self._asyncio_loop = get_running_loop
         self._clients: dict[tuple[Any, int, bool], tuple[Any, AsyncGenerator[None]]] = {}
 
     def current(self, secure: bool) -> Any:
         """Return the client of the running event loop for ``https``, or for plain ``http``."""
-        place = (_loop(), _Process.forks, secure)
+        place = (self._loop(), _Process.forks, secure)
         found = self._clients.get(place)
         return self._begin(place) if found is None or found[0].is_closed else found[0]
 
@@ -90,7 +93,7 @@ class LoopPools:
 
     async def close(self) -> None:
         """Close the clients of this event loop; others are dropped, and closed by theirs."""
-        here = (_loop(), _Process.forks)
+        here = (self._loop(), _Process.forks)
         mine = [keeper for place, (_, keeper) in self._clients.items() if place[:2] == here]
         for place in list(self._clients):
             if place[1] == here[1]:
@@ -98,28 +101,18 @@ class LoopPools:
         for keeper in mine:
             await keeper.aclose()
 
+    def _loop(self) -> Any:
+        try:
+            return self._asyncio_loop()
+        except RuntimeError:
+            return sys.modules["trio"].lowlevel.current_trio_token()
+
 
 async def _keep(client: Any) -> AsyncGenerator[None]:
     try:
         yield
     finally:
         await client.aclose()
-
-
-def _loop() -> Any:
-    import asyncio  # a program without coroutines does without
-
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return sys.modules["trio"].lowlevel.current_trio_token()
-
-
-async def pause(seconds: float) -> None:
-    """Wait, on whichever event loop runs."""
-    from anyio import sleep
-
-    await sleep(seconds)
 
 
 def mend(client: Any, request: Any) -> None:
@@ -152,9 +145,9 @@ class _Closing:
     @classmethod
     def begin(cls, connections: list[Any]) -> None:
         """Close connections in a task of their own, which nobody cancels together with the caller's."""
-        import asyncio
+        from asyncio import get_running_loop
 
-        task = asyncio.get_running_loop().create_task(_close(connections))
+        task = get_running_loop().create_task(_close(connections))
         cls.tasks.add(task)
         task.add_done_callback(cls.tasks.discard)
 

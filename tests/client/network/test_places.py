@@ -144,7 +144,8 @@ async def test_a_thousand_clients_made_and_dropped_leave_nothing(serve: Any) -> 
     made = [Client(api_key="k") for _ in range(500)] + [AsyncClient(api_key="k") for _ in range(500)]
     for client in made:
         assert client._core.transport._pools.current(True)
-    assert (descriptors(), threading.active_count()) == (before, threads)
+    assert descriptors() <= before
+    assert threading.active_count() <= threads
     del client, made
     for _ in range(20):
         await one_call_each(gateway)
