@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from flatfee.client.exchange import Reply
 from flatfee.client.limits import Patience
-from flatfee.client.pools import mend
+from flatfee.client.pools import Process, mend
 from flatfee.errors import APIConnectionError
 
 LONGEST_DRAIN: Final = 0.25
@@ -101,6 +101,7 @@ class OpenReply(_Body):
         super().__init__(transport, response, url, patience)
         self._bytes = response.iter_bytes()
         self._abandoned = abandoned
+        self._forks = Process.forks
 
     def read(self, heard: bool = False) -> bytes | None:
         """Return the next bytes, decompressed; ``None`` at the end."""
@@ -144,7 +145,8 @@ class OpenReply(_Body):
         response = getattr(self, "raw", None)
         if response is None or response.is_closed:
             return
-        self._abandoned.append((response, self._bytes))
+        mine = self._forks == Process.forks
+        (self._abandoned if mine else Process.kept).append((response, self._bytes))
         connection = response.extensions.get("network_stream")
         if connection is not None and self._gate.waits:
             with suppress(Exception):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import lru_cache, partial
 from time import monotonic
@@ -216,10 +216,6 @@ class AsyncTransport(_Transport):
 
     async def send(self, request: Request) -> Reply:
         """Return the finished response."""
-        if request.budget is not None:  # it covers a body that comes in drops, too
-            client, response = await self._send(request, _limits(request.timeout), stream=True)
-            reply = AsyncOpenReply(self, client, response, request.url, Patience(None, request.budget))
-            return await (await reply.begin()).finish()
         _, response = await self._send(request, _limits(request.timeout), stream=False)
         return Reply(response.status_code, response.headers, response.content, response)
 
@@ -238,21 +234,12 @@ class AsyncTransport(_Transport):
         try:
             if request.budget is None:
                 return client, await client.send(built, stream=stream)
-            return client, await self._send_in_time(client, built, request.budget)
+            return client, await _in_time(client.send(built, stream=stream), request.budget)
         except self.faults as error:
             raise self._unanswered(error, request, built.extensions["timeout"]) from error
-        except BaseException:
+        except BaseException:  # cancelled, by the caller or by the deadline
             mend(client, built)
             raise
-
-    async def _send_in_time(self, client: Any, built: Any, budget: Budget) -> Any:
-        """Return the response, or raise: one scope holds all phases, however many waits each of them has."""
-        from anyio import move_on_after
-
-        with move_on_after(budget.left() + ANSWER_GRACE):
-            return await client.send(built, stream=True)
-        mend(client, built)
-        raise budget.passed()
 
     async def close(self) -> None:
         """Close the connections, unless the HTTP client was passed in: who opened it closes it."""
@@ -315,6 +302,15 @@ def _no_certificates() -> Any:
     import ssl
 
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+async def _in_time(sending: Coroutine[Any, Any, Any], budget: Budget) -> Any:
+    """Return the response, or raise: one scope holds all phases, however many waits each of them has."""
+    from anyio import move_on_after
+
+    with move_on_after(budget.left() + ANSWER_GRACE):
+        return await sending
+    raise budget.passed()
 
 
 def _limits(timeout: Timeout, *, streamed: bool = False) -> dict[str, float | None]:

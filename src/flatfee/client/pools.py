@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     import asyncio
 
 
-class _Process:
-    """This process. ``forks`` is how many forks after the first import it came to be."""
+class Process:
+    """This process. ``forks`` is how many forks after the first import it came to be.
+
+    ``kept`` holds what its parent opened and it must not even drop: what is dropped gives itself back to
+    a pool whose lock may be held by a thread that was not forked.
+    """
 
     forks = 0
+    kept: list[Any] = []  # noqa: RUF012 - not a default: there is no instance
 
     @classmethod
     def begin(cls) -> None:
@@ -27,7 +32,7 @@ class _Process:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_Process.begin)
+    os.register_at_fork(after_in_child=Process.begin)
 
 
 class ProcessPools:
@@ -43,7 +48,7 @@ class ProcessPools:
 
     def current(self, secure: bool) -> Any:
         """Return the client of this process for ``https``, or for plain ``http``."""
-        place = (_Process.forks, secure)
+        place = (Process.forks, secure)
         client = self._clients.get(place)
         if client is None:  # threads that come here together agree on one; a client without a call holds nothing
             client = self._clients.setdefault(place, self._make(secure))
@@ -52,7 +57,7 @@ class ProcessPools:
     def close(self) -> None:
         """Close what this process opened."""
         for place, client in list(self._clients.items()):
-            if place[0] == _Process.forks:
+            if place[0] == Process.forks:
                 client.close()
 
     def __del__(self) -> None:
@@ -76,7 +81,7 @@ class LoopPools:
 
     def current(self, secure: bool) -> Any:
         """Return the client of the running event loop for ``https``, or for plain ``http``."""
-        place = (self._loop(), _Process.forks, secure)
+        place = (self._loop(), Process.forks, secure)
         found = self._clients.get(place)
         return self._begin(place) if found is None or found[0].is_closed else found[0]
 
@@ -93,7 +98,7 @@ class LoopPools:
 
     async def close(self) -> None:
         """Close the clients of this event loop; others are dropped, and closed by theirs."""
-        here = (self._loop(), _Process.forks)
+        here = (self._loop(), Process.forks)
         mine = [keeper for place, (_, keeper) in self._clients.items() if place[:2] == here]
         for place in list(self._clients):
             if place[1] == here[1]:

@@ -13,17 +13,17 @@ import anyio
 import httpx
 import pytest
 
-from flatfee import AsyncClient, Client, DefaultAsyncHttpxClient, Timeout
+from flatfee import AsyncClient, Client, Timeout
 
 ASK: Any = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
-ONE = httpx.Limits(max_connections=1)
+LIBRARIES = pytest.mark.parametrize("library", [httpx, pytest.importorskip("httpx2")], ids=["httpx", "httpx2"])
 BACKENDS = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 
 
 @asynccontextmanager
-async def one_connection(gateway: Any, **options: Any) -> AsyncIterator[AsyncClient]:
+async def one_connection(gateway: Any, library: Any = httpx, **options: Any) -> AsyncIterator[AsyncClient]:
     async with (
-        DefaultAsyncHttpxClient(limits=ONE) as http_client,
+        library.AsyncClient(limits=library.Limits(max_connections=1), verify=False) as http_client,
         AsyncClient(api_key="k", base_url=gateway.url, http_client=http_client, max_retries=0, **options) as client,
     ):
         yield client
@@ -185,7 +185,8 @@ async def test_cancelled_while_it_drains(serve: Any, make_event: Any, monkeypatc
 @pytest.mark.pain(18)
 @pytest.mark.parametrize("rounds", range(6))
 @pytest.mark.parametrize("where", ["headers", "read", "close"])
-async def test_cancelled_twice(serve: Any, half: Any, where: str, rounds: int) -> None:
+@LIBRARIES
+async def test_cancelled_twice(serve: Any, half: Any, library: Any, where: str, rounds: int) -> None:
     """The second ``task.cancel()`` met the cleaning up after the first, and went through every shield.
 
     It comes after any number of turns of the event loop.
@@ -198,7 +199,7 @@ async def test_cancelled_twice(serve: Any, half: Any, where: str, rounds: int) -
                 if where == "close":
                     break
 
-    async with one_connection(gateway) as client:
+    async with one_connection(gateway, library) as client:
         task = asyncio.ensure_future(call(client))
         await reached(gateway)
         if where != "headers":
@@ -214,10 +215,11 @@ async def test_cancelled_twice(serve: Any, half: Any, where: str, rounds: int) -
 
 @pytest.mark.pain(18)
 @pytest.mark.parametrize("rounds", range(5))
-async def test_cancelled_when_its_turn_for_a_connection_comes(serve: Any, half: Any, rounds: int) -> None:
+@LIBRARIES
+async def test_cancelled_when_its_turn_for_a_connection_comes(serve: Any, half: Any, library: Any, rounds: int) -> None:
     """A call that was given a connection in the very moment of its cancellation kept it for good."""
     gateway = serve(half)
-    async with one_connection(gateway) as client:
+    async with one_connection(gateway, library) as client:
         stream = await client.chat.completions.create(**ASK, stream=True)
         waiting = asyncio.ensure_future(client.chat.completions.create(**ASK))
         await anyio.sleep(0.01)
@@ -280,7 +282,7 @@ async def test_a_dropped_stream_gives_its_connection_back(serve: Any, half: Any,
 @pytest.mark.parametrize("begun", [True, False])
 def test_so_it_does_without_coroutines(serve: Any, half: Any, begun: bool) -> None:
     gateway = serve(half)
-    with httpx.Client(limits=ONE) as http_client:
+    with httpx.Client(limits=httpx.Limits(max_connections=1), verify=False) as http_client:
         client = Client(api_key="k", base_url=gateway.url, http_client=http_client)
         stream = client.chat.completions.create(**ASK, stream=True)
         if begun:
