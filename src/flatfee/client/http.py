@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from flatfee.client.bodies import AsyncOpenReply, OpenReply
 from flatfee.client.exchange import Reply, Request
-from flatfee.client.limits import ANSWER_GRACE, Patience, Phases, silence
+from flatfee.client.limits import Patience, Phases, left_for_answer, silence
 from flatfee.client.pools import LoopPools, ProcessPools, mend
 from flatfee.client.retry import Budget
 from flatfee.errors import APIConnectionError, APITimeoutError, ClientClosedError, ConfigurationError
@@ -308,7 +308,7 @@ async def _in_time(sending: Coroutine[Any, Any, Any], budget: Budget) -> Any:
     """Return the response, or raise: one scope holds all phases, however many waits each of them has."""
     from anyio import move_on_after
 
-    with move_on_after(budget.left() + ANSWER_GRACE):
+    with move_on_after(left_for_answer(budget)):
         return await sending
     raise budget.passed()
 

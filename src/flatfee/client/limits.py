@@ -19,6 +19,11 @@ SHORTEST: Final = 0.001
 """Seconds. A limit of 0 would mean not to wait at all, even for what is there."""
 
 
+def left_for_answer(budget: Budget) -> float:
+    """Return the seconds in which an answer must have arrived."""
+    return budget.left() + ANSWER_GRACE
+
+
 class Phases(Mapping[str, float | None]):
     """The limits of a request's phases under a deadline, worked out anew whenever a phase begins.
 
@@ -33,7 +38,7 @@ class Phases(Mapping[str, float | None]):
 
     def __getitem__(self, phase: str) -> float | None:
         limit = self._limits[phase]
-        left = max(self._budget.left() + (ANSWER_GRACE if phase == "read" else 0.0), SHORTEST)
+        left = max(left_for_answer(self._budget) if phase == "read" else self._budget.left(), SHORTEST)
         self.cut = limit is None or left < limit
         return left if self.cut else limit
 
@@ -83,7 +88,7 @@ class Patience:
             left = self._end - self.stopped
         self._end = end = now + left
         if self._budget is not None:
-            total = self._budget.left() + ANSWER_GRACE
+            total = left_for_answer(self._budget)
             self._cut = total < left
             end = now + min(left, total)
         if end <= now:

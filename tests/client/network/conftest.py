@@ -1,7 +1,6 @@
 """Gateways made of sockets on loopback, which answer as a test tells them."""
 
 import contextlib
-import gc
 import json
 import re
 import socket
@@ -200,9 +199,14 @@ def serve() -> Iterator[Callable[..., Gateway]]:
         return gateway
 
     yield make
-    gc.collect()  # what a test dropped is dropped in that test
     for gateway in opened:
         gateway.close()
+
+
+@pytest.fixture
+def little_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a deadline end a call soon after it passed."""
+    monkeypatch.setattr("flatfee.client.limits.ANSWER_GRACE", 0.02)
 
 
 @pytest.fixture

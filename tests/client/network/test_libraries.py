@@ -20,6 +20,8 @@ from flatfee import (
 
 httpx2: Any = pytest.importorskip("httpx2")
 
+pytestmark = pytest.mark.usefixtures("little_grace")
+
 ASK: Any = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
 KINDS = [
     pytest.param(library, kind, backend, id=f"{library.__name__}-{kind}-{backend}")

@@ -8,6 +8,8 @@ import pytest
 
 from flatfee import APIError, APITimeoutError, AsyncClient, Client, Timeout
 
+pytestmark = pytest.mark.usefixtures("little_grace")
+
 ASK: Any = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
 BACKENDS = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 
@@ -48,9 +50,9 @@ async def test_comments_do_not_keep_a_stream_alive_that_never_begins(
         peer.stream(make_event(role="assistant", content=""))
         peer.drip(make_chunk(b": keep-alive\n\n"))
 
-    _, error = await fails(serve(reply).url, kind, stream=True, limits=Timeout(first_token=0.2))
+    _, error = await fails(serve(reply).url, kind, stream=True, limits=Timeout(first_token=0.1))
     assert isinstance(error, APITimeoutError)
-    assert str(error) == "The gateway is silent: no token came within 0.2 seconds (timeout: first_token)."
+    assert str(error) == "The gateway is silent: no token came within 0.1 seconds (timeout: first_token)."
     assert error.request_id == "req_1", "the receipt so far"
 
 
@@ -64,7 +66,7 @@ async def test_nor_one_that_stalls_half_way(serve: Any, make_event: Any, make_ch
         peer.drip(make_chunk(b": keep-alive\n\n"))
 
     gateway = serve(reply)
-    got, error = await fails(gateway.url, kind, stream=True, limits=Timeout(idle=0.2))
+    got, error = await fails(gateway.url, kind, stream=True, limits=Timeout(idle=0.1))
     assert isinstance(error, APITimeoutError)
     assert "idle" in str(error)
     assert (len(got), error.partial) == (2, "Hello, wor")
