@@ -120,6 +120,13 @@ async def _keep(client: Any) -> AsyncGenerator[None]:
         await client.aclose()
 
 
+async def pause(seconds: float) -> None:
+    """Wait, on whichever event loop runs."""
+    from anyio import sleep
+
+    await sleep(seconds)
+
+
 def mend(client: Any, request: Any) -> None:
     """Free what a cancelled request still holds of its connection pool.
 
