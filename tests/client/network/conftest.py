@@ -6,6 +6,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ class Peer:
     def drip(self, part: bytes) -> None:
         """Send a part over and over, until the client hangs up."""
         self.connection.settimeout(0.01)
-        while not self.gone and self.send(part):
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end and not self.gone and self.send(part):
             try:
                 self.gone = not self.connection.recv(1)
             except TimeoutError:

@@ -244,9 +244,9 @@ import flatfee
 
 client = flatfee.Client(api_key="k", base_url=sys.argv[1])
 ask = dict(model="auto", messages=[{"role": "user", "content": "hi"}])
-assert client.chat.completions.create(**ask).choices
 stream = client.chat.completions.create(**ask, stream=True)
 next(stream)
+assert client.chat.completions.create(**ask).choices
 child = os.fork()
 assert client.chat.completions.create(**ask).choices
 assert len(list(stream)) == 1 if child else True

@@ -99,19 +99,38 @@ async def test_a_gateway_that_sends_no_headers_is_silent_too(serve: Any) -> None
         assert "(timeout: first_token)" in str(error)
 
 
-async def test_the_limit_of_the_first_token_does_not_shorten_the_reads_after_it(serve: Any, make_event: Any) -> None:
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_the_limit_of_the_first_token_does_not_shorten_the_reads_after_it(kind: str) -> None:
     """Until the response starts its first token is waited for; from then on the limits are the stream's."""
+    sent: list[httpx.Request] = []
+    reads: list[float] = []
 
+    def handle(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        reads.append(request.extensions["timeout"]["read"])
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=b"")
+
+    transport, limits = httpx.MockTransport(handle), Timeout(first_token=30.0, read=60.0)
+    if kind == "sync":
+        with httpx.Client(transport=transport) as http_client:
+            await fails("http://gateway.test", kind, stream=True, limits=limits, http_client=http_client)
+    else:
+        async with httpx.AsyncClient(transport=transport) as ahttp_client:
+            await fails("http://gateway.test", kind, stream=True, limits=limits, http_client=ahttp_client)
+    reads.append(sent[0].extensions["timeout"]["read"])
+    assert reads == [30.0, 60.0]
+
+
+def test_a_stream_has_the_limit_between_two_pieces_as_well(serve: Any, make_event: Any) -> None:
     def reply(peer: Any) -> None:
         peer.stream(make_event(content="a"))
         peer.wait()
 
-    limits = Timeout(first_token=30.0, read=60.0, idle=0.05)
-    _, error = await fails(serve(reply).url, "sync", stream=True, limits=limits)
-    assert "(timeout: idle)" in str(error)
-    limits = Timeout(first_token=30.0, read=0.05, idle=60.0)
-    _, error = await fails(serve(reply).url, "sync", stream=True, limits=limits)
-    assert "ReadTimeout" in str(error)
+    limits = Timeout(read=0.05, first_token=60.0, idle=60.0)
+    with Client(api_key="k", base_url=serve(reply).url, timeout=limits) as client:
+        stream = client.chat.completions.create(**ASK, stream=True)
+        with pytest.raises(APITimeoutError, match="ReadTimeout"):
+            list(stream)
 
 
 def test_a_plain_answer_has_no_idle_limit(serve: Any) -> None:
@@ -188,7 +207,8 @@ async def test_an_answer_in_time_is_an_answer(serve: Any) -> None:
     assert gateway.connections == 2, "each client kept its one connection"
 
 
-def test_limits_of_one_stream_do_not_reach_the_next_call_on_its_connection(serve: Any) -> None:
+def test_limits_of_one_stream_do_not_reach_the_next_call_on_its_connection(serve: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("flatfee.client.bodies.LONGEST_DRAIN", 0.05)
     gateway = serve()
     with Client(api_key="k", base_url=gateway.url) as client:
         list(client.chat.completions.create(**ASK, stream=True, timeout=Timeout(first_token=5.0, idle=0.001)))
