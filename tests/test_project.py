@@ -112,6 +112,16 @@ def test_changelog_has_an_entry_for_the_version() -> None:
     assert re.search(rf"^## \[{re.escape(version)}\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
 
 
+@pytest.mark.pain(21)
+def test_the_next_major_of_a_dependency_is_not_taken_unseen() -> None:
+    """``httpx`` 0.28 dropped an argument, and every SDK that let it in broke. What promises never to break is free."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    capped = re.compile(r"[\w-]+>=[\d.]+,<\d+")
+    free = {"typing-extensions"}
+    needed = {re.split(r"[<>=]", line)[0]: line for line in project["dependencies"]}
+    assert [line for name, line in needed.items() if name not in free and not capped.fullmatch(line)] == []
+
+
 def test_build_requirements_are_pyprojects() -> None:
     requires = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["build-system"]["requires"]
     lines = (ROOT / "requirements" / "build.in").read_text("utf-8").splitlines()
