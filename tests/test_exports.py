@@ -12,14 +12,14 @@ PUBLIC = """
 __version__ APIConnectionError APIError APIResponseValidationError APIStatusError APITimeoutError
 AsyncChatCompletionStream AsyncClient AsyncOpenAI AsyncPage AsyncPages AsyncStream AsyncStreamedResponse
 AsyncWorkflowScope Attempt AttemptOutcome AuthenticationError BadRequestError Billing BillingError ChatCompletion
-ChatCompletionChunk ChatCompletionMessage ChatCompletionStream Client ClientClosedError ConcurrencyLimitError
+ChatCompletionChunk ChatCompletionMessage ChatCompletionStream classify Client ClientClosedError ConcurrencyLimitError
 ConfigurationError ConflictError ContentFilterFinishReasonError DeadlineExceededError DefaultAsyncHttpxClient
 DefaultHttpxClient ErrorCode FairUse FallbackExhausted FlatfeeError function_tool FunctionTool InternalServerError Lane
-LengthFinishReasonError NOT_GIVEN NotFoundError NotGiven Omit omit OnExhausted OpenAI Pacing Page ParsedChatCompletion
-PermissionDeniedError pydantic_function_tool RateLimitError RawResponse Reason Receipt ReceiptState RequestTooLargeError
-RetryPolicy RoutePlan ServiceUnavailableError Stream StreamedResponse StreamTruncated StructuredOutputError Task Tier
-Timeout TokenUsage ToolDefinition ToolError ToolLoopError ToolLoopExceeded ToolResult ToolRun ToolStep Try
-UnprocessableEntityError UnsupportedMediaTypeError Usage Workflow WorkflowScope WorkflowState
+LengthFinishReasonError NOT_GIVEN NotFoundError NotGiven omit Omit OnExhausted OpenAI Pacing Page ParsedChatCompletion
+PermissionDeniedError pydantic_function_tool RateLimitError RawResponse Reason Receipt receipts ReceiptState
+RequestTooLargeError RetryPolicy RoutePlan Run ServiceUnavailableError Stream StreamedResponse StreamTruncated
+StructuredOutputError Task Tier Timeout TokenUsage ToolDefinition ToolError ToolLoopError ToolLoopExceeded ToolResult
+ToolRun ToolStep Try UnprocessableEntityError UnsupportedMediaTypeError Usage Workflow WorkflowScope WorkflowState
 """
 
 HEAVY = ("aiohttp", "flatfee.cli", "flatfee.server", "httpx", "msgspec", "rich", "starlette", "typer", "uvicorn")

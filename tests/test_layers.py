@@ -51,7 +51,7 @@ LAYERS = (
     ),
     Layer(
         name="receipt and errors know the contract only",
-        files=("receipt.py", "errors.py"),
+        files=("receipt.py", "errors.py", "finding.py"),
         forbids=("flatfee.client", "flatfee.server", "flatfee.cli", *IO, *CLOCK, *RANDOM),
         pure=True,
     ),

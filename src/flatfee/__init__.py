@@ -23,6 +23,7 @@ from flatfee.client import (
     WorkflowScope,
 )
 from flatfee.client.http import DefaultAsyncHttpxClient, DefaultHttpxClient
+from flatfee.collecting import Run, receipts
 from flatfee.errors import (
     APIConnectionError,
     APIError,
@@ -55,6 +56,7 @@ from flatfee.errors import (
     UnprocessableEntityError,
     UnsupportedMediaTypeError,
 )
+from flatfee.finding import classify
 from flatfee.receipt import (
     Attempt,
     FairUse,
@@ -156,6 +158,7 @@ __all__ = [
     "RequestTooLargeError",
     "RetryPolicy",
     "RoutePlan",
+    "Run",
     "ServiceUnavailableError",
     "Stream",
     "StreamTruncated",
@@ -180,7 +183,9 @@ __all__ = [
     "WorkflowScope",
     "WorkflowState",
     "__version__",
+    "classify",
     "function_tool",
     "omit",
     "pydantic_function_tool",
+    "receipts",
 ]

@@ -7,7 +7,7 @@ class that the client reads. Nothing here performs I/O.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self, TypeVar
 
@@ -163,20 +163,15 @@ class Receipt(_Part):
 
     @classmethod
     def of(cls, source: object) -> Receipt | None:
-        """Find the receipt in anything that may carry one; ``None`` if there is none.
+        """Find the receipt in anything that may carry one; ``None`` if there is none. Never fails, and fetches nothing.
 
-        Accepts a receipt (decoded JSON, too), our responses, streams and errors, another SDK's
-        completion that kept the ``flatfee`` field, its exceptions, a decoded body, an HTTP response
-        (headers and body together), and an exception that one of these caused.
+        Accepts our responses, streams and errors, HTTP responses, decoded bodies, what openai-python, LangChain,
+        LlamaIndex, pydantic-ai, openai-agents, smolagents and LiteLLM return, and exceptions, through what caused
+        them and the members of a group. Where a framework keeps the request's id only, that is all the receipt tells.
         """
-        seen: set[int] = set()
-        while source is not None and id(source) not in seen:
-            seen.add(id(source))
-            receipt = _carried_by(source)
-            if receipt is not None:
-                return receipt
-            source = getattr(source, "__cause__", None) or getattr(source, "__context__", None)
-        return None
+        from flatfee.finding import receipt_in  # it knows where to look, and needs this module
+
+        return receipt_in(source)
 
     def merge(self, later: Receipt | None) -> Receipt:
         """Return this receipt with everything that ``later`` tells laid over it, field by field."""
@@ -242,41 +237,6 @@ _BECAUSE: Mapping[str, str] = {
 def because(reason: Reason | str) -> str:
     """Say a reason in words that follow "because"; one that is not known yet is said as it is spelled."""
     return _BECAUSE.get(reason, reason.replace("_", " "))
-
-
-def _carried_by(source: object) -> Receipt | None:
-    """Look into one object: its own receipt, its body, its extra fields, its response's headers."""
-    if isinstance(source, Receipt):
-        return source
-    for name in ("receipt", "flatfee"):
-        found = getattr(source, name, None)
-        if isinstance(found, Receipt):
-            return found
-    for body in (source, getattr(source, "model_extra", None), getattr(source, "body", None)):
-        receipt = Receipt.from_body(body) or _bare(body)
-        if receipt is not None:
-            return receipt
-    return _from_response(getattr(source, "response", source))
-
-
-def _bare(found: object) -> Receipt | None:
-    """Read a receipt that stands by itself: it has an id, and a lane or a state."""
-    if isinstance(found, Mapping) and "request_id" in found and ("lane" in found or "state" in found):
-        return Receipt.from_object(found)
-    return None
-
-
-def _from_response(response: object) -> Receipt | None:
-    headers = getattr(response, "headers", None)
-    if not isinstance(headers, Mapping):
-        return None
-    try:
-        body = response.json()  # type: ignore[attr-defined]  # any HTTP library's response
-    except Exception:  # noqa: BLE001 - a body that was not read, or is not JSON, tells no more
-        body = None
-    if isinstance(body, Coroutine):
-        body.close()  # some libraries read here, and that is for coroutines
-    return Receipt.from_answer(headers, body)
 
 
 def _laid_over(early: object, late: object) -> object:
