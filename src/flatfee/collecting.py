@@ -12,6 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, Final
@@ -263,6 +264,18 @@ class Run:
         told += [f"{count:,} refused" for count in (self.refused,) if count]
         told += [f"{left:,} left of fair-use" for left in (self.fair_use_remaining,) if left is not None]
         return ", ".join(told)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave lock, clock and outer run behind: a copy is what this has come to by now, and hears no more of it."""
+        with self._lock:
+            state = {
+                name: copy(value) for name, value in vars(self).items() if name not in {"_lock", "_outer", "_clock"}
+            }
+            ways = {way: replace(tally) for way, tally in self._ways.items()}
+        return state | {"_ways": ways, "_began": 0.0, "_ended": self.seconds}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=Lock(), _outer=None, _clock=time.monotonic)
 
     def __str__(self) -> str:
         return self.summary()

@@ -27,7 +27,7 @@ READING = (
     *(flatfee.Stream, flatfee.AsyncStream, flatfee.StreamedResponse, flatfee.AsyncStreamedResponse),
     *(flatfee.ChatCompletionStream, flatfee.AsyncChatCompletionStream),
 )
-ASKED = (flatfee.Page, flatfee.AsyncPage, flatfee.AsyncPages, flatfee.RawResponse)
+ASKED = (flatfee.Page, flatfee.AsyncPage, flatfee.AsyncPages, flatfee.RawResponse, flatfee.Run)
 
 OVER = [(flatfee.Client, httpx.Client), (flatfee.AsyncClient, httpx.AsyncClient)]
 
@@ -242,6 +242,17 @@ def test_a_raw_response_keeps_answer_headers_and_content(again: Any) -> None:
     assert (found.http_response, found.is_closed) == (None, True)
     with pytest.raises(flatfee.FlatfeeError, match="left behind"):
         _ = found.elapsed
+
+
+@every_way
+def test_a_run_keeps_its_figures_and_goes_its_own_way(again: Any) -> None:
+    read = {"request_id": "req_1", "lane": "premium", "state": "settled", "fair_use": {"charged": 3}}
+    with flatfee.receipts() as outer, flatfee.receipts(clock=lambda: 7.0) as run:
+        run.note(flatfee.Receipt.model_validate(read))
+        found = again(run)
+        assert found.to_dict() == run.to_dict()
+        found.note(flatfee.Receipt.model_validate(read | {"request_id": "req_2"}))
+    assert (found.requests, run.requests, outer.requests) == (2, 1, 1)
 
 
 @every_way

@@ -18,7 +18,9 @@ from flatfee.client.bodies import AsyncOpenReply
 from flatfee.client.config import ClientConfig, Configured
 from flatfee.client.errand import Errand
 from flatfee.client.exchange import Call, is_stream, refusal, unstreamed
+from flatfee.client.fair_use import SeesFairUse
 from flatfee.client.http import AsyncHTTPClient, AsyncTransport
+from flatfee.client.listeners import watch_for
 from flatfee.client.pools import pause
 from flatfee.client.resources import AsyncResources
 from flatfee.client.resources.options import workflow_id
@@ -28,6 +30,7 @@ from flatfee.client.stream import AsyncStream
 from flatfee.client.turns import Pacing, Turn
 from flatfee.client.watch import Watch
 from flatfee.errors import APIError
+from flatfee.receipt import Receipt
 from flatfee.types.params import Omittable
 from flatfee.types.sentinel import NOT_GIVEN, NotGiven, absent
 from flatfee.types.timeout import Timeout
@@ -66,7 +69,9 @@ class CoroutineCore:
     async def begin(self, call: Call[Any]) -> AsyncOpenReply:
         """Return the response, its body unread; tries again until it has started, and is no error."""
         with Errand(call, self.config, self.watch, self.clock) as errand:
-            return await self._persist(errand, self._try_begin)
+            reply = await self._persist(errand, self._try_begin)
+            errand.handed(reply.headers)
+        return reply
 
     @property
     def plain(self) -> Self:
@@ -137,7 +142,7 @@ class CoroutineCore:
         return stream
 
 
-class AsyncClient(Configured, AsyncResources):
+class AsyncClient(SeesFairUse, Configured, AsyncResources):
     """A client of a flatfee gateway.
 
     Args:
@@ -152,6 +157,8 @@ class AsyncClient(Configured, AsyncResources):
             a line).
         default_query: sent with every request.
         http_client: an ``httpx.AsyncClient`` to send with; it stays open when this client is closed.
+        on_receipt: called once for each completion with its last receipt: of the answer, of the error, or at the
+            end of the stream. A plain function that does not wait; what it raises is logged, and changes nothing.
         sleep: waits between tries.
         clock: tells the seconds that deadlines are counted by.
         ignored: what openai-python's client takes and this one has no use for, so that a constructor need not be
@@ -175,6 +182,7 @@ class AsyncClient(Configured, AsyncResources):
         default_headers: Mapping[str, str | NotGiven] | None = None,
         default_query: Mapping[str, object] | None = None,
         http_client: AsyncHTTPClient | None = None,
+        on_receipt: Callable[[Receipt], object] | None = None,
         sleep: Callable[[float], Awaitable[None]] = pause,
         clock: Callable[[], float] = time.monotonic,
         **ignored: Unpack[IgnoredOptions],
@@ -191,7 +199,7 @@ class AsyncClient(Configured, AsyncResources):
             default_headers=default_headers,
             default_query=default_query,
         )
-        self._use(CoroutineCore(config, AsyncTransport(http_client), sleep, clock, Watch()))
+        self._use(CoroutineCore(config, AsyncTransport(http_client), sleep, clock, watch_for(os.environ, on_receipt)))
 
     def _use(self, core: CoroutineCore) -> None:
         self._core = core
@@ -241,7 +249,7 @@ class AsyncClient(Configured, AsyncResources):
         return f"{type(self).__name__}(base_url={self._core.config.base_url!r})"
 
 
-class AsyncWorkflowScope(AsyncResources):
+class AsyncWorkflowScope(SeesFairUse, AsyncResources):
     """The client's surface, for the calls of one workflow. ``id`` is the workflow's."""
 
     def __init__(self, core: CoroutineCore, id: str) -> None:  # noqa: A002 - the contract's word

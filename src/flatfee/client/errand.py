@@ -6,8 +6,9 @@ The shells send, sleep and close; an errand tells them what to send and whether 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from flatfee.client.config import ClientConfig
 from flatfee.client.exchange import Call, Reply, Request, answer_to, request_for
@@ -15,7 +16,7 @@ from flatfee.client.retry import Budget, Repetition
 from flatfee.client.stream import StreamState
 from flatfee.client.tries import Tries
 from flatfee.client.watch import Watch
-from flatfee.errors import APIError, APIStatusError, NotFoundError
+from flatfee.errors import APIError, NotFoundError
 from flatfee.types.base import Answer
 from flatfee.types.sentinel import NotGiven
 from flatfee.types.tries import Try
@@ -25,9 +26,24 @@ T = TypeVar("T")
 
 
 class Errand(Generic[T]):
-    """The state of one call. ``with`` it: whatever is raised inside is told to the watch."""
+    """The state of one call. ``with`` it: whatever is raised inside is told to the watch.
 
-    __slots__ = ("_began", "_sending", "_tries", "budget", "call", "clock", "config", "streamed", "turn", "watch")
+    ``notes`` is for listeners to remember what they have to of this call, each under itself.
+    """
+
+    __slots__ = (
+        "_began",
+        "_sending",
+        "_tries",
+        "budget",
+        "call",
+        "clock",
+        "config",
+        "notes",
+        "streamed",
+        "turn",
+        "watch",
+    )
 
     def __init__(self, call: Call[T], config: ClientConfig, watch: Watch, clock: Callable[[], float]) -> None:
         self.call = call
@@ -39,8 +55,13 @@ class Errand(Generic[T]):
         self._tries: Tries | None = None
         self.turn = config.pacing.turn(self._sent(Header.WORKFLOW)) if config.pacing and call.metered else None
         self.streamed = self._sending = False
+        self.notes: dict[object, Any] = {}
         for listener in watch.listeners:
             listener.began(self)
+
+    def send_along(self, headers: Mapping[str, str]) -> None:
+        """Send headers with every try; the call's own win."""
+        self.call = replace(self.call, headers={**headers, **self.call.headers})
 
     def request(self, authorization: str) -> Request:
         """Return what the next try sends. Raises ``APITimeoutError`` when the deadline has passed."""
@@ -55,12 +76,14 @@ class Errand(Generic[T]):
             self._let_in(reply.status, reply.headers)
             if isinstance(answer, Answer):
                 answer._origin.tries = self.tries
-        watch = self.watch
-        if self.call.metered:
-            watch.last_headers = reply.headers
-        for listener in watch.listeners:
-            listener.answered(self, answer)
+        for listener in self.watch.listeners:
+            listener.answered(self, answer, reply.headers)
         return answer
+
+    def handed(self, headers: Mapping[str, str]) -> None:
+        """Take note of a response whose body the caller reads."""
+        for listener in self.watch.listeners:
+            listener.handed(self, headers)
 
     def repetition(self, chance: Callable[[], float]) -> Repetition:
         """Return what decides about the tries that come after a failed first one."""
@@ -95,7 +118,6 @@ class Errand(Generic[T]):
         if self._tries is not None or self.turn is not None:
             self._let_in(200, state.headers)
             state.tries = self.tries
-        self.watch.last_headers = state.headers
         for listener in self.watch.listeners:
             listener.opened(self, state)
         if self.watch.listeners or self.turn is not None:
@@ -123,8 +145,6 @@ class Errand(Generic[T]):
             return
         if isinstance(error, APIError):
             error.tries = self.tries
-        if self.call.metered and isinstance(error, APIStatusError):
-            self.watch.last_headers = error.headers
         for listener in self.watch.listeners:
             listener.failed(self, error)
 

@@ -12,16 +12,18 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, asyn
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from flatfee.client.config import ClientConfig
 from flatfee.client.exchange import Call, Reply, answer_to
 from flatfee.client.pieces import Chunks, Lines, decoder
-from flatfee.client.resources.core import AsyncCore, Core
 from flatfee.client.stream import AsyncBody, AsyncStream, Body, Stream
 from flatfee.errors import FlatfeeError
 from flatfee.receipt import Receipt
 from flatfee.wire import Header
+
+if TYPE_CHECKING:
+    from flatfee.client.resources.core import AsyncCore, Core
 
 P = ParamSpec("P")
 R = TypeVar("R")

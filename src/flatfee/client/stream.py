@@ -57,21 +57,35 @@ class StreamState:
         self._tail: Event | None = None
         self._broken: APIError | None = None
         self.failure: APIError | None = None
-        self._body: Mapping[str, Any] | None = None
+        self.body: Mapping[str, Any] | None = None
+        self.finish: ChatCompletionChunk | None = None
         self._receipt: Receipt | None = None
         self._text: list[str] = []
         self._running: set[int] = set()
-        self._finished: set[int] = set()
+        self._finished: dict[int, str] = {}
+        self._left = False
 
     @property
     def receipt(self) -> Receipt | None:
         """What is known by now: from the headers first, and in the end with settled figures."""
         if self._receipt is None:
-            known = Receipt.from_answer(self.headers, self._body)
-            if known and self._body is None:
+            known = Receipt.from_answer(self.headers, self.body)
+            if known and self.body is None:
                 known = known.merge(Receipt(state=ReceiptState.IN_FLIGHT))
             self._receipt = known
         return self._receipt
+
+    @property
+    def finish_reasons(self) -> list[str]:
+        """Why each choice ended, as far as they have."""
+        return [reason for _, reason in sorted(self._finished.items())]
+
+    @property
+    def ending(self) -> str:
+        """How the stream ended, in a word: ``whole``, ``failed`` or ``closed`` by its reader; ``open`` before that."""
+        if not self.over:
+            return "open"
+        return "closed" if self._left else "failed" if self.failure else "whole"
 
     def feed(self, data: bytes) -> None:
         """Take bytes as they came."""
@@ -95,6 +109,7 @@ class StreamState:
         """Take note that the caller wants no more."""
         self._events.clear()
         if not self.over:
+            self._left = True
             self._finish(self._truncated("The stream was closed before its end."))
 
     def take(self) -> ChatCompletionChunk | None:
@@ -133,7 +148,7 @@ class StreamState:
             if text or choice.finish_reason or (not self.heard and _speaks(choice.delta)):
                 self.heard = True
             if choice.finish_reason:
-                self._finished.add(index)
+                self._finished[index], self.finish = choice.finish_reason, chunk
                 self._running.discard(index)
             elif index not in self._finished:
                 self._running.add(index)
@@ -152,7 +167,7 @@ class StreamState:
     def _note(self, event: Event, extra: Mapping[str, Any]) -> None:
         """Look at what a chunk carries beside OpenAI's fields: the receipt, or an error."""
         if "flatfee" in extra:
-            self._body, self._receipt = extra, None
+            self.body, self._receipt = extra, None
         if extra.get("error"):
             raise self._fail(from_wire(200, self.headers, extra))
         if event.name == b"error":

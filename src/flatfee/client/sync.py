@@ -18,7 +18,9 @@ from flatfee.client.bodies import OpenReply
 from flatfee.client.config import ClientConfig, Configured
 from flatfee.client.errand import Errand
 from flatfee.client.exchange import Call, is_stream, refusal, unstreamed
+from flatfee.client.fair_use import SeesFairUse
 from flatfee.client.http import HTTPClient, Transport
+from flatfee.client.listeners import watch_for
 from flatfee.client.resources import Resources
 from flatfee.client.resources.options import workflow_id
 from flatfee.client.resources.workflows import RELEASE_TIMEOUT, leave
@@ -27,6 +29,7 @@ from flatfee.client.stream import Stream
 from flatfee.client.turns import Pacing, Turn
 from flatfee.client.watch import Watch
 from flatfee.errors import APIError
+from flatfee.receipt import Receipt
 from flatfee.types.params import Omittable
 from flatfee.types.sentinel import NOT_GIVEN, NotGiven, absent
 from flatfee.types.timeout import Timeout
@@ -66,7 +69,9 @@ class BlockingCore:
     def begin(self, call: Call[Any]) -> OpenReply:
         """Return the response, its body unread; tries again until it has started, and is no error."""
         with Errand(call, self.config, self.watch, self.clock) as errand:
-            return self._persist(errand, self._try_begin)
+            reply = self._persist(errand, self._try_begin)
+            errand.handed(reply.headers)
+        return reply
 
     @property
     def plain(self) -> Self:
@@ -133,7 +138,7 @@ class BlockingCore:
         return stream
 
 
-class Client(Configured, Resources):
+class Client(SeesFairUse, Configured, Resources):
     """A client of a flatfee gateway.
 
     Args:
@@ -147,6 +152,8 @@ class Client(Configured, Resources):
             a line).
         default_query: sent with every request.
         http_client: an ``httpx.Client`` to send with; it stays open when this client is closed.
+        on_receipt: called once for each completion with its last receipt: of the answer, of the error, or at the
+            end of the stream. A plain function that does not wait; what it raises is logged, and changes nothing.
         sleep: waits between tries.
         clock: tells the seconds that deadlines are counted by.
         ignored: what openai-python's client takes and this one has no use for, so that a constructor need not be
@@ -170,6 +177,7 @@ class Client(Configured, Resources):
         default_headers: Mapping[str, str | NotGiven] | None = None,
         default_query: Mapping[str, object] | None = None,
         http_client: HTTPClient | None = None,
+        on_receipt: Callable[[Receipt], object] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         **ignored: Unpack[IgnoredOptions],
@@ -186,7 +194,7 @@ class Client(Configured, Resources):
             default_headers=default_headers,
             default_query=default_query,
         )
-        self._use(BlockingCore(config, Transport(http_client), sleep, clock, Watch()))
+        self._use(BlockingCore(config, Transport(http_client), sleep, clock, watch_for(os.environ, on_receipt)))
 
     def _use(self, core: BlockingCore) -> None:
         self._core = core
@@ -230,7 +238,7 @@ class Client(Configured, Resources):
         return f"{type(self).__name__}(base_url={self._core.config.base_url!r})"
 
 
-class WorkflowScope(Resources):
+class WorkflowScope(SeesFairUse, Resources):
     """The client's surface, for the calls of one workflow. ``id`` is the workflow's."""
 
     def __init__(self, core: BlockingCore, id: str) -> None:  # noqa: A002 - the contract's word

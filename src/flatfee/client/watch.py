@@ -1,4 +1,4 @@
-"""What hears of a client's calls: the last receipt, and whoever else listens. Decides nothing, sends nothing.
+"""What hears of a client's calls: whoever listens. Decides nothing, sends nothing.
 
 A call passes through ``Errand`` (``client.errand``), which tells the watch of each step. Listeners
 cost nothing where there are none.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from flatfee.client.fair_use import FairUseSight
 from flatfee.errors import APIError
 
 if TYPE_CHECKING:
@@ -27,8 +28,12 @@ class Listener(Protocol):
         """A try failed; the call may be tried again, or ``failed`` follows."""
         ...
 
-    def answered(self, errand: Errand[Any], answer: object) -> None:
-        """A call has its typed answer."""
+    def answered(self, errand: Errand[Any], answer: object, headers: Mapping[str, str]) -> None:
+        """A call has its typed answer, which came with ``headers``."""
+        ...
+
+    def handed(self, errand: Errand[Any], headers: Mapping[str, str]) -> None:
+        """A call has its response, and the caller reads the body: there are only ``headers`` to hear of."""
         ...
 
     def failed(self, errand: Errand[Any], error: BaseException) -> None:
@@ -47,7 +52,6 @@ class Listener(Protocol):
 class Watch:
     """What all calls of a client, its copies and its workflows have in common to tell."""
 
-    def __init__(self, listeners: tuple[Listener, ...] = ()) -> None:
+    def __init__(self, listeners: tuple[Listener, ...] = (), fair_use: FairUseSight | None = None) -> None:
         self.listeners = listeners
-        self.last_headers: Mapping[str, str] | None = None
-        """The headers of the last answer or error to a completion, unread."""
+        self.fair_use = fair_use or FairUseSight()
