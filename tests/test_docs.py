@@ -27,6 +27,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from opentelemetry.util._once import Once
 from pydantic import BaseModel
 
 from flatfee import wire
@@ -255,7 +256,15 @@ def answers(url: str) -> bool:
         return False
 
 
+@pytest.fixture
+def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a page set a tracer provider, and no other test have it: a process can set one only once."""
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", None)
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER_SET_ONCE", Once())
+
+
 @pages_with("python")
+@pytest.mark.usefixtures("untraced")
 def test_python_that_is_shown_runs(
     page: Path, gateway: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

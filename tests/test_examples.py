@@ -28,6 +28,14 @@ SHOWN = {
         r"lane: premium \| fair-use left: \d+",
         r"used in this window: [1-9]\d* of 100000",
     ),
+    "receipts.py": (
+        r"^lane     reason             model      requests  units  tokens$",
+        r"^premium  fragile_reasoning  sim-large         3  +\d+  +\d+$",
+        r"^4 requests in \d+\.\d s, \d+ units charged, [\d,]+ left of fair-use$",
+        r"^planning alone: [1-9]\d* units$",
+        r"^last receipt: Served on the (premium|budget) lane",
+        r"^left: \d+ of 100000$",
+    ),
     "streaming.py": (
         r"^lane: premium \| served by: sim-premium$",
         r"You said: Explain event loops in one paragraph\.",

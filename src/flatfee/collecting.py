@@ -33,7 +33,7 @@ _MOST_WAYS: Final = 1_000
 _LONGEST_CELL: Final = 40
 
 
-@dataclass(slots=True)
+@dataclass
 class _Tally:
     """The figures of the requests that were served the same way."""
 
