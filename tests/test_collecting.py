@@ -86,6 +86,7 @@ def test_runs_nest_and_the_outer_one_hears_of_everything() -> None:
     assert [told.request_id for told in outer.receipts] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_tasks_and_worker_threads_belong_to_the_run_they_were_started_in() -> None:
     found: dict[str, list[str | None]] = {}
 

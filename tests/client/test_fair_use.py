@@ -60,6 +60,13 @@ async def test_an_answer_that_tells_nothing_covers_nothing(driver: Any, refuse: 
     assert gateway.client.fair_use.remaining == 90
 
 
+async def test_a_raw_response_tells_what_its_answer_does(driver: Any) -> None:
+    gateway = driver(completion(left(80), flatfee={"fair_use": {"remaining": 85}}))
+    raw = gateway.client.chat.completions.with_raw_response
+    await gateway.wait(raw.create(model="auto", messages=[]))
+    assert gateway.client.fair_use == FairUse(remaining=85)
+
+
 async def test_copies_and_workflows_see_the_same(driver: Any) -> None:
     gateway = driver(completion(left(90)))
     copy, scope = gateway.client.with_options(max_retries=0), gateway.client.workflow("run-1")

@@ -3,6 +3,7 @@
 import contextvars
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -129,6 +130,19 @@ async def test_on_receipt_hears_nothing_where_there_is_no_receipt(driver: Any) -
     with pytest.raises(flatfee.APIConnectionError):
         await gateway.create()
     assert heard == []
+
+
+async def test_raw_responses_are_heard_of_too(driver: Any, answer: Any) -> None:
+    """One that the caller reads is told by its headers, as soon as they are there."""
+    heard: list[Receipt] = []
+    gateway = driver(answer(), on_receipt=heard.append)
+    completions = gateway.client.chat.completions
+    await gateway.wait(completions.with_raw_response.create(model="auto", messages=[]))
+    assert states(heard) == [("req_1", "settled")]
+    opened = completions.with_streaming_response.create(model="auto", messages=[])
+    async with AsyncExitStack() as stack:
+        _ = stack.enter_context(opened) if gateway.kind == "sync" else await stack.enter_async_context(opened)
+        assert states(heard) == [("req_1", "settled"), ("req_1", None)]
 
 
 async def test_copies_and_workflows_tell_the_same_function(driver: Any, answer: Any) -> None:
