@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, ClassVar, Final
 
+from flatfee.collecting import active
 from flatfee.integrations.capture import Capture
-from flatfee.integrations.noting import active
 from flatfee.receipt import Receipt
 
 EXTENSION: Final = "flatfee_receipt"

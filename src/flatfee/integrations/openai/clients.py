@@ -17,8 +17,8 @@ from pydantic import BaseModel
 from flatfee.client.arguments import ApiKey, AsyncApiKey
 from flatfee.client.config import ClientConfig
 from flatfee.client.resources.options import deadline, gateway_headers
+from flatfee.collecting import active, note
 from flatfee.errors import from_wire
-from flatfee.integrations.noting import active, note
 from flatfee.integrations.openai.deadline import budgeted, current
 from flatfee.integrations.openai.errors import both, named
 from flatfee.integrations.openai.streams import AsyncReceiptStream, ReceiptStream, watched

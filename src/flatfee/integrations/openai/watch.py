@@ -12,8 +12,8 @@ from typing import Any
 
 import openai
 
+from flatfee.collecting import active
 from flatfee.errors import APIConnectionError, APIError, APIResponseValidationError, StreamTruncated, from_wire
-from flatfee.integrations.noting import active
 from flatfee.integrations.openai.errors import both, renamed
 from flatfee.receipt import Receipt
 from flatfee.wire import ReceiptState
