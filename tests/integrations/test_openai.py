@@ -8,7 +8,7 @@ import json
 import pickle
 import sys
 import time
-from types import SimpleNamespace
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -19,7 +19,6 @@ import pytest
 import flatfee
 from flatfee import errors, wire
 from flatfee.integrations import openai as ours
-from flatfee.integrations.openai import clients, watch
 from flatfee.integrations.openai.deadline import current
 
 from .conftest import DONE, FAILED, HEADERS, KEY, SETTLED, answered, completion, event, refused, streamed
@@ -37,13 +36,9 @@ THEIRS = {
 
 
 @pytest.fixture
-def noted(monkeypatch: pytest.MonkeyPatch) -> list[flatfee.Receipt]:
-    found: list[flatfee.Receipt] = []
-    run = SimpleNamespace(note=found.append)
-    monkeypatch.setattr(clients, "note", found.append)
-    for module in (clients, watch):
-        monkeypatch.setattr(module, "active", lambda: run)
-    return found
+def run() -> Iterator[flatfee.Run]:
+    with flatfee.receipts() as run:
+        yield run
 
 
 def is_a(error: object, *classes: type[Any]) -> bool:
@@ -128,30 +123,32 @@ async def test_an_error_with_status_200_is_an_error(driver: Any) -> None:
     assert is_a(error, openai.InternalServerError)
 
 
-async def test_a_completion_keeps_its_receipt_and_is_noted(driver: Any, noted: list[flatfee.Receipt]) -> None:
+async def test_a_completion_keeps_its_receipt_and_is_noted(driver: Any, run: flatfee.Run) -> None:
     found = await driver(answered()).create()
     receipt = flatfee.Receipt.of(found)
     assert receipt is not None
     assert receipt.fair_use is not None
     assert (receipt.state, receipt.fair_use.charged) == ("settled", 7)
     assert found.flatfee == SETTLED
-    assert [note.request_id for note in noted] == ["req_1"]
-    assert noted[0].reason == "default", "the headers count as well"
+    assert [noted.request_id for noted in run.receipts] == ["req_1"]
+    assert run.receipts[0].reason == "default", "the headers count as well"
 
 
-async def test_a_raw_response_and_an_error_are_noted(driver: Any, noted: list[flatfee.Receipt]) -> None:
+async def test_a_raw_response_and_an_error_are_noted(driver: Any, run: flatfee.Run) -> None:
     d = driver(answered())
     raw = await d.wait(d.client.chat.completions.with_raw_response.create(model="auto", messages=[]))
     assert raw.headers["x-flatfee-lane"] == "premium"
-    await failure(driver(refused("fallback_exhausted")))
-    assert [note.state for note in noted] == ["settled", "refused"]
+    assert [noted.state for noted in run.receipts] == ["settled"]
+    with flatfee.receipts() as inner:
+        await failure(driver(refused("fallback_exhausted")))
+    assert [noted.state for noted in inner.receipts] == ["refused"]
 
 
-async def test_what_was_never_routed_is_not_noted(driver: Any, noted: list[flatfee.Receipt]) -> None:
+async def test_what_was_never_routed_is_not_noted(driver: Any, run: flatfee.Run) -> None:
     page = httpx.Response(200, headers={"x-flatfee-request-id": "req_1"}, json={"object": "list", "data": []})
     d = driver(page)
     await d.wait(d.client.models.list())
-    assert noted == []
+    assert run.requests == 0
 
 
 async def test_the_environment_of_flatfee_is_used_and_that_of_openai_is_not(
@@ -267,13 +264,12 @@ class TestStreams:
         assert stream.receipt.state == "settled"
         assert stream.receipt.fair_use.charged == 7
 
-    async def test_a_stream_is_noted_at_its_beginning_and_its_end(
-        self, driver: Any, noted: list[flatfee.Receipt]
-    ) -> None:
+    async def test_a_stream_is_noted_at_its_beginning_and_its_end(self, driver: Any, run: flatfee.Run) -> None:
         stream = await driver(streamed(event("a"), event("b", "stop", flatfee=SETTLED), DONE)).stream()
-        assert [receipt.state for receipt in noted] == ["in_flight"]
+        assert [receipt.state for receipt in run.receipts] == ["in_flight"]
         await everything(stream)
-        assert [receipt.state for receipt in noted] == ["in_flight", "settled"]
+        assert [receipt.state for receipt in run.receipts] == ["settled"]
+        assert run.units.total() == 7
 
     @pytest.mark.pain(8)
     async def test_an_error_in_the_middle_has_its_name_status_and_receipt(self, driver: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flatfee import Receipt, wire
+from flatfee import Receipt, receipts, wire
 from flatfee.integrations import transport
 from flatfee.integrations.capture import KEPT_BYTES
 
@@ -83,11 +83,13 @@ def plain(text: str = "hi", **extra: Any) -> bytes:
 
 async def test_a_plain_answer_tells_its_receipt_in_headers_and_body(client: Client) -> None:
     body = plain(flatfee=SETTLED)
-    response, read = await client.get(client.response(body[:50], body[50:]))
+    with receipts() as run:
+        response, read = await client.get(client.response(body[:50], body[50:]))
     receipt = response.extensions["flatfee_receipt"]
     assert read == body, "bytes pass untouched"
     assert (receipt.state, receipt.reason, receipt.fair_use.charged) == ("settled", "default", 7)
     assert client.heard == [receipt]
+    assert run.receipts == (receipt,)
 
 
 @pytest.mark.pain(13)
