@@ -45,6 +45,10 @@ async def inside(d: Any, manager: Any, body: Any) -> Any:
         return await body(response)
 
 
+async def told(value: Any) -> Any:
+    return value
+
+
 def streaming(d: Any, **arguments: Any) -> Any:
     return d.client.chat.completions.with_streaming_response.create(**HELLO, **arguments)
 
@@ -108,7 +112,9 @@ async def test_a_raw_response_is_parsed_into_what_was_asked_for(driver: Any, ans
 async def test_errors_and_retries_are_those_of_the_plain_call(driver: Any, answer: Any, refuse: Any) -> None:
     replies = [refuse("rate_limited"), answer()]
     d = driver(lambda _: replies.pop(0))
-    assert (await raw(d)).parse().choices[0].message.content == "hi"
+    response = await raw(d)
+    assert response.parse().choices[0].message.content == "hi"
+    assert (response.retries_taken, [one.status for one in response.tries]) == (1, [429, 200])
     assert (len(d.requests), len(d.waits)) == (2, 1)
     assert len({request.headers["idempotency-key"] for request in d.requests}) == 1
     d = driver(refuse("rate_limited"), max_retries=0)
@@ -212,6 +218,8 @@ async def test_a_streaming_response_begins_with_the_retries_and_errors_of_the_pl
     replies = [refuse("rate_limited"), answer()]
     d = driver(lambda _: replies.pop(0))
     completion = await inside(d, streaming(d), lambda response: d.wait(response.parse()))
+    replies = [refuse("rate_limited"), answer()]
+    assert await inside(d, streaming(d), lambda response: told(response.retries_taken)) == 1
     assert completion.receipt.state == "settled"
     d = driver(refuse("rate_limited"), max_retries=0)
     with pytest.raises(RateLimitError):

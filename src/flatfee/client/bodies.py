@@ -16,6 +16,7 @@ from flatfee.client.exchange import Reply
 from flatfee.client.limits import Patience
 from flatfee.client.pools import Process, mend
 from flatfee.errors import APIConnectionError
+from flatfee.types.tries import Try
 
 LONGEST_DRAIN: Final = 0.25
 """Seconds to wait for the end of a body whose answer is whole already; a new connection costs about as much."""
@@ -80,6 +81,7 @@ class _Body:
     def __init__(self, transport: Faults, response: Any, url: str, patience: Patience) -> None:
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
+        self.tries: tuple[Try, ...] = ()
         self.raw = response
         self._transport = transport
         self._url = url

@@ -13,11 +13,11 @@ from typing import Any, Generic, Self, TypeVar
 from flatfee.client.config import ClientConfig
 from flatfee.client.exchange import Call, Reply, Request, answer_to, request_for
 from flatfee.client.retry import Budget, Repetition
-from flatfee.client.stream import StreamState
+from flatfee.client.stream import AsyncBody, Body, StreamState
 from flatfee.client.tries import Tries
 from flatfee.client.watch import Watch
 from flatfee.errors import APIError, NotFoundError
-from flatfee.types.base import Answer
+from flatfee.types.base import Origin
 from flatfee.types.sentinel import NotGiven
 from flatfee.types.tries import Try
 from flatfee.wire import Header
@@ -64,16 +64,20 @@ class Errand(Generic[T]):
         answer = answer_to(self.call, reply)
         if self._tries is not None or self.turn is not None:
             self._let_in(reply.status, reply.headers)
-            if isinstance(answer, Answer):
-                answer._origin.tries = self.tries
+            origin = getattr(answer, "_origin", None)
+            if isinstance(origin, Origin):  # an answer's, or that of what holds one
+                origin.tries = self.tries
         for listener in self.watch.listeners:
             listener.answered(self, answer, reply.headers)
         return answer
 
-    def handed(self, headers: Mapping[str, str]) -> None:
+    def handed(self, reply: Body | AsyncBody) -> None:
         """Take note of a response whose body the caller reads."""
+        if self._tries is not None or self.turn is not None:
+            self._let_in(reply.status, reply.headers)
+            reply.tries = self.tries
         for listener in self.watch.listeners:
-            listener.handed(self, headers)
+            listener.handed(self, reply.headers)
 
     def repetition(self, chance: Callable[[], float]) -> Repetition:
         """Return what decides about the tries that come after a failed first one."""

@@ -16,6 +16,8 @@ from flatfee.client.pieces import Chunks, Lines, decoder
 from flatfee.client.stream import AsyncStream, Stream
 from flatfee.errors import FlatfeeError
 from flatfee.receipt import Receipt
+from flatfee.types.base import Origin
+from flatfee.types.tries import Try
 from flatfee.wire import Header
 
 P = ParamSpec("P")
@@ -69,7 +71,12 @@ class Response(Generic[R]):
     @property
     def retries_taken(self) -> int:
         """How often the request was repeated until this response came."""
-        return max(0, len(getattr(self._known(), "tries", ())) - 1)
+        return max(0, len(self.tries) - 1)
+
+    @property
+    def tries(self) -> tuple[Try, ...]:
+        """Every request that was sent for this response; empty if the first one brought it."""
+        return getattr(self._known(), "tries", ())
 
     @property
     def receipt(self) -> Receipt | None:
@@ -124,6 +131,10 @@ class RawResponse(Response[R]):
         """Return the body."""
         return self.content
 
+    @property
+    def _origin(self) -> Origin | None:
+        return getattr(self._answer, "_origin", None)
+
     def _known(self) -> object:
         return self._answer
 
@@ -146,6 +157,11 @@ class _Unread(Response[R]):
         if self._answer is None:
             self._answer = answer_to(self._call, Reply(self.status_code, self.headers, content, self.http_response))
         return self._answer
+
+    @property
+    def tries(self) -> tuple[Try, ...]:
+        """Every request that was sent until this response began; empty if the first one brought it."""
+        return cast("tuple[Try, ...]", (self._stream or self._body).tries)
 
     def _known(self) -> object:
         return self._stream or self._answer

@@ -205,6 +205,7 @@ class Body(Protocol):
 
     status: int
     headers: Mapping[str, str]
+    tries: tuple[Try, ...]
     raw: Any
 
     def read(self, heard: bool) -> bytes | None:
@@ -229,6 +230,7 @@ class AsyncBody(Protocol):
 
     status: int
     headers: Mapping[str, str]
+    tries: tuple[Try, ...]
     raw: Any
 
     async def read(self, heard: bool) -> bytes | None:

@@ -70,7 +70,7 @@ class BlockingCore:
         """Return the response, its body unread; tries again until it has started, and is no error."""
         with Errand(call, self.config, self.watch, self.clock) as errand:
             reply = self._persist(errand, self._try_begin)
-            errand.handed(reply.headers)
+            errand.handed(reply)
         return reply
 
     @property

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from flatfee.client.exchange import Call, Reply, reader
 from flatfee.client.resources.core import AsyncCore, Core
 from flatfee.types.base import ListPage
+from flatfee.types.tries import Try
 
 T = TypeVar("T")
 
@@ -55,6 +56,11 @@ class _Page(Generic[T]):
     @property
     def _request_id(self) -> str | None:
         return self._origin.request_id
+
+    @property
+    def tries(self) -> tuple[Try, ...]:
+        """Every request that was sent for this page; empty if the first one brought it."""
+        return self._origin.tries
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(items={len(self.data)}, has_more={self.has_more})"
