@@ -20,6 +20,7 @@ import flatfee
 from flatfee import errors, wire
 from flatfee.integrations import openai as ours
 from flatfee.integrations.openai.deadline import current
+from flatfee.integrations.openai.errors import renamed
 
 from .conftest import DONE, FAILED, HEADERS, KEY, SETTLED, answered, completion, event, refused, streamed
 
@@ -112,6 +113,18 @@ async def test_connections_and_time_limits_fail_with_both_names(driver: Any, fau
     assert is_a(error, getattr(flatfee, expected))
     assert isinstance(error.__cause__, fault)
     assert isinstance(pickle.loads(pickle.dumps(error)), getattr(openai, expected))
+
+
+async def test_an_answer_that_is_refused_as_invalid_has_both_names(driver: Any) -> None:
+    d = driver(httpx.Response(200, headers=HEADERS, json={"id": 1}), _strict_response_validation=True)
+    assert is_a(await failure(d), openai.APIResponseValidationError, flatfee.APIResponseValidationError)
+
+
+def test_an_error_of_theirs_without_a_kind_is_an_error_of_ours() -> None:
+    theirs = openai.APIError("No.", request=None, body={"code": "odd"})  # type: ignore[arg-type]  # it is passed on
+    found = renamed(theirs)
+    assert (found.code, found.message, found.body) == ("odd", "No.", {"code": "odd"})
+    assert is_a(found, openai.APIError, flatfee.APIError)
 
 
 @pytest.mark.pain(20)
@@ -223,6 +236,11 @@ class TestDeadline:
         assert "x-flatfee-deadline-ms" not in d.requests[1].headers
         assert d.requests[1].extensions["timeout"]["read"] == 600
 
+    async def test_it_limits_a_client_without_a_timeout(self, driver: Any) -> None:
+        d = driver(answered(), deadline=5, timeout=None)
+        await d.create()
+        assert 0 < d.requests[0].extensions["timeout"]["read"] <= 5.5
+
     async def test_a_wait_that_would_outlast_it_is_not_begun(self, driver: Any) -> None:
         d = driver(refused("workflow_limit", x_should_retry="true", retry_after="60"), deadline=10)
         with pytest.raises(flatfee.ConcurrencyLimitError):
@@ -309,6 +327,11 @@ class TestStreams:
         error: Any = caught.value
         assert is_a(error, openai.APIConnectionError)
         assert (error.partial, error.receipt.lane) == ("a", "premium")
+
+    async def test_what_has_nothing_to_do_with_the_gateway_comes_as_it_is(self, driver: Any) -> None:
+        stream = await driver(streamed(event("a"), RuntimeError("a bug"))).stream()
+        with pytest.raises(RuntimeError, match="a bug"):
+            await everything(stream)
 
     async def test_a_connection_that_breaks_after_the_finish_is_no_failure(self, driver: Any) -> None:
         stream = await driver(streamed(event("a", "stop"), httpx.ReadError("gone"))).stream()

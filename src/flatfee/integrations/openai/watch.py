@@ -13,7 +13,7 @@ from typing import Any
 import openai
 
 from flatfee.collecting import active
-from flatfee.errors import APIConnectionError, APIError, APIResponseValidationError, StreamTruncated, from_wire
+from flatfee.errors import APIConnectionError, APIResponseValidationError, StreamTruncated, from_wire
 from flatfee.integrations.openai.errors import both, renamed
 from flatfee.receipt import Receipt
 from flatfee.wire import ReceiptState
@@ -99,8 +99,6 @@ class Watch:
             raise self._ended(failure) from error
 
     def _failure(self, error: Exception) -> Any:
-        if isinstance(error, APIError):
-            return error
         if isinstance(error, ValueError):
             return both(APIResponseValidationError("An event of the stream is not JSON."))
         envelope = _decoded(self.event) if type(error) is openai.APIError else {}
