@@ -71,7 +71,7 @@ class Peer:
                 self.gone = True
 
     def stream(self, *parts: bytes) -> None:
-        self.send(HEAD, *parts)
+        self.send(b"".join((HEAD, *parts)))  # together, so that no pause of a busy machine comes between them
 
     def whole(self) -> None:
         """Answer whatever was asked for."""

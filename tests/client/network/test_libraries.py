@@ -88,7 +88,7 @@ async def test_every_limit_of_time(serve: Any, make_event: Any, make_chunk: Any,
         assert ("(timeout: idle)" in str(stalled), stalled.partial) == (True, "a")
         assert "deadline of 0.02 seconds" in str(await caller.failure(stream=True, deadline=0.02))
         assert "(timeout: first_token)" in str(await caller.failure(stream=True, timeout=Timeout(first_token=0.05)))
-        assert "(ReadTimeout)" in str(await caller.failure(timeout=0.05))
+        assert "(ReadTimeout)" in str(await caller.failure(timeout=Timeout(read=0.05)))
 
 
 @all_kinds

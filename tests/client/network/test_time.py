@@ -50,9 +50,9 @@ async def test_comments_do_not_keep_a_stream_alive_that_never_begins(
         peer.stream(make_event(role="assistant", content=""))
         peer.drip(make_chunk(b": keep-alive\n\n"))
 
-    _, error = await fails(serve(reply).url, kind, stream=True, limits=Timeout(first_token=0.1))
+    _, error = await fails(serve(reply).url, kind, stream=True, limits=Timeout(first_token=0.5))
     assert isinstance(error, APITimeoutError)
-    assert str(error) == "The gateway is silent: no token came within 0.1 seconds (timeout: first_token)."
+    assert str(error) == "The gateway is silent: no token came within 0.5 seconds (timeout: first_token)."
     assert error.request_id == "req_1", "the receipt so far"
 
 
