@@ -11,6 +11,7 @@ from flatfee import (
     NOT_GIVEN,
     APIConnectionError,
     APITimeoutError,
+    BadRequestError,
     BillingError,
     ConfigurationError,
     ErrorCode,
@@ -376,3 +377,12 @@ async def test_a_request_that_cannot_be_sent_is_not_tried_again(driver: Any, rai
         await d.create()
     assert not caught.value.retryable
     assert (len(d.requests), d.waits) == (1, [])
+
+
+async def test_a_final_failure_is_raised_from_where_it_was_met(driver: Any, refuse: Any) -> None:
+    """Its traceback shows the caller's own lines, and nothing of a library that had nothing to repeat."""
+    d = driver(lambda _: refuse("invalid_request"))
+    with pytest.raises(BadRequestError) as caught:
+        await d.create()
+    assert not [entry for entry in caught.traceback if "tenacity" in str(entry.path)]
+    assert len(d.requests) == 1

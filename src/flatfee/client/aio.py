@@ -89,9 +89,13 @@ class CoroutineCore:
         try:
             return await once(errand)
         except APIError as error:
+            repetition = errand.repetition(random.random)
+            if not repetition.repeats(error):
+                errand.tried(error)
+                raise
             first = error
         # A controller of tenacity costs more than all the rest of a call, so only a failure gets one.
-        again: R = await errand.repetition(random.random).asynchronous(self.sleep)(self._repeating(errand, first, once))
+        again: R = await repetition.asynchronous(self.sleep)(self._repeating(errand, first, once))
         return again
 
     def _repeating(

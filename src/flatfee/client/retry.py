@@ -168,12 +168,16 @@ class Repetition:
 
         return AsyncRetrying(sleep=sleep, **self._rules())
 
+    def repeats(self, error: BaseException) -> bool:
+        """Tell whether a try that failed so is to be repeated, if there is time."""
+        return self.policy.max_retries > 0 and not self.spent() and self.policy.repeats(error, keyed=self.keyed)
+
     def _rules(self) -> dict[str, Any]:
         return {"stop": self._stop, "wait": self._wait, "retry": self._retry, "reraise": True}
 
     def _retry(self, state: RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
-        return error is not None and not self.spent() and self.policy.repeats(error, keyed=self.keyed)
+        return error is not None and self.repeats(error)
 
     def _stop(self, state: RetryCallState) -> bool:
         spent = self.budget is not None and self.budget.spent_by_waiting(state)

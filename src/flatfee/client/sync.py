@@ -89,9 +89,13 @@ class BlockingCore:
         try:
             return once(errand)
         except APIError as error:
+            repetition = errand.repetition(random.random)
+            if not repetition.repeats(error):
+                errand.tried(error)
+                raise
             first = error
         # A controller of tenacity costs more than all the rest of a call, so only a failure gets one.
-        return errand.repetition(random.random).sync(self.sleep)(self._repeating(errand, first, once))
+        return repetition.sync(self.sleep)(self._repeating(errand, first, once))
 
     def _repeating(self, errand: Errand[Any], first: APIError, once: Callable[[Errand[Any]], R]) -> Callable[[], R]:
         failed = [first]
