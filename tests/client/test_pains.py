@@ -69,7 +69,8 @@ async def test_a_connection_that_breaks_in_mid_stream_raises_our_exception(drive
     d = driver(lambda _: sse(text("Hel"), httpx.ReadError("gone")))
     with pytest.raises(flatfee.APIConnectionError) as caught:
         await d.all(await d.stream())
-    assert caught.value.receipt and caught.value.receipt.lane == "premium"
+    assert caught.value.receipt is not None
+    assert caught.value.receipt.lane == "premium"
     assert caught.value.partial == "Hel"
     assert isinstance(caught.value.__cause__, httpx.ReadError)
 
@@ -94,7 +95,8 @@ async def test_an_error_event_in_mid_stream_has_class_status_and_receipt(
     assert type(caught.value) is kind
     assert caught.value.status_code == flatfee.wire.ERRORS[code].status
     assert caught.value.code == code
-    assert caught.value.receipt and caught.value.receipt.state == "settled"
+    assert caught.value.receipt is not None
+    assert caught.value.receipt.state == "settled"
     assert caught.value.partial == "Hel"
 
 
