@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flatfee import Receipt, receipts, wire
+from flatfee import ConfigurationError, Receipt, receipts, wire
 from flatfee.integrations import transport
 from flatfee.integrations.capture import KEPT_BYTES
 
@@ -27,6 +27,7 @@ class Client:
         self.ours = importlib.import_module(f"flatfee.integrations.{library}")
         self.kind = kind
         self.heard: list[Receipt] = []
+        self.hear: Any = self.heard.append
 
     def response(self, *pieces: bytes, headers: dict[str, str] | None = None, status: int = 200) -> Any:
         body = type("Pieces", (Pieces, self.library.SyncByteStream, self.library.AsyncByteStream), {})(pieces)
@@ -36,13 +37,11 @@ class Client:
         """Return the response, closed, and what was read of it: everything, or ``read`` pieces."""
         mock = self.library.MockTransport(lambda _: response)
         if self.kind == "sync":
-            with self.library.Client(
-                transport=self.ours.ReceiptTransport(mock, on_receipt=self.heard.append)
-            ) as client:
+            with self.library.Client(transport=self.ours.ReceiptTransport(mock, on_receipt=self.hear)) as client:
                 with client.stream("GET", "http://gateway.test/") as found:
                     pieces = list(islice(found.iter_bytes() if found.is_closed else found.iter_raw(), read))
                 return found, b"".join(pieces)
-        ours = self.ours.AsyncReceiptTransport(mock, on_receipt=self.heard.append)
+        ours = self.ours.AsyncReceiptTransport(mock, on_receipt=self.hear)
         async with self.library.AsyncClient(transport=ours) as client:
             async with client.stream("GET", "http://gateway.test/") as found:
                 pieces = []
@@ -209,3 +208,27 @@ async def test_without_a_transport_it_makes_its_own_and_closes_what_it_wraps(lib
         await aclient.get("http://gateway.test/")
     assert closed == ["sync", "async"]
     assert not inspect.iscoroutinefunction(ours.ReceiptTransport.handle_request)
+
+
+async def test_a_failing_function_costs_nobody_an_answer(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """The answer is paid for by then, and what read it might ask for it again."""
+
+    def fail(_: Receipt) -> None:
+        raise ValueError("a secret")
+
+    client.hear = fail
+    _, read = await client.get(client.response(plain(flatfee=SETTLED)))
+    assert json.loads(read)["flatfee"] == SETTLED
+    assert [
+        record.getMessage().partition(" at=")[0] for record in caplog.records if record.name == "flatfee.client"
+    ] == ["client.callback_failed callback=on_receipt error=ValueError"]
+
+
+def test_a_function_that_must_be_awaited_is_refused(library: str) -> None:
+    async def hear(_: Receipt) -> None:
+        """Hear."""
+
+    ours = importlib.import_module(f"flatfee.integrations.{library}")
+    for transport_of_ours in (ours.ReceiptTransport, ours.AsyncReceiptTransport):
+        with pytest.raises(ConfigurationError, match="coroutine function"):
+            transport_of_ours(on_receipt=hear)

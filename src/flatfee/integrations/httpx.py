@@ -29,8 +29,11 @@ class ReceiptTransport(transport.Transport, httpx.BaseTransport):
 
     Args:
         wrapped: what sends; else a new ``httpx.HTTPTransport``. Certificates, proxies and limits are set there.
-        on_receipt: called with the receipt of each response of a gateway when it is closed. What it raises
-            reaches the reader of the response.
+        on_receipt: called with the receipt of each response of a gateway when it is closed. A plain function that
+            does not wait; what it raises is logged, and changes nothing.
+
+    Raises:
+        ConfigurationError: ``on_receipt`` is no plain function.
     """
 
     _body = _Body

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, ClassVar, Final
 
+from flatfee.client.callbacks import plain_function, tell
 from flatfee.collecting import active
 from flatfee.integrations.capture import Capture
 from flatfee.receipt import Receipt
@@ -39,7 +40,7 @@ class Passage:
         receipt = self.capture.ended()
         self._tell(receipt)
         if self._listener is not None:
-            self._listener(receipt)
+            tell("on_receipt", self._listener, receipt)
 
     def _tell(self, receipt: Receipt) -> None:
         self._extensions[EXTENSION] = receipt
@@ -93,7 +94,7 @@ class Looking:
 
     def __init__(self, wrapped: Any = None, *, on_receipt: Listener | None = None) -> None:
         self._wrapped = type(self)._usual() if wrapped is None else wrapped
-        self._listener = on_receipt
+        self._listener = None if on_receipt is None else plain_function("on_receipt", on_receipt)
 
     def _look(self, response: Any) -> Any:
         capture = Capture.of(response.headers)
