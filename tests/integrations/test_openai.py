@@ -342,10 +342,18 @@ class TestStreams:
         with pytest.raises(flatfee.ServiceUnavailableError):
             await everything(stream)
 
-    async def test_an_event_that_is_not_json_is_an_error_with_both_names(self, driver: Any) -> None:
-        stream = await driver(streamed(event("a"), b"data: {oops\n\n")).stream()
+    @pytest.mark.parametrize("data", ["{oops", '{"choices": "oops"}', '{"choices": ["oops"]}', '{"choices": 1}'])
+    async def test_an_event_that_is_none_is_an_error_with_both_names(self, driver: Any, data: str) -> None:
+        stream = await driver(streamed(event("a"), f"data: {data}\n\n".encode())).stream()
         with pytest.raises(flatfee.APIResponseValidationError) as caught:
             await everything(stream)
+        assert is_a(caught.value, openai.APIResponseValidationError)
+        assert caught.value.partial == "a"
+
+    async def test_a_web_page_is_no_completion(self, driver: Any) -> None:
+        page = httpx.Response(200, headers={"content-type": "text/html"}, text="<p>Sign in.</p>")
+        with pytest.raises(flatfee.APIResponseValidationError, match="text/html") as caught:
+            await driver(page).create()
         assert is_a(caught.value, openai.APIResponseValidationError)
 
     async def test_leaving_early_closes_the_response(self, driver: Any) -> None:

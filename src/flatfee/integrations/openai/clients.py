@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from typing import Any, Self, TypedDict, Unpack
 
 import openai
+from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 
 from flatfee.client.arguments import ApiKey, AsyncApiKey
 from flatfee.client.config import ClientConfig
 from flatfee.client.resources.options import deadline, gateway_headers
 from flatfee.collecting import active, note
-from flatfee.errors import from_wire
+from flatfee.errors import APIResponseValidationError, from_wire
 from flatfee.integrations.openai.deadline import budgeted, current
 from flatfee.integrations.openai.errors import both, named
 from flatfee.integrations.openai.streams import AsyncReceiptStream, ReceiptStream, watched
@@ -213,6 +214,10 @@ def _received(answer: Any, parts: Mapping[str, Any]) -> Any:
     if parts["stream"]:
         return answer
     response = parts["response"]
+    if isinstance(answer, str) and parts["cast_to"] is ChatCompletion:  # openai-python hands out a web page as it came
+        kind = response.headers.get("content-type")
+        error = APIResponseValidationError(f"The answer is not JSON (content type {kind}).")
+        raise both(error, request=response.request, response=response)
     extra = answer.model_extra if isinstance(answer, BaseModel) else None
     if extra and extra.get("error"):  # some gateways answer errors with status 200
         raise _refusal(extra, response)

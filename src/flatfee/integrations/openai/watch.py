@@ -99,8 +99,8 @@ class Watch:
             raise self._ended(failure) from error
 
     def _failure(self, error: Exception) -> Any:
-        if isinstance(error, ValueError):
-            return both(APIResponseValidationError("An event of the stream is not JSON."))
+        if isinstance(error, ValueError | TypeError | AttributeError):  # openai-python checks no chunk's shape
+            return both(APIResponseValidationError("An event of the stream is not a valid completion event."))
         envelope = _decoded(self.event) if type(error) is openai.APIError else {}
         if not envelope.get("error"):
             return renamed(error)
