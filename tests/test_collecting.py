@@ -196,6 +196,18 @@ def test_an_empty_run_says_so() -> None:
     assert str(Run(clock=lambda: 0.0)) == "0 requests in 0.0 s"
 
 
+def test_what_has_not_told_its_charge_is_counted_apart() -> None:
+    with flatfee.receipts() as run:
+        note(receipt("running", state="in_flight"))
+        note(receipt("headers alone", state=None))
+        note(receipt("settled", fair_use=charged(3)))
+        note(Receipt(request_id="never routed"))
+    assert (run.unsettled, run.units) == (2, Counter(token=3))
+    assert "2 not settled" in str(run)
+    run.note(receipt("running", fair_use=charged(4)))
+    assert (run.unsettled, run.units) == (1, Counter(token=7))
+
+
 def test_a_summary_moves_no_cursor() -> None:
     run = Run()
     run.note(receipt("a", "premium\x1b[2J\n" + "x" * 99))

@@ -39,6 +39,7 @@ class _Tally:
 
     requests: int = 0
     refused: int = 0
+    unsettled: int = 0
     charged: int = 0
     estimated: int = 0
     prompt: int = 0
@@ -51,6 +52,7 @@ class _Tally:
         usage = receipt.usage or TokenUsage()
         self.requests += sign
         self.refused += sign * (receipt.state == ReceiptState.REFUSED)
+        self.unsettled += sign * (receipt.lane is not None and receipt.state in {None, ReceiptState.IN_FLIGHT})
         self.charged += sign * charged
         self.estimated += sign * charged * (receipt.state == ReceiptState.ESTIMATED)
         self.prompt += sign * (usage.prompt_tokens or 0)
@@ -159,6 +161,14 @@ class Run:
         return sum(tally.refused for _, tally in self._served())
 
     @property
+    def unsettled(self) -> int:
+        """How many requests have not told what they were charged: streams that run, or were left before their end.
+
+        ``units`` lack them; ``client.receipts.retrieve(request_id)`` tells what became of one.
+        """
+        return sum(tally.unsettled for _, tally in self._served())
+
+    @property
     def lanes(self) -> Counter[str]:
         """Requests by lane; those that were never routed have none."""
         return self._by(0)
@@ -236,6 +246,7 @@ class Run:
             "models": dict(self.models),
             "fallbacks": self.fallbacks,
             "refused": self.refused,
+            "unsettled": self.unsettled,
             "units": dict(self.units),
             "estimated_units": dict(self.estimated_units),
             "tokens": self.tokens.model_dump(),
@@ -262,6 +273,7 @@ class Run:
         told += [f"{about}{_several(count, 'unit')} charged" for count in (self.units.total(),) if count]
         told += [_several(count, "fallback") for count in (self.fallbacks,) if count]
         told += [f"{count:,} refused" for count in (self.refused,) if count]
+        told += [f"{count:,} not settled" for count in (self.unsettled,) if count]
         told += [f"{left:,} left of fair-use" for left in (self.fair_use_remaining,) if left is not None]
         return ", ".join(told)
 

@@ -2,7 +2,7 @@
 
 import contextvars
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -70,6 +70,52 @@ async def test_a_stream_that_is_left_stays_in_flight(driver: Any, sse: Any) -> N
         await gateway.next(stream)
         await gateway.wait(stream.close())
     assert states(run.receipts) == [("req_1", "in_flight")]
+    assert run.unsettled == 1
+
+
+@pytest.mark.parametrize("way", ["parse", "read", "iter_lines", "left"])
+async def test_what_a_caller_reads_itself_settles_in_its_run(driver: Any, answer: Any, way: str) -> None:
+    gateway = driver(answer())
+    opened = gateway.client.chat.completions.with_streaming_response.create(model="auto", messages=[])
+    async with AsyncExitStack() as stack:
+        with flatfee.receipts() as run:
+            enter = stack.enter_context if gateway.kind == "sync" else stack.enter_async_context
+            response = await gateway.wait(enter(opened))
+        assert (states(run.receipts), run.unsettled) == ([("req_1", None)], 1)
+        if way == "iter_lines":
+            await gateway.all(response.iter_lines())
+        elif way != "left":
+            await gateway.wait(getattr(response, way)())
+    read = way != "left"
+    assert (run.units, run.unsettled) == (Counter(unit=7 * read), 1 - read)
+    assert states([response.receipt]) == [("req_1", "settled" if read else None)]
+
+
+async def test_so_does_a_stream_that_a_caller_reads_itself(driver: Any, sse: Any) -> None:
+    heard: list[Receipt] = []
+    gateway = driver(lambda _: sse(EVENT, LAST, DONE), on_receipt=heard.append)
+    completions = gateway.client.chat.completions
+    opened = completions.with_streaming_response.create(model="auto", messages=[], stream=True)
+    async with AsyncExitStack() as stack:
+        with flatfee.receipts() as run:
+            enter = stack.enter_context if gateway.kind == "sync" else stack.enter_async_context
+            response = await gateway.wait(enter(opened))
+        async for line in aiter_of(response.iter_lines()):
+            if line == "data: [DONE]":
+                break
+        assert states(run.receipts) == [("req_1", "in_flight")]
+    assert states(run.receipts) == states(heard) == states([response.receipt]) == [("req_1", "settled")]
+    assert run.units == Counter(unit=9)
+
+
+async def aiter_of(iterable: Any) -> AsyncIterator[Any]:
+    """Iterate over what either client yields."""
+    if hasattr(iterable, "__aiter__"):
+        async for item in iterable:
+            yield item
+    else:
+        for item in iterable:
+            yield item
 
 
 async def test_calls_that_use_nothing_are_in_no_run(driver: Any) -> None:

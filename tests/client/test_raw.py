@@ -1,6 +1,7 @@
 """Answers with their HTTP response: the plain call's answer, errors and retries, and what it came in."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -261,7 +262,7 @@ class AsyncTold(Told):
 
 
 async def test_comments_of_a_stream_that_is_read_raw_are_no_tokens() -> None:
-    call: Any = None
+    call: Any = SimpleNamespace(metered=True)
     body, abody = Told(), AsyncTold()
     assert len(list(StreamedResponse(call, body).iter_bytes())) == 3
     assert [data async for data in AsyncStreamedResponse(call, abody).iter_bytes()] != []

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from flatfee import ConfigurationError, Receipt, receipts, wire
+from flatfee.client.capture import KEPT_BYTES
 from flatfee.integrations import transport
-from flatfee.integrations.capture import KEPT_BYTES
 
 from .conftest import DONE, FAILED, HEADERS, SETTLED, completion, event
 

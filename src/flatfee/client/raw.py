@@ -11,14 +11,16 @@ from collections.abc import AsyncGenerator, Generator, Mapping
 from datetime import timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
+from flatfee.client.capture import Capture
 from flatfee.client.exchange import Call, Reply, answer_to
 from flatfee.client.pieces import Chunks, Lines, decoder
 from flatfee.client.stream import AsyncStream, Stream
+from flatfee.collecting import active
 from flatfee.errors import FlatfeeError
 from flatfee.receipt import Receipt
 from flatfee.types.base import Origin
 from flatfee.types.tries import Try
-from flatfee.wire import Header
+from flatfee.wire import Header, ReceiptState
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -152,6 +154,30 @@ class _Unread(Response[R]):
         self._stream = stream
         self._content: bytes | None = None
         self._answer: R | None = None
+        self._capture = Capture.of(body.headers, decoded=True) if call.metered else None
+        self._settled: Receipt | None = None
+        self._run = active()
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """What is known by now of who served this, why, and what it cost; all of it once the body was read."""
+        return self._settled or super().receipt
+
+    def _look(self, data: bytes) -> None:
+        if self._capture is not None:
+            self._capture.feed(data)
+
+    def _settle(self) -> None:
+        """Tell what the bytes told of the receipt, whoever made what of them."""
+        capture, self._capture = self._capture, None
+        receipt = capture.ended() if capture else None
+        if receipt is None or receipt.state in {None, ReceiptState.IN_FLIGHT}:
+            return
+        self._settled = receipt
+        if self._stream is not None:
+            self._stream._state.told(receipt)
+        elif self._run is not None:
+            self._run.note(receipt)
 
     def _parsed(self, content: bytes) -> R:
         if self._answer is None:
@@ -197,7 +223,9 @@ class StreamedResponse(_Unread[R]):
         heard = False
         while (data := self._body.read(heard)) is not None:
             heard = _tells(data)
+            self._look(data)
             yield from chunks.feed(data)
+        self._settle()
         yield from chunks.flush()
 
     def iter_text(self) -> Generator[str]:
@@ -215,6 +243,7 @@ class StreamedResponse(_Unread[R]):
 
     def close(self) -> None:
         """Stop reading and free the connection. Leaving ``with`` does it."""
+        self._settle()
         (self._stream or self._body).close()
 
 
@@ -245,8 +274,10 @@ class AsyncStreamedResponse(_Unread[R]):
         heard = False
         while (data := await self._body.read(heard)) is not None:
             heard = _tells(data)
+            self._look(data)
             for chunk in chunks.feed(data):
                 yield chunk
+        self._settle()
         for chunk in chunks.flush():
             yield chunk
 
@@ -267,6 +298,7 @@ class AsyncStreamedResponse(_Unread[R]):
 
     async def close(self) -> None:
         """Stop reading and free the connection. Leaving ``async with`` does it."""
+        self._settle()
         await (self._stream or self._body).close()
 
 

@@ -84,6 +84,10 @@ class StreamState:
             return "open"
         return "closed" if self._left else "failed" if self.failure else "whole"
 
+    def told(self, receipt: Receipt) -> None:
+        """Take note of a receipt in bytes that somebody else reads."""
+        self._receipt = receipt
+
     def feed(self, data: bytes) -> None:
         """Take bytes as they came."""
         try:

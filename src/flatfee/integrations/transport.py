@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, ClassVar, Final
 
 from flatfee.client.callbacks import plain_function, tell
+from flatfee.client.capture import Capture
 from flatfee.collecting import active
-from flatfee.integrations.capture import Capture
 from flatfee.receipt import Receipt
 
 EXTENSION: Final = "flatfee_receipt"

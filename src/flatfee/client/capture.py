@@ -2,8 +2,8 @@
 
 The gateway puts its ``flatfee`` object last: in a plain answer, in an error, and in the last event of a
 stream. So the last 64 KiB of a body tell it, however long the body was. Text cannot be mistaken for
-it: inside JSON's strings the quotes around the name are escaped. A body with a content encoding is not
-decoded; then the headers are all that is read.
+it: inside JSON's strings the quotes around the name are escaped. Nothing is decoded here: of bytes that
+have a content encoding the headers are all that is read.
 """
 
 from __future__ import annotations
@@ -23,19 +23,23 @@ _JSON: Final = json.JSONDecoder()
 class Capture:
     """Collects what one response tells of its receipt."""
 
-    def __init__(self, headers: Mapping[str, str], first: Receipt) -> None:
+    def __init__(self, first: Receipt, *, readable: bool) -> None:
         self._first = first
-        self._readable = headers.get("content-encoding", "identity").strip().lower() == "identity"
+        self._readable = readable
         self._pieces: list[bytes] = []
         self._size = 0
 
     @classmethod
-    def of(cls, headers: Mapping[str, str]) -> Capture | None:
-        """Return a capture for a response that a gateway of ours routed or refused; ``None`` for any other."""
+    def of(cls, headers: Mapping[str, str], *, decoded: bool = False) -> Capture | None:
+        """Return a capture for a response that a gateway of ours routed or refused; ``None`` for any other.
+
+        ``decoded`` says that its bytes come without their content encoding.
+        """
         if Header.REQUEST_ID not in headers:
             return None
         first = Receipt.from_headers(headers)
-        return cls(headers, first) if first else None
+        plain = headers.get("content-encoding", "identity").strip().lower() == "identity"
+        return cls(first, readable=decoded or plain) if first else None
 
     @property
     def begun(self) -> Receipt:
