@@ -157,6 +157,14 @@ async def test_a_raw_response_and_an_error_are_noted(driver: Any, run: flatfee.R
     assert [noted.state for noted in inner.receipts] == ["refused"]
 
 
+async def test_a_try_that_is_repeated_is_noted_once(driver: Any, run: flatfee.Run) -> None:
+    again = {"x-should-retry": "true", "retry-after-ms": "1", "x-flatfee-request-id": "req_0"}
+    body = wire.error_body("gateway_overloaded", "No.", receipt={"request_id": "req_0", "state": "refused"})
+    replies = [httpx.Response(503, headers=again, json=body), answered()]
+    await driver(lambda _: replies.pop(0)).create()
+    assert [(noted.request_id, noted.state) for noted in run.receipts] == [("req_0", "refused"), ("req_1", "settled")]
+
+
 async def test_what_was_never_routed_is_not_noted(driver: Any, run: flatfee.Run) -> None:
     page = httpx.Response(200, headers={"x-flatfee-request-id": "req_1"}, json={"object": "list", "data": []})
     d = driver(page)

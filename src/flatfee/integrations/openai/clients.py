@@ -191,6 +191,8 @@ def _within_budget(client: Any, options: Any) -> Any:
 
 
 def _worth_waiting(client: Any, response: Any) -> bool:
+    if active() is not None and (receipt := Receipt.of(response)) is not None:
+        note(receipt)  # a try that is repeated is a request of its own
     budget = current()
     asked = client._parse_retry_after_header(response.headers) if budget else None
     return budget is None or asked is None or asked < budget.left()
