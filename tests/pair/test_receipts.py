@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx
 import pytest
 
 import flatfee
 from flatfee import APIStatusError, AsyncClient, FairUse, FallbackExhausted, Lane, Receipt
+from flatfee.integrations.httpx import AsyncReceiptTransport
+from flatfee.integrations.openai import AsyncOpenAI
 from flatfee.server.app import App
 
 from .conftest import HELLO
@@ -63,6 +69,43 @@ async def test_a_run_adds_up_to_what_the_gateway_charged(pair: Pair) -> None:
     assert client.fair_use is not None
     assert (client.fair_use.remaining, client.fair_use.limit) == (usage.fair_use.remaining, 20000)
     assert client.fair_use.resets_at == usage.window.end
+
+
+async def test_it_adds_up_whichever_way_the_answers_are_read(pair: Pair) -> None:
+    client, app = pair
+    async with client.workflow() as scope, AsyncExitStack() as stack:
+        completions = scope.chat.completions
+        transport = AsyncReceiptTransport(httpx.ASGITransport(app))
+        http = await stack.enter_async_context(httpx.AsyncClient(transport=transport))
+        key: Any = client._core.config.api_key
+        theirs = AsyncOpenAI(api_key=key, base_url="http://gateway.test/v1", workflow=scope.id, http_client=http)
+        with flatfee.receipts() as run:
+            for task in ("review", "summarize"):
+                await completions.create(model="auto", messages=HELLO, task=task)
+            for _ in range(2):  # the second one is the first one's answer again
+                await completions.create(model="auto", messages=HELLO, extra_headers={"idempotency-key": "once"})
+            await completions.with_raw_response.create(model="auto", messages=HELLO)
+            async with completions.with_streaming_response.create(model="auto", messages=HELLO) as response:
+                await response.json()
+            async with completions.with_streaming_response.create(model="auto", messages=HELLO, stream=True) as lines:
+                _ = [line async for line in lines.iter_lines()]
+            async with completions.stream(model="auto", messages=HELLO) as events:
+                await events.get_final_completion()
+            await theirs.chat.completions.create(model="auto", messages=HELLO)
+            _ = [
+                chunk async for chunk in await theirs.chat.completions.create(model="auto", messages=HELLO, stream=True)
+            ]
+            with pytest.raises(flatfee.NotFoundError):
+                await completions.create(model="no-such-model", messages=HELLO)
+            async with await completions.create(model="auto", messages=HELLO, stream=True) as left:
+                await anext(left)
+    assert (run.unsettled, left.receipt and left.receipt.state) == (1, "in_flight")
+    assert left.receipt is not None
+    kept = await client.receipts.retrieve(str(left.receipt.request_id))
+    run.note(kept)
+    usage = await client.usage.retrieve()
+    assert usage.fair_use is not None
+    assert (run.requests, run.unsettled, run.units.total()) == (11, 0, usage.fair_use.used)
 
 
 async def test_alerts_and_receipts_come_with_the_answers(pair: Pair) -> None:
