@@ -78,7 +78,7 @@ async def test_it_adds_up_whichever_way_the_answers_are_read(pair: Pair) -> None
         transport = AsyncReceiptTransport(httpx.ASGITransport(app))
         http = await stack.enter_async_context(httpx.AsyncClient(transport=transport))
         key: Any = client._core.config.api_key
-        theirs = AsyncOpenAI(api_key=key, base_url="http://gateway.test/v1", workflow=scope.id, http_client=http)
+        theirs: Any = AsyncOpenAI(api_key=key, base_url="http://gateway.test/v1", workflow=scope.id, http_client=http)
         with flatfee.receipts() as run:
             for task in ("review", "summarize"):
                 await completions.create(model="auto", messages=HELLO, task=task)
