@@ -1,6 +1,7 @@
 """Settings are checked once, and errors name the value and the cure."""
 
 import os
+import traceback
 from typing import Any
 
 import httpx
@@ -185,6 +186,16 @@ def test_no_repr_shows_the_key(kind: Any) -> None:
         assert "ff_proj_secret" not in shown
         assert "hidden" not in shown
     assert "run-42" in repr(client.workflow("run-42"))
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_traceback_can_show_a_client_that_was_refused(kind: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        kind(api_key="SECRET key")
+    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert [frame.locals["self"] for frame in shown.stack if frame.locals and "self" in frame.locals] == [
+        f"{kind.__name__}()"
+    ]
 
 
 def test_a_client_reads_the_environment_of_the_process(monkeypatch: Any) -> None:

@@ -249,9 +249,6 @@ class AsyncClient(SeesFairUse, Configured, AsyncResources):
     ) -> None:
         await self.close()
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(base_url={self._core.config.base_url!r})"
-
 
 class AsyncWorkflowScope(SeesFairUse, AsyncResources):
     """The client's surface, for the calls of one workflow. ``id`` is the workflow's."""

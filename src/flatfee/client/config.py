@@ -238,6 +238,10 @@ class Configured:
         """What is added to the URL of every request."""
         return dict(self._config.query)
 
+    def __repr__(self) -> str:
+        config = vars(self).get("_config")  # tracebacks show clients that were never finished
+        return f"{type(self).__name__}({f'base_url={config.base_url!r}' if config else ''})"
+
 
 def _unsaid(value: object) -> bool:
     return value is None or absent(value)

@@ -238,9 +238,6 @@ class Client(SeesFairUse, Configured, Resources):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(base_url={self._core.config.base_url!r})"
-
 
 class WorkflowScope(SeesFairUse, Resources):
     """The client's surface, for the calls of one workflow. ``id`` is the workflow's."""
