@@ -36,7 +36,7 @@ def streamed(model: OpenAIModel) -> None:
 
 def agent_with_tool(model: OpenAIModel) -> None:
     """Let an agent call a tool until it has an answer. Each step has its receipt."""
-    agent = ToolCallingAgent(tools=[weather], model=model, verbosity_level=0)
+    agent = ToolCallingAgent(tools=[weather], model=model, max_steps=4, verbosity_level=0)
     print("agent:", agent.run("How warm is it in Lisbon?"))
     for step in agent.memory.steps:
         receipt = flatfee.Receipt.of(getattr(step, "model_output_message", None))
