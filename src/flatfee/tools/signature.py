@@ -81,9 +81,8 @@ def arguments_of(function: Callable[..., object], name: str, docs: Mapping[str, 
 
 def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return what was written: behind decorators that say what they wrap, and partials."""
-    while isinstance(function := inspect.unwrap(function), partial):
-        function = function.func
-    return function
+    function = inspect.unwrap(function)
+    return _innermost(function.func) if isinstance(function, partial) else function
 
 
 def _parameters(function: Callable[..., object], name: str) -> Iterator[inspect.Parameter]:

@@ -79,7 +79,7 @@ class Timeout:
             ) from None
 
 
-def _checked(name: str, value: object) -> object:
+def _checked(name: str, value: Any) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if value is not None and not (number and value > 0):
         raise ConfigurationError(f"timeout: {name} is {value!r}; use seconds above 0, or None for no limit.")
