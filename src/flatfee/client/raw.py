@@ -152,6 +152,13 @@ class _Unread(Response[R]):
         self._stream = stream
         self._content: bytes | None = None
         self._answer: R | None = None
+        self._way = ""
+
+    def _take(self, way: str) -> None:
+        """Take note of who reads the connection: what was handed out once does not come again."""
+        if self._way and not self._way == way == "parse()":
+            raise FlatfeeError(f"The body was read already, by {self._way}; keep what came, or call read() first.")
+        self._way = way
 
     def _parsed(self, content: bytes) -> R:
         if self._answer is None:
@@ -189,15 +196,22 @@ class StreamedResponse(_Unread[R]):
 
     def parse(self) -> R:
         """Return what the plain call returns, or raise what it raises. For a stream, that is the stream."""
-        return cast("R", self._stream) if self._stream is not None else self._parsed(self.read())
+        if self._stream is None:
+            return self._parsed(self.read())
+        self._take("parse()")
+        return cast("R", self._stream)
 
     def iter_bytes(self, chunk_size: int | None = None) -> Generator[bytes]:
-        """Yield the body as it comes, decompressed, or in pieces of ``chunk_size`` bytes."""
+        """Yield the body as it comes, decompressed, or in pieces of ``chunk_size`` bytes; once, unless it was read."""
         chunks = Chunks(chunk_size)
-        heard = False
-        while (data := self._body.read(heard)) is not None:
-            heard = _tells(data)
-            yield from chunks.feed(data)
+        if self._content is not None:
+            yield from chunks.feed(self._content)
+        else:
+            self._take("iterating")
+            heard = False
+            while (data := self._body.read(heard)) is not None:
+                heard = _tells(data)
+                yield from chunks.feed(data)
         yield from chunks.flush()
 
     def iter_text(self) -> Generator[str]:
@@ -237,16 +251,24 @@ class AsyncStreamedResponse(_Unread[R]):
 
     async def parse(self) -> R:
         """Return what the plain call returns, or raise what it raises. For a stream, that is the stream."""
-        return cast("R", self._stream) if self._stream is not None else self._parsed(await self.read())
+        if self._stream is None:
+            return self._parsed(await self.read())
+        self._take("parse()")
+        return cast("R", self._stream)
 
     async def iter_bytes(self, chunk_size: int | None = None) -> AsyncGenerator[bytes]:
-        """Yield the body as it comes, decompressed, or in pieces of ``chunk_size`` bytes."""
+        """Yield the body as it comes, decompressed, or in pieces of ``chunk_size`` bytes; once, unless it was read."""
         chunks = Chunks(chunk_size)
-        heard = False
-        while (data := await self._body.read(heard)) is not None:
-            heard = _tells(data)
-            for chunk in chunks.feed(data):
+        if self._content is not None:
+            for chunk in chunks.feed(self._content):
                 yield chunk
+        else:
+            self._take("iterating")
+            heard = False
+            while (data := await self._body.read(heard)) is not None:
+                heard = _tells(data)
+                for chunk in chunks.feed(data):
+                    yield chunk
         for chunk in chunks.flush():
             yield chunk
 
