@@ -194,6 +194,10 @@ async def test_a_streaming_response_comes_in_pieces_of_any_size(driver: Any, pie
     assert await inside(d, streaming(d), lambda r: d.all(r.iter_bytes())) == [b"one\r", b"\ntw\xc3", b"\xa9o\nthree"]
     sizes = await inside(d, streaming(d), lambda r: d.all(r.iter_bytes(6)))
     assert [len(piece) for piece in sizes] == [6, 6, 4]
+    cut = driver(lambda _: httpx.Response(200, stream=pieces(b"tw\xc3")))
+    for read in ("iter_text", "iter_lines"):
+        parts = await inside(cut, streaming(cut), lambda r, read=read: cut.all(getattr(r, read)()))
+        assert "".join(parts) == "tw\ufffd"
     with pytest.raises(ValueError, match="chunk_size is 0"):
         await inside(d, streaming(d), lambda r: d.all(r.iter_bytes(0)))
 

@@ -216,9 +216,11 @@ class StreamedResponse(_Unread[R]):
 
     def iter_text(self) -> Generator[str]:
         """Yield the body as text, as it comes."""
-        decode = decoder()
+        text = decoder()
         for data in self.iter_bytes():
-            yield decode(data)
+            yield text.decode(data)
+        if rest := text.decode(b"", final=True):  # the body was cut inside a character
+            yield rest
 
     def iter_lines(self) -> Generator[str]:
         """Yield the lines of the body as they come, without their ends."""
@@ -274,9 +276,11 @@ class AsyncStreamedResponse(_Unread[R]):
 
     async def iter_text(self) -> AsyncGenerator[str]:
         """Yield the body as text, as it comes."""
-        decode = decoder()
+        text = decoder()
         async for data in self.iter_bytes():
-            yield decode(data)
+            yield text.decode(data)
+        if rest := text.decode(b"", final=True):  # the body was cut inside a character
+            yield rest
 
     async def iter_lines(self) -> AsyncGenerator[str]:
         """Yield the lines of the body as they come, without their ends."""
