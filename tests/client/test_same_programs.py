@@ -17,7 +17,7 @@ from pydantic import BaseModel
 import flatfee
 
 HI: Any = [{"role": "user", "content": "hi"}]
-CALLS = [
+CALLS: list[dict[str, Any]] = [
     {"id": f"c{at}", "type": "function", "function": {"name": "Weather", "arguments": json.dumps({"city": city})}}
     for at, city in enumerate(("Lisbon", "Oslo"))
 ]
@@ -151,7 +151,7 @@ def streamed(side: Side) -> Any:
 
 def helped(side: Side) -> Any:
     tools = [side.package.pydantic_function_tool(Weather)]
-    found = []
+    found: list[Any] = []
     for model, more in (
         ("plain", {}),
         ("refused", {}),

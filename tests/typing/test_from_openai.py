@@ -119,3 +119,9 @@ def test_failures_have_the_names_they_had(client: OpenAI) -> None:
     for kind in (NotFoundError, APIStatusError, OpenAIError):
         with pytest.raises(kind):
             client.with_options(timeout=Timeout(3.0)).chat.completions.create(model="gone", messages=[])
+
+
+def test_a_timeout_of_httpx_does_as_well(client: OpenAI) -> None:
+    patient = client.with_options(timeout=httpx.Timeout(60.0, read=5.0))
+    assert patient.timeout == Timeout(60.0, read=5.0)
+    assert patient.chat.completions.create(model="m", messages=[], timeout=httpx.Timeout(9.0)).choices

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeAlias
 
 from flatfee.errors import ConfigurationError
 from flatfee.types.sentinel import NOT_GIVEN, NotGiven, absent
@@ -11,6 +11,30 @@ from flatfee.types.sentinel import NOT_GIVEN, NotGiven, absent
 _USUAL: Final = {"connect": 5.0, "read": 600.0, "write": 600.0, "pool": 600.0, "first_token": 600.0, "idle": 120.0}
 _TOLD_BY_READ: Final = ("first_token", "idle")
 """Limits that ``httpx`` does not have; its ``read`` says how patient its user is."""
+
+
+class TimeLimits(Protocol):
+    """What is read of an ``httpx.Timeout``."""
+
+    @property
+    def connect(self) -> float | None:
+        """Seconds to open a connection."""
+        ...
+
+    @property
+    def read(self) -> float | None:
+        """Seconds between two pieces of the answer."""
+        ...
+
+    @property
+    def write(self) -> float | None:
+        """Seconds between two pieces of the request."""
+        ...
+
+    @property
+    def pool(self) -> float | None:
+        """Seconds to get a free connection."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -77,6 +101,10 @@ class Timeout:
             raise ConfigurationError(
                 f"timeout is {value!r}; use seconds, None for no limit, or flatfee.Timeout(...).",
             ) from None
+
+
+TimeoutParam: TypeAlias = float | Timeout | TimeLimits | None
+"""What a ``timeout`` may be: seconds for every limit, ``None`` for none, ours, or one of ``httpx``'s."""
 
 
 def _checked(name: str, value: Any) -> Any:
