@@ -43,8 +43,8 @@ DELTAS: dict[str, list[dict[str, Any]]] = {
     "json": [{"role": "assistant", "content": ""}, {"content": '{"ci'}, {"content": 'ty":"Lis'}, {"content": 'bon"}'}],
     "refused": [{"role": "assistant", "refusal": "N"}, {"refusal": "o."}],
 }
-ENVELOPE = {"id": "chatcmpl-1", "created": 1, "model": "m", "system_fingerprint": "fp"}
-USAGE = {
+ENVELOPE: dict[str, Any] = {"id": "chatcmpl-1", "created": 1, "model": "m", "system_fingerprint": "fp"}
+USAGE: dict[str, Any] = {
     "prompt_tokens": 3,
     "completion_tokens": 2,
     "total_tokens": 5,
@@ -59,8 +59,8 @@ class Weather(BaseModel):
 
 
 def events(model: str, *, usage: bool) -> bytes:
-    end = {"delta": {}, "finish_reason": "stop"}
-    pieces = [*({"delta": delta, "finish_reason": None} for delta in DELTAS[model]), end]
+    end: dict[str, Any] = {"delta": {}, "finish_reason": "stop"}
+    pieces: list[dict[str, Any]] = [*({"delta": delta, "finish_reason": None} for delta in DELTAS[model]), end]
     told: list[dict[str, Any]] = [{**ENVELOPE, "choices": [{"index": 0, **piece}]} for piece in pieces]
     told += [{**ENVELOPE, "choices": [], "usage": USAGE}] * usage
     body = [json.dumps({"object": "chat.completion.chunk", **each}, ensure_ascii=False) for each in told]
