@@ -277,13 +277,19 @@ def test_a_result_is_told_to_nobody_so_its_type_need_not_be_known() -> None:
 
 
 def test_a_partial_and_an_object_are_what_they_call() -> None:
-    def go(city: str, days: int = 1) -> None:
+    """What a partial has fixed is the program's: neither told to the model nor its to change."""
+
+    def go(days: int, city: str, key: str, connection: Exception) -> tuple[str, str]:
         """Tell the weather."""
+        return city, key
 
     class Tool:
         def __call__(self, place: Place) -> None: ...
 
-    tool = function_tool(partial(go, days=3), name="three_days")
+    tool = function_tool(partial(partial(go, 3, key="secret"), connection=OSError()), name="three_days")
     assert tool.description == "Tell the weather."
-    assert tool.arguments.schema["properties"]["days"]["default"] == 3
+    assert list(tool.arguments.schema["properties"]) == ["city"]
+    assert tool(**tool.read('{"city":"Oz"}')) == ("Oz", "secret")
+    with pytest.raises(ValidationError, match="key"):
+        tool.read('{"city":"Oz","key":"mine"}')
     assert function_tool(Tool(), name="look").read('{"place":{"city":"Oz"}}') == {"place": Place(city="Oz")}

@@ -85,6 +85,14 @@ def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
     return _innermost(function.func) if isinstance(function, partial) else function
 
 
+def _bound(function: Callable[..., Any]) -> frozenset[str]:
+    """Return the arguments that partials have fixed. They are the program's, and may be a key or a connection."""
+    function = inspect.unwrap(function)
+    if not isinstance(function, partial):
+        return frozenset()
+    return _bound(function.func) | function.keywords.keys()
+
+
 def _parameters(function: Callable[..., object], name: str) -> Iterator[inspect.Parameter]:
     """Yield the parameters with annotations that are types: what is quoted is looked up, but for the result's."""
     try:
@@ -92,12 +100,14 @@ def _parameters(function: Callable[..., object], name: str) -> Iterator[inspect.
         inner = _innermost(function)
         if not hasattr(inner, "__annotations__"):
             inner = type(inner).__call__
-        quoted = {key: value for key, value in getattr(inner, "__annotations__", {}).items() if key != "return"}
+        untold = _bound(function) | {"return"}
+        quoted = {key: value for key, value in getattr(inner, "__annotations__", {}).items() if key not in untold}
         names = getattr(inner, "__globals__", {})
         hints = get_type_hints(SimpleNamespace(__annotations__=quoted), names, include_extras=True)
         for each in parameters:
-            known = each.annotation is quoted.get(each.name)  # a decorator may tell its own
-            yield each.replace(annotation=hints[each.name]) if known else each
+            if each.name not in untold:
+                known = each.annotation is quoted.get(each.name)  # a decorator may tell its own
+                yield each.replace(annotation=hints[each.name]) if known else each
     except NameError as error:
         raise ConfigurationError(
             f"The function {name} has an annotation that names {error.name!r}, which its module does not know; "
