@@ -15,11 +15,12 @@ AsyncWorkflowScope Attempt AttemptOutcome AuthenticationError BadRequestError Bi
 ChatCompletionChunk ChatCompletionMessage ChatCompletionStream classify Client ClientClosedError ConcurrencyLimitError
 ConfigurationError ConflictError ContentFilterFinishReasonError DeadlineExceededError DefaultAsyncHttpxClient
 DefaultHttpxClient ErrorCode FairUse FallbackExhausted FlatfeeError function_tool FunctionTool InternalServerError Lane
-LengthFinishReasonError NOT_GIVEN NotFoundError NotGiven omit Omit OnExhausted OpenAI Pacing Page ParsedChatCompletion
-PermissionDeniedError pydantic_function_tool RateLimitError RawResponse Reason Receipt receipts ReceiptState
-RequestTooLargeError RetryPolicy RoutePlan Run ServiceUnavailableError Stream StreamedResponse StreamTruncated
-StructuredOutputError Task Tier Timeout TokenUsage ToolDefinition ToolError ToolLoopError ToolLoopExceeded ToolResult
-ToolRun ToolStep Try UnprocessableEntityError UnsupportedMediaTypeError Usage Workflow WorkflowScope WorkflowState
+LengthFinishReasonError NOT_GIVEN NotFoundError NotGiven omit Omit OnExhausted OpenAI OpenAIError Pacing Page
+ParsedChatCompletion PermissionDeniedError pydantic_function_tool RateLimitError RawResponse Reason Receipt receipts
+ReceiptState RequestTooLargeError RetryPolicy RoutePlan Run ServiceUnavailableError Stream StreamedResponse
+StreamTruncated StructuredOutputError Task Tier Timeout TokenUsage ToolDefinition ToolError ToolLoopError
+ToolLoopExceeded ToolResult ToolRun ToolStep Try UnprocessableEntityError UnsupportedMediaTypeError Usage Workflow
+WorkflowScope WorkflowState
 """
 
 HEAVY = ("aiohttp", "flatfee.cli", "flatfee.server", "httpx", "msgspec", "rich", "starlette", "typer", "uvicorn")

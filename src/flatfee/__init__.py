@@ -98,6 +98,7 @@ from flatfee.wire import (
 
 OpenAI = Client
 AsyncOpenAI = AsyncClient
+OpenAIError = FlatfeeError
 
 __all__ = [
     "NOT_GIVEN",
@@ -146,6 +147,7 @@ __all__ = [
     "Omit",
     "OnExhausted",
     "OpenAI",
+    "OpenAIError",
     "Pacing",
     "Page",
     "ParsedChatCompletion",

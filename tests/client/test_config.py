@@ -1,6 +1,8 @@
 """Settings are checked once, and errors name the value and the cure."""
 
+import copy
 import os
+import pickle
 import traceback
 from typing import Any
 
@@ -120,13 +122,26 @@ def test_retries_are_a_whole_number(retries: Any) -> None:
 
 
 def test_timeouts_are_seconds_none_or_four_limits() -> None:
-    assert ClientConfig.read({}, api_key="k", timeout=NOT_GIVEN).timeout == Timeout(
-        5.0, 600.0, 600.0, 600.0, 600.0, 120.0
-    )
-    assert Timeout.of(3) == Timeout(3, 3, 3, 3, 3, 3)
-    assert Timeout.of(None) == Timeout(None, None, None, None, None, None)
-    assert Timeout.of(httpx.Timeout(9.0, connect=1.0)) == Timeout(1.0, 9.0, 9.0, 9.0, 9.0, 9.0)
+    assert ClientConfig.read({}, api_key="k", timeout=NOT_GIVEN).timeout == Timeout(600.0, connect=5.0, idle=120.0)
+    assert Timeout.of(3) == Timeout(connect=3, read=3, write=3, pool=3, first_token=3, idle=3)
+    assert Timeout.of(None) == Timeout(None)
+    assert Timeout.of(httpx.Timeout(9.0, connect=1.0)) == Timeout(9.0, connect=1.0)
     assert Timeout.of(Timeout(read=1)) == Timeout(read=1)
+
+
+def test_a_timeout_is_made_as_httpx_makes_one() -> None:
+    for arguments, limits in (
+        ((60.0,), {"connect": 5.0}),
+        ((9.0,), {"read": 2.0}),
+        ((None,), {"pool": 1.0}),
+        ((5,), {}),
+    ):
+        theirs: Any = httpx.Timeout(*arguments, **limits)
+        ours: Any = Timeout(*arguments, **limits)
+        assert {name: getattr(ours, name) for name in theirs.as_dict()} == theirs.as_dict()
+        assert ours.first_token == ours.idle == theirs.read
+    assert Timeout(connect=2.0) == Timeout(600.0, connect=2.0, idle=120.0)
+    assert copy.copy(Timeout(3, idle=1)) == pickle.loads(pickle.dumps(Timeout(3, idle=1))) == Timeout(3, idle=1)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, True, "5", float("nan")])

@@ -9,6 +9,7 @@ import httpx
 import openai
 import pytest
 from openai.resources.beta import Beta
+from openai.resources.chat import Chat
 from openai.resources.chat.completions import AsyncCompletions, Completions
 from openai.resources.models import AsyncModels, Models
 
@@ -109,7 +110,12 @@ def test_every_parameter_of_models_is_known(ours: str, theirs: Any, method: str)
 @by_kind
 def test_a_name_that_a_gateway_does_not_serve_says_what_is_there_instead(kind: Any, theirs: Any) -> None:
     client = offline(kind)
-    for owner, like in ((client, theirs), (client.beta, Beta), (client.chat.completions, Completions)):
+    for owner, like in (
+        (client, theirs),
+        (client.chat, Chat),
+        (client.beta, Beta),
+        (client.chat.completions, Completions),
+    ):
         for name in {name for name in dir(like) if not name.startswith("_") and not hasattr(owner, name)} - UNTOLD:
             with pytest.raises(AttributeError, match="unlike openai-python's: "):
                 getattr(owner, name)
@@ -121,6 +127,7 @@ def test_a_name_that_a_gateway_does_not_serve_says_what_is_there_instead(kind: A
 
 def test_the_names_of_openais_clients_are_ours_too() -> None:
     assert (flatfee.OpenAI, flatfee.AsyncOpenAI) == (flatfee.Client, flatfee.AsyncClient)
+    assert flatfee.OpenAIError is flatfee.FlatfeeError
     assert flatfee.omit is flatfee.NOT_GIVEN
     assert isinstance(flatfee.omit, flatfee.Omit)
 

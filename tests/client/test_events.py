@@ -514,7 +514,7 @@ def test_chunks_that_add_up_to_no_completion_are_an_error_that_shows_no_content(
     with pytest.raises(
         APIResponseValidationError, match=r"not a valid completion: \w+ at choices\.0\.message"
     ) as caught:
-        added_up(body(piece(annotations=["secret"])), body(piece("stop")))
+        added_up(body(piece(tool_calls=[{"index": 0, "custom": {"name": ["secret"]}}])), body(piece("stop")))
     assert "secret" not in str(caught.value)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, field_validator
 from typing_extensions import TypedDict
 
 import flatfee
@@ -188,6 +188,21 @@ async def test_an_answer_that_does_not_fit_is_kept_and_not_shown(
         assert kept.completion.choices[0].message.content == content
         assert kept.receipt.request_id == "req_1"
         assert kept.completion.receipt == kept.receipt
+
+
+async def test_a_validator_that_fails_by_itself_loses_nobody_the_answer(driver: Any, reply: Any) -> None:
+    class Checked(BaseModel):
+        answer: str
+
+        @field_validator("answer")
+        @classmethod
+        def look_up(cls, answer: str) -> str:
+            raise KeyError("table")
+
+    with pytest.raises(flatfee.StructuredOutputError, match="a validator of Checked raised KeyError") as caught:
+        await parse(driver(reply('{"answer":"4"}')), Checked)
+    assert caught.value.completion.choices[0].message.content == '{"answer":"4"}'
+    assert caught.value.receipt
 
 
 async def test_keys_of_an_answer_are_not_shown_either(driver: Any, reply: Any) -> None:

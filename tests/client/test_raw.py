@@ -195,6 +195,10 @@ async def test_a_streaming_response_comes_in_pieces_of_any_size(driver: Any, pie
     assert await inside(d, streaming(d), lambda r: d.all(r.iter_bytes())) == [b"one\r", b"\ntw\xc3", b"\xa9o\nthree"]
     sizes = await inside(d, streaming(d), lambda r: d.all(r.iter_bytes(6)))
     assert [len(piece) for piece in sizes] == [6, 6, 4]
+    cut = driver(lambda _: httpx.Response(200, stream=pieces(b"tw\xc3")))
+    for read in ("iter_text", "iter_lines"):
+        parts = await inside(cut, streaming(cut), lambda r, read=read: cut.all(getattr(r, read)()))
+        assert "".join(parts) == "tw\ufffd"
     with pytest.raises(ValueError, match="chunk_size is 0"):
         await inside(d, streaming(d), lambda r: d.all(r.iter_bytes(0)))
 
@@ -211,6 +215,33 @@ async def test_a_streamed_completion_may_be_read_as_lines_or_as_the_stream(drive
 
     found, state = await inside(d, streaming(d, stream=True), chunks)
     assert (len(found), state) == (2, "settled")
+
+
+async def test_a_body_is_handed_out_once_or_kept(driver: Any, answer: Any, sse: Any) -> None:
+    """What came from the connection does not come again; an empty body would be a silent loss."""
+
+    async def keep(response: Any) -> Any:
+        content = await d.wait(response.read())
+        return content, b"".join(await d.all(response.iter_bytes(5))), await d.wait(response.parse())
+
+    async def iterate(response: Any) -> None:
+        await d.all(response.iter_bytes())
+        await d.wait(response.read())
+
+    async def parse(response: Any) -> Any:
+        stream = await d.wait(response.parse())
+        assert stream is await d.wait(response.parse())
+        await d.all(response.iter_lines())
+
+    d = driver(lambda _: answer("kept"))
+    content, again, found = await inside(d, streaming(d), keep)
+    assert content == again
+    assert found.choices[0].message.content == "kept"
+    with pytest.raises(FlatfeeError, match=r"read already, by iterating; .* call read\(\) first"):
+        await inside(d, streaming(d), iterate)
+    d = driver(lambda _: sse(ONE, LAST, DONE))
+    with pytest.raises(FlatfeeError, match=r"read already, by parse\(\)"):
+        await inside(d, streaming(d, stream=True), parse)
 
 
 async def test_a_streaming_response_begins_with_the_retries_and_errors_of_the_plain_call(

@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 import flatfee
 from flatfee import function_tool
@@ -279,7 +279,9 @@ async def test_a_tools_exception_is_the_callers_on_demand(driver: Any) -> None:
     assert "Oz" not in str(caught.value)
     kept = pickle.loads(pickle.dumps(caught.value))
     assert (kept.tool, kept.run.units, kept.run.messages) == ("broken", 1, tuple(HI))
-    assert [result.name for result in kept.run.steps[0].results] == ["weather", "broken"]
+    names = [result.name for result in kept.run.steps[0].results]
+    assert names[-1] == "broken"
+    assert names[:-1] == ["weather"] or (d.kind == "async" and not names[:-1])  # side by side, it may be cancelled
     assert len(script.released) == 1
 
 
@@ -289,6 +291,43 @@ async def test_a_result_that_is_no_json_is_a_mistake_of_the_caller(driver: Any) 
 
     with pytest.raises(flatfee.ToolError, match="odd returned a value of type object, which cannot be written"):
         await run(driver(Script(calls(("odd", '{"city":"x"}')))), tools=[odd])
+
+
+async def test_half_a_character_in_a_result_is_no_text_either_and_keeps_the_run(driver: Any) -> None:
+    """The names of files may hold one. Found out when the next step is sent, it would lose what was paid for."""
+
+    def names(city: str) -> str:
+        return "caf\udce9"
+
+    with pytest.raises(flatfee.ToolError, match="names returned a value of type str, which cannot be") as caught:
+        await run(driver(Script(calls(("names", '{"city":"x"}')))), tools=[names])
+    assert caught.value.run.units == 1
+
+
+async def test_half_a_character_in_an_exception_loses_nobody_the_run(driver: Any) -> None:
+    def missing(city: str) -> str:
+        raise FileNotFoundError("caf\udce9")
+
+    script = Script(calls(("missing", '{"city":"x"}')), says())
+    await run(driver(script), tools=[missing])
+    assert script.told[-1]["content"] == "Error: FileNotFoundError: caf?"
+
+
+class Picky(BaseModel):
+    city: str
+
+    @field_validator("city")
+    @classmethod
+    def _known(cls, city: str) -> str:
+        raise KeyError(city)
+
+
+async def test_a_validator_that_fails_by_itself_is_told_by_name(driver: Any) -> None:
+    def look(place: Picky) -> None: ...
+
+    script = Script(calls(("look", '{"place":{"city":"x"}}')), says())
+    await run(driver(script), tools=[look])
+    assert script.told[-1]["content"] == "Error: the arguments do not fit: a validator of look raised KeyError"
 
 
 @dataclass
@@ -542,4 +581,35 @@ async def test_a_task_that_is_cancelled_frees_the_slot_as_well(anyio_backend: st
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert len(script.released) == 1
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_tool_whose_work_was_cancelled_is_told_of_like_any_other(anyio_backend: str) -> None:
+    """Cancelled is what it waited for, by someone else. Were nothing told, the model would be asked the same again."""
+
+    async def gone(city: str) -> None:
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    script = Script(calls(("gone", '{"city":"a"}'), ("aweather", '{"city":"b"}')), says())
+    await ask(of_kind("async", script), gone, aweather)
+    told = [message["content"] for message in script.told[1:]]
+    assert told == ["Error: RuntimeError: it was cancelled", "sunny in b"]
+
+
+@pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("in_thread", [True, False])
+async def test_a_tool_that_ends_the_program_ends_it(anyio_backend: str, end: Any, in_thread: bool) -> None:
+    def leave(city: str) -> None:
+        raise end
+
+    async def aleave(city: str) -> None:
+        raise end
+
+    name = "leave" if in_thread else "aleave"
+    script = Script(calls((name, '{"city":"a"}')))
+    with pytest.raises(end):  # as it is, and in no group
+        await ask(of_kind("async", script), leave, aleave)
     assert len(script.released) == 1

@@ -136,7 +136,7 @@ def test_a_decorated_function_is_itself_after_pickle_and_copy() -> None:
     "tool",
     [
         function_tool(plain, name="p"),
-        function_tool(functools.partial(plain, city="x"), name="q"),
+        function_tool(functools.partial(plain), name="q"),
         pydantic_function_tool(Weather, name="w", description="d"),
     ],
     ids=str,

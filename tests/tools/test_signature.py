@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pytest
@@ -230,6 +231,7 @@ def bare(city) -> None: ...  # type: ignore[no-untyped-def]  # this is the mista
 def first(city: str, /) -> None: ...
 def unknown(city: Exception) -> None: ...
 def unimported(amount: Decimal) -> None: ...
+def fielded(amount: int = Field(3, gt=0)) -> None: ...
 
 
 class Holder:
@@ -245,6 +247,7 @@ class Holder:
         (first, r"city: .*str.* of the function first is positional only"),
         (unknown, r"unknown cannot be described to a model"),
         (unimported, r"unimported has an annotation that names 'Decimal'"),
+        (fielded, r"amount of the function fielded has a Field\(\) as its default.*Annotated"),
         (Holder.method, r"self of the function method has no annotation.*bound method"),
         (type("C", (), {"__call__": 3, "__name__": "c"})(), r"The signature of c cannot be read"),
     ],
@@ -256,3 +259,37 @@ def test_what_no_model_can_be_told_is_named(function: Any, message: str) -> None
 
 def test_a_bound_method_has_no_self_to_tell() -> None:
     assert list(schema_of(Holder().method)["properties"]) == ["city"]
+
+
+def test_quoted_types_are_looked_up_wherever_they_stand() -> None:
+    def go(places: list["Place"], span: "Span | None" = None) -> "Decimal":  # noqa: UP037 - the quotes are the point
+        raise NotImplementedError
+
+    found = function_tool(go).read('{"places":[{"city":"Oz"}],"span":{"first":1,"last":2}}')
+    assert found == {"places": [Place(city="Oz")], "span": Span(1, 2)}
+
+
+def test_a_result_is_told_to_nobody_so_its_type_need_not_be_known() -> None:
+    def go(city: str) -> Decimal:
+        raise NotImplementedError
+
+    assert list(schema_of(go)["properties"]) == ["city"]
+
+
+def test_a_partial_and_an_object_are_what_they_call() -> None:
+    """What a partial has fixed is the program's: neither told to the model nor its to change."""
+
+    def go(days: int, city: str, key: str, connection: Exception) -> tuple[str, str]:
+        """Tell the weather."""
+        return city, key
+
+    class Tool:
+        def __call__(self, place: Place) -> None: ...
+
+    tool = function_tool(partial(partial(go, 3, key="secret"), connection=OSError()), name="three_days")
+    assert tool.description == "Tell the weather."
+    assert list(tool.arguments.schema["properties"]) == ["city"]
+    assert tool(**tool.read('{"city":"Oz"}')) == ("Oz", "secret")
+    with pytest.raises(ValidationError, match="key"):
+        tool.read('{"city":"Oz","key":"mine"}')
+    assert function_tool(Tool(), name="look").read('{"place":{"city":"Oz"}}') == {"place": Place(city="Oz")}

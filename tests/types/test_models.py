@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from flatfee import NOT_GIVEN, ChatCompletion, ChatCompletionChunk, NotGiven
-from flatfee.types import ListPage, Model, RoutePlan, Usage
+import flatfee
+from flatfee import NOT_GIVEN, ChatCompletion, ChatCompletionChunk, ChatCompletionMessage, NotGiven
+from flatfee.types import ChatCompletionMessageToolCall, ListPage, Model, RoutePlan, Usage
 from flatfee.types.base import Origin
 from flatfee.types.sentinel import absent
 
@@ -130,3 +131,67 @@ def test_openais_own_sentinels_count() -> None:
 def test_usage_of_no_shape_is_absent_and_loses_nobody_the_answer() -> None:
     completion = ChatCompletion.model_validate({"choices": [], "usage": {"prompt_tokens": "many"}})
     assert completion.usage is None
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("openai.types.chat:ChatCompletion", "ChatCompletion"),
+        ("openai.types.chat.chat_completion:Choice", "Choice"),
+        ("openai.types.chat:ChatCompletionMessage", "ChatCompletionMessage"),
+        ("openai.types.chat:ParsedChatCompletionMessage", "ParsedChatCompletionMessage"),
+        ("openai.types.chat:ChatCompletionAudio", "ChatCompletionAudio"),
+        ("openai.types.chat.chat_completion_message:Annotation", "Annotation"),
+        ("openai.types.chat.chat_completion_message:AnnotationURLCitation", "URLCitation"),
+        ("openai.types.chat:ChatCompletionTokenLogprob", "TokenLogprob"),
+        ("openai.types.chat:ChatCompletionChunk", "ChatCompletionChunk"),
+        ("openai.types.chat.chat_completion_chunk:Choice", "ChunkChoice"),
+        ("openai.types.chat.chat_completion_chunk:ChoiceDelta", "ChoiceDelta"),
+        ("openai.types.completion_usage:CompletionUsage", "CompletionUsage"),
+        ("openai.types.completion_usage:PromptTokensDetails", "PromptTokensDetails"),
+        ("openai.types.completion_usage:CompletionTokensDetails", "CompletionTokensDetails"),
+        ("openai.types:Model", "Model"),
+    ],
+)
+def test_every_field_of_openais_answers_can_be_read_here(theirs: str, ours: str) -> None:
+    """A field that no provider sent is ``None`` there, so code that was written for it asks without asking first."""
+    module, _, name = theirs.partition(":")
+    fields = getattr(pytest.importorskip(module), name).model_fields
+    model: Any = getattr(flatfee.types, ours)
+    empty = model.model_construct()
+    assert fields
+    assert [each for each in fields if each not in model.model_fields and not hasattr(empty, each)] == []
+
+
+def test_what_was_said_aloud_and_what_it_leans_on_have_attributes() -> None:
+    cited = {"type": "url_citation", "url_citation": {"url": "u", "title": "t", "start_index": 0, "end_index": 3}}
+    message = ChatCompletionMessage.model_validate({"annotations": [cited], "audio": {"id": "a", "transcript": "hi"}})
+    assert message.annotations
+    assert message.annotations[0].url_citation
+    assert message.annotations[0].url_citation.url == "u"
+    assert message.audio
+    assert message.audio.transcript == "hi"
+    assert message.to_dict() == {"annotations": [cited], "audio": {"id": "a", "transcript": "hi"}}
+    odd = ChatCompletionMessage.model_validate({"content": "kept", "annotations": ["?"], "audio": 3})
+    assert (odd.content, odd.annotations, odd.audio) == ("kept", None, None)
+
+
+def test_a_dumped_tool_call_is_of_one_kind() -> None:
+    """Sent back as a message, as many programs do, ``"custom": null`` would be a field that a provider may refuse."""
+    message = completion().choices[0].message
+    assert [sorted(call) for call in message.model_dump()["tool_calls"]] == [
+        ["function", "id", "type"],
+        ["custom", "id", "type"],
+        ["id", "telepathy", "type"],
+    ]
+    assert json.loads(message.model_dump_json()) == message.model_dump()
+
+
+def test_a_function_call_may_come_without_arguments() -> None:
+    call = ChatCompletionMessageToolCall.model_validate({"function": {"name": "now", "arguments": None}})
+    assert call.function
+    assert call.function.arguments == ""
+
+
+def test_an_answer_is_printed_with_its_name() -> None:
+    assert str(Model(id="auto")) == repr(Model(id="auto"))

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from flatfee.client.retry import RetryPolicy
 from flatfee.types.params import Omittable
 from flatfee.types.sentinel import NotGiven, absent
-from flatfee.types.timeout import Timeout
+from flatfee.types.timeout import TimeoutParam
 
 log: Final = logging.getLogger("flatfee.client")
 
@@ -85,7 +85,7 @@ class SharedOptions(IgnoredOptions, total=False):
     """
 
     base_url: Omittable[str | URLParts | None]
-    timeout: Omittable[float | Timeout | None]
+    timeout: Omittable[TimeoutParam]
     max_retries: Omittable[int]
     retry: RetryPolicy | None
     default_headers: Mapping[str, str | NotGiven] | None

@@ -90,7 +90,7 @@ class Expectation(Generic[T]):
             return None
         try:
             return self.structure.read(message.content)
-        except ValidationError as error:
+        except ValueError as error:
             where = places(error, members(self.structure.schema))
             told = f"The answer does not fit {self.structure.name}: {where}."
             raise StructuredOutputError(told, completion=completion) from error
@@ -103,7 +103,7 @@ class Expectation(Generic[T]):
             return read_arguments(tool, call.arguments)
         except ValueError as error:
             schema = tool["function"].get("parameters") or {}
-            where = places(error, members(schema)) if isinstance(error, ValidationError) else "not JSON"
+            where = places(error, members(schema))
             told = f"The arguments for the tool {call.name} do not fit: {where}."
             raise StructuredOutputError(told, completion=completion) from error
 
@@ -158,14 +158,19 @@ def read_arguments(tool: Mapping[str, Any], arguments: str) -> object:
     model = getattr(function, "model", None)  # openai-python's tools of models keep it there
     if is_model(model):
         return structure_of(model).read(arguments)
-    return from_json(arguments) if function.get("strict") else None
+    try:
+        return from_json(arguments) if function.get("strict") else None
+    except ValueError:
+        raise ValueError("not JSON") from None
 
 
-def places(error: ValidationError, known: Collection[str], most: int = 3) -> str:
+def places(error: ValueError, known: Collection[str], most: int = 3) -> str:
     """Tell where a value does not fit, and which rule it breaks; never the value.
 
     Names outside of ``known`` are not shown: keys of a mapping are a part of the answer.
     """
+    if not isinstance(error, ValidationError):
+        return str(error)
     found = error.errors(include_input=False, include_url=False, include_context=False)
     told = [each["type"] + _at(each["loc"], known) for each in found[:most]]
     more = f" and {len(found) - most} more" if len(found) > most else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable
 
 from flatfee.errors import ConfigurationError
 
@@ -33,16 +32,16 @@ class Chunks:
         return [rest] if rest else []
 
 
-def decoder() -> Callable[[bytes], str]:
-    """Return a function that decodes UTF-8 in pieces; a character that is split comes with its last byte."""
-    return codecs.getincrementaldecoder("utf-8")("replace").decode
+def decoder() -> codecs.IncrementalDecoder:
+    """Return what decodes UTF-8 in pieces; a character that is split comes with its last byte."""
+    return codecs.getincrementaldecoder("utf-8")("replace")
 
 
 class Lines:
     """Lines of UTF-8 text without their ends, which are LF or CRLF."""
 
     def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = decoder()
         self._parts: list[str] = []
 
     def feed(self, data: bytes) -> list[str]:

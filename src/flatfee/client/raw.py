@@ -157,6 +157,7 @@ class _Unread(Response[R]):
         self._capture = Capture.of(body.headers, decoded=True) if call.metered else None
         self._settled: Receipt | None = None
         self._run = active()
+        self._way = ""
 
     @property
     def receipt(self) -> Receipt | None:
@@ -178,6 +179,12 @@ class _Unread(Response[R]):
             self._stream._state.told(receipt)
         elif self._run is not None:
             self._run.note(receipt)
+
+    def _take(self, way: str) -> None:
+        """Take note of who reads the connection: what was handed out once does not come again."""
+        if self._way and not self._way == way == "parse()":
+            raise FlatfeeError(f"The body was read already, by {self._way}; keep what came, or call read() first.")
+        self._way = way
 
     def _parsed(self, content: bytes) -> R:
         if self._answer is None:
@@ -215,24 +222,33 @@ class StreamedResponse(_Unread[R]):
 
     def parse(self) -> R:
         """Return what the plain call returns, or raise what it raises. For a stream, that is the stream."""
-        return cast("R", self._stream) if self._stream is not None else self._parsed(self.read())
+        if self._stream is None:
+            return self._parsed(self.read())
+        self._take("parse()")
+        return cast("R", self._stream)
 
     def iter_bytes(self, chunk_size: int | None = None) -> Generator[bytes]:
-        """Yield the body as it comes, decompressed, or in pieces of ``chunk_size`` bytes."""
+        """Yield the body as it comes, decompressed, or in pieces of ``chunk_size`` bytes; once, unless it was read."""
         chunks = Chunks(chunk_size)
-        heard = False
-        while (data := self._body.read(heard)) is not None:
-            heard = _tells(data)
-            self._look(data)
-            yield from chunks.feed(data)
-        self._settle()
+        if self._content is not None:
+            yield from chunks.feed(self._content)
+        else:
+            self._take("iterating")
+            heard = False
+            while (data := self._body.read(heard)) is not None:
+                heard = _tells(data)
+                self._look(data)
+                yield from chunks.feed(data)
+            self._settle()
         yield from chunks.flush()
 
     def iter_text(self) -> Generator[str]:
         """Yield the body as text, as it comes."""
-        decode = decoder()
+        text = decoder()
         for data in self.iter_bytes():
-            yield decode(data)
+            yield text.decode(data)
+        if rest := text.decode(b"", final=True):  # the body was cut inside a character
+            yield rest
 
     def iter_lines(self) -> Generator[str]:
         """Yield the lines of the body as they come, without their ends."""
@@ -266,26 +282,36 @@ class AsyncStreamedResponse(_Unread[R]):
 
     async def parse(self) -> R:
         """Return what the plain call returns, or raise what it raises. For a stream, that is the stream."""
-        return cast("R", self._stream) if self._stream is not None else self._parsed(await self.read())
+        if self._stream is None:
+            return self._parsed(await self.read())
+        self._take("parse()")
+        return cast("R", self._stream)
 
     async def iter_bytes(self, chunk_size: int | None = None) -> AsyncGenerator[bytes]:
-        """Yield the body as it comes, decompressed, or in pieces of ``chunk_size`` bytes."""
+        """Yield the body as it comes, decompressed, or in pieces of ``chunk_size`` bytes; once, unless it was read."""
         chunks = Chunks(chunk_size)
-        heard = False
-        while (data := await self._body.read(heard)) is not None:
-            heard = _tells(data)
-            self._look(data)
-            for chunk in chunks.feed(data):
+        if self._content is not None:
+            for chunk in chunks.feed(self._content):
                 yield chunk
-        self._settle()
+        else:
+            self._take("iterating")
+            heard = False
+            while (data := await self._body.read(heard)) is not None:
+                heard = _tells(data)
+                self._look(data)
+                for chunk in chunks.feed(data):
+                    yield chunk
+            self._settle()
         for chunk in chunks.flush():
             yield chunk
 
     async def iter_text(self) -> AsyncGenerator[str]:
         """Yield the body as text, as it comes."""
-        decode = decoder()
+        text = decoder()
         async for data in self.iter_bytes():
-            yield decode(data)
+            yield text.decode(data)
+        if rest := text.decode(b"", final=True):  # the body was cut inside a character
+            yield rest
 
     async def iter_lines(self) -> AsyncGenerator[str]:
         """Yield the lines of the body as they come, without their ends."""

@@ -15,9 +15,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from functools import cache
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Generic, Protocol, Self
 
 from pydantic import ValidationError
+from typing_extensions import TypeVar
 
 from flatfee.client.exchange import invalid
 from flatfee.client.halves import Halves
@@ -34,6 +35,10 @@ def _validator() -> Callable[[bytes], ChatCompletionChunk]:
     """Return what ``model_validate_json`` calls in the end: its own share is a fifth of the cost of an event."""
     ChatCompletionChunk.model_rebuild()  # which an import does not wait for
     return ChatCompletionChunk.__pydantic_validator__.validate_json
+
+
+Chunk = TypeVar("Chunk", default=ChatCompletionChunk)
+"""What a stream is of, for annotations such as openai-python's ``Stream[ChatCompletionChunk]``: there is one kind."""
 
 
 class StreamState:
@@ -286,7 +291,7 @@ class _Streamed(Rooted):
         return headers.get(Header.REQUEST_ID) or headers.get(Header.X_REQUEST_ID)
 
 
-class Stream(_Streamed):
+class Stream(_Streamed, Generic[Chunk]):
     """The chunks of a streamed completion. Iterate over it once, best inside ``with``."""
 
     def __init__(self, body: Body) -> None:
@@ -331,7 +336,7 @@ class Stream(_Streamed):
             state.end() if data is None else state.feed(data)
 
 
-class AsyncStream(_Streamed):
+class AsyncStream(_Streamed, Generic[Chunk]):
     """The chunks of a streamed completion. Iterate over it once, best inside ``async with``."""
 
     def __init__(self, body: AsyncBody) -> None:

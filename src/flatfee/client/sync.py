@@ -32,7 +32,7 @@ from flatfee.errors import APIError
 from flatfee.receipt import Receipt
 from flatfee.types.params import Omittable
 from flatfee.types.sentinel import NOT_GIVEN, NotGiven, absent
-from flatfee.types.timeout import Timeout
+from flatfee.types.timeout import TimeoutParam
 from flatfee.wire import Header
 
 T = TypeVar("T")
@@ -174,7 +174,7 @@ class Client(SeesFairUse, Configured, Resources):
         *,
         api_key: ApiKey | None = None,
         base_url: Omittable[str | URLParts | None] = None,
-        timeout: Omittable[float | Timeout | None] = NOT_GIVEN,
+        timeout: Omittable[TimeoutParam] = NOT_GIVEN,
         max_retries: Omittable[int] = NOT_GIVEN,
         retry: RetryPolicy | None = None,
         pacing: bool | Pacing = False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from math import inf
 from typing import TypeVar
 
 import anyio
@@ -86,11 +87,16 @@ async def _side_by_side(loop: ToolLoop[T], wanted: Sequence[Wanted], clock: Call
             async def run(index: int, each: Wanted) -> None:
                 async with gate:
                     done[index] = await _outcome(each, clock)
-                if done[index].raised and loop.raises:
+                raised = done[index].raised
+                if raised is not None and (loop.raises or not isinstance(raised, Exception)):
                     group.cancel_scope.cancel()
 
             for index, each in enumerate(wanted):
                 group.start_soon(run, index, each)
+
+    for outcome in done.values():
+        if outcome.raised is not None and not isinstance(outcome.raised, Exception):
+            raise outcome.raised  # here, where no group is made of it
 
     def told() -> Iterator[Outcome]:
         yield from (done[index] for index in sorted(done))
@@ -112,6 +118,11 @@ async def _outcome(wanted: Wanted, clock: Callable[[], float]) -> Outcome:
             # In a thread, for it may block; one that a cancelled run leaves behind ends by itself.
             value = await anyio.to_thread.run_sync(partial(tool, **arguments), abandon_on_cancel=True)
             value = await value if inspect.isawaitable(value) else value
-    except Exception as error:  # noqa: BLE001 - whatever a tool raises is told to the model, or the caller
+    except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 - for the model, or the caller
         return Outcome(wanted=wanted, raised=error, seconds=clock() - began)
+    except anyio.get_cancelled_exc_class():
+        if anyio.current_effective_deadline() == -inf:
+            raise  # the loop is over
+        ended = RuntimeError("it was cancelled")  # what it waited for was, and not the tool
+        return Outcome(wanted=wanted, raised=ended, seconds=clock() - began)
     return Outcome(wanted=wanted, value=value, seconds=clock() - began)

@@ -55,7 +55,7 @@ class Outcome:
 
     wanted: Wanted
     value: object = None
-    raised: Exception | None = None
+    raised: BaseException | None = None
     seconds: float = 0.0
 
 
@@ -152,7 +152,7 @@ class ToolLoop(Generic[T]):
             return Wanted(id=call.id, name=name, given=given, problem=problem)
         try:
             arguments = tool.read(given)
-        except ValidationError as error:
+        except ValueError as error:
             return Wanted(id=call.id, name=name, given=given, problem=_misfit(error))
         return Wanted(id=call.id, name=name, given=given, tool=tool, arguments=arguments)
 
@@ -181,7 +181,7 @@ class ToolLoop(Generic[T]):
         failure = None
         content, problem = "", wanted.problem
         if raised is not None:
-            problem = f"{type(raised).__name__}: {raised}"
+            problem = f"{type(raised).__name__}: {raised}".encode(errors="replace").decode()
             failure = f"raised {type(raised).__name__}" if self.raises else None
         elif problem is None:
             try:
@@ -205,9 +205,9 @@ def text_of(value: object) -> str:
     """Return a tool's result as the text a model is told: text as it is, all else as JSON.
 
     Raises:
-        ValueError: it cannot be written as JSON.
+        ValueError: it cannot be written as JSON; half of a surrogate pair is no text.
     """
-    return value if isinstance(value, str) else to_json(value).decode()
+    return (value.encode() if isinstance(value, str) else to_json(value)).decode()
 
 
 def tools_by_name(tools: Iterable[object]) -> dict[str, FunctionTool[..., Any]]:
@@ -227,8 +227,10 @@ def tools_by_name(tools: Iterable[object]) -> dict[str, FunctionTool[..., Any]]:
     return found
 
 
-def _misfit(error: ValidationError, most: int = 5) -> str:
+def _misfit(error: ValueError, most: int = 5) -> str:
     """Tell a model what is wrong with its arguments, so that it can mend them."""
+    if not isinstance(error, ValidationError):
+        return f"the arguments do not fit: {error}"
     found = error.errors(include_input=False, include_url=False, include_context=False)[:most]
     told = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}".removeprefix(": ") for each in found]
     return f"the arguments do not fit: {'; '.join(told)}"

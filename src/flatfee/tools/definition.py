@@ -53,7 +53,7 @@ class ToolDefinition(Mapping[str, Any]):
         """Return a call's arguments, checked. A call without any may come as empty text.
 
         Raises:
-            ValidationError: they do not fit. Its text does not show them.
+            ValueError: they do not fit. Its text does not show them.
         """
         return self.arguments.read(arguments or "{}")
 

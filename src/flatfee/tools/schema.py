@@ -41,9 +41,15 @@ class Structure(Generic[T]):
         """Return the value in ``text``.
 
         Raises:
-            ValidationError: it does not fit. Its text does not show what was read: that may be a completion.
+            ValueError: it does not fit: pydantic's ``ValidationError``, unless a validator of the type failed
+                otherwise. Its text does not show what was read: that may be a completion.
         """
-        value: T = self.validator.validate_json(text)
+        try:
+            value: T = self.validator.validate_json(text)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise ValueError(f"a validator of {self.name} raised {type(error).__name__}") from error
         return value
 
 

@@ -6,7 +6,9 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, NotRequired
+from functools import partial
+from types import SimpleNamespace
+from typing import Annotated, Any, Final, NotRequired, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
@@ -39,7 +41,7 @@ class Docstring:
         said: list[str] = []
         arguments: dict[str, str] = {}
         section, name, margin = "", "", 0
-        for line in inspect.cleandoc(function.__doc__ or "").splitlines():
+        for line in inspect.cleandoc(_innermost(function).__doc__ or "").splitlines():
             header = _HEADER.fullmatch(line)
             if header and header[1].lower() in _SECTIONS:
                 section, margin = header[1].lower(), 0
@@ -77,9 +79,35 @@ def arguments_of(function: Callable[..., object], name: str, docs: Mapping[str, 
     return structure
 
 
+def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what was written: behind decorators that say what they wrap, and partials."""
+    function = inspect.unwrap(function)
+    return _innermost(function.func) if isinstance(function, partial) else function
+
+
+def _bound(function: Callable[..., Any]) -> frozenset[str]:
+    """Return the arguments that partials have fixed. They are the program's, and may be a key or a connection."""
+    function = inspect.unwrap(function)
+    if not isinstance(function, partial):
+        return frozenset()
+    return _bound(function.func) | function.keywords.keys()
+
+
 def _parameters(function: Callable[..., object], name: str) -> Iterator[inspect.Parameter]:
+    """Yield the parameters with annotations that are types: what is quoted is looked up, but for the result's."""
     try:
-        yield from inspect.signature(function, eval_str=True).parameters.values()
+        parameters = inspect.signature(function).parameters.values()
+        inner = _innermost(function)
+        if not hasattr(inner, "__annotations__"):
+            inner = type(inner).__call__
+        untold = _bound(function) | {"return"}
+        quoted = {key: value for key, value in getattr(inner, "__annotations__", {}).items() if key not in untold}
+        names = getattr(inner, "__globals__", {})
+        hints = get_type_hints(SimpleNamespace(__annotations__=quoted), names, include_extras=True)
+        for each in parameters:
+            if each.name not in untold:
+                known = each.annotation is quoted.get(each.name)  # a decorator may tell its own
+                yield each.replace(annotation=hints[each.name]) if known else each
     except NameError as error:
         raise ConfigurationError(
             f"The function {name} has an annotation that names {error.name!r}, which its module does not know; "
@@ -95,6 +123,11 @@ def _checked(parameter: inspect.Parameter, name: str) -> inspect.Parameter:
         raise ConfigurationError(f"{where} has no name to tell a model; list the parameters one by one.")
     if parameter.kind is parameter.POSITIONAL_ONLY:
         raise ConfigurationError(f"{where} is positional only, and arguments are passed by name; move the '/'.")
+    if isinstance(parameter.default, FieldInfo):
+        raise ConfigurationError(
+            f"The parameter {parameter.name} of the function {name} has a Field() as its default, and the function "
+            f"would be given that; write '{parameter.name}: Annotated[..., Field(...)] = ...' with the value itself."
+        )
     if parameter.annotation is parameter.empty:
         cure = "pass the bound method" if parameter.name in {"self", "cls"} else "annotate it, as in 'city: str'"
         raise ConfigurationError(f"{where} has no annotation, so no model can be told its type; {cure}.")

@@ -2,7 +2,9 @@
 
 from flatfee.types.base import Answer, ListPage, WireModel
 from flatfee.types.chat import (
+    Annotation,
     ChatCompletion,
+    ChatCompletionAudio,
     ChatCompletionChunk,
     ChatCompletionMessage,
     ChatCompletionMessageToolCall,
@@ -24,6 +26,7 @@ from flatfee.types.chat import (
     PromptTokensDetails,
     TokenLogprob,
     TopLogprob,
+    URLCitation,
 )
 from flatfee.types.gateway import (
     Allowance,
@@ -67,10 +70,12 @@ from flatfee.types.tries import Try
 __all__ = [
     "NOT_GIVEN",
     "Allowance",
+    "Annotation",
     "Answer",
     "AssistantMessageParam",
     "CallOptions",
     "ChatCompletion",
+    "ChatCompletionAudio",
     "ChatCompletionChunk",
     "ChatCompletionMessage",
     "ChatCompletionMessageToolCall",
@@ -122,6 +127,7 @@ __all__ = [
     "ToolStep",
     "TopLogprob",
     "Try",
+    "URLCitation",
     "Usage",
     "UserMessageParam",
     "Window",

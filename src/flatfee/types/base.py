@@ -70,6 +70,9 @@ class WireModel(BaseModel):
 
     model_config = ConfigDict(extra="allow", protected_namespaces=(), hide_input_in_errors=True, defer_build=True)
 
+    def __str__(self) -> str:
+        return repr(self)  # pydantic's leaves the name out
+
     def to_dict(
         self,
         *,

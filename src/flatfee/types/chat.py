@@ -6,21 +6,23 @@ roles and kinds of tool calls are plain strings, because providers invent new on
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from flatfee.receipt import Receipt
 from flatfee.types.base import Answer, Count, OrAbsent, OrDefault, WireModel
 
 T = TypeVar("T")
 
+_KINDS: Final = ("function", "custom")
+
 
 class FunctionCall(WireModel):
-    """A function the model wants called; ``arguments`` is JSON text, and may be broken JSON."""
+    """A function the model wants called; ``arguments`` is JSON text, and may be broken JSON or empty."""
 
-    name: str
-    arguments: str
+    name: OrDefault[str] = ""
+    arguments: OrDefault[str] = ""
 
 
 class CustomCall(WireModel):
@@ -38,6 +40,37 @@ class ChatCompletionMessageToolCall(WireModel):
     function: FunctionCall | None = None
     custom: CustomCall | None = None
 
+    @model_serializer(mode="wrap")
+    def _of_one_kind(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the kind that it is not: sent back with a message, a provider may refuse the null."""
+        found: dict[str, Any] = dump(self)
+        return {name: value for name, value in found.items() if value is not None or name not in _KINDS}
+
+
+class URLCitation(WireModel):
+    """A page that the answer leans on, and the characters of the answer that do."""
+
+    url: OrDefault[str] = ""
+    title: OrDefault[str] = ""
+    start_index: OrDefault[Count] = 0
+    end_index: OrDefault[Count] = 0
+
+
+class Annotation(WireModel):
+    """A note on a part of the answer."""
+
+    type: OrDefault[str] = "url_citation"
+    url_citation: OrAbsent[URLCitation] = None
+
+
+class ChatCompletionAudio(WireModel):
+    """What the model said aloud: ``data`` in base64, ``expires_at`` in seconds since 1970."""
+
+    id: OrDefault[str] = ""
+    data: OrDefault[str] = ""
+    transcript: OrDefault[str] = ""
+    expires_at: OrDefault[Count] = 0
+
 
 class ChatCompletionMessage(WireModel):
     """What the model said. It may be sent back as a message just as it is."""
@@ -47,8 +80,8 @@ class ChatCompletionMessage(WireModel):
     refusal: str | None = None
     tool_calls: list[ChatCompletionMessageToolCall] | None = None
     function_call: FunctionCall | None = None
-    annotations: list[dict[str, Any]] | None = None
-    audio: dict[str, Any] | None = None
+    annotations: OrAbsent[list[Annotation]] = None
+    audio: OrAbsent[ChatCompletionAudio] = None
 
 
 class TopLogprob(WireModel):
@@ -85,7 +118,10 @@ class PromptTokensDetails(WireModel):
     """What the prompt's tokens were."""
 
     cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
     audio_tokens: Count | None = None
+    image_tokens: Count | None = None
+    text_tokens: Count | None = None
 
 
 class CompletionTokensDetails(WireModel):
@@ -93,6 +129,7 @@ class CompletionTokensDetails(WireModel):
 
     reasoning_tokens: Count | None = None
     audio_tokens: Count | None = None
+    text_tokens: Count | None = None
     accepted_prediction_tokens: Count | None = None
     rejected_prediction_tokens: Count | None = None
 
@@ -115,6 +152,8 @@ class ChatCompletion(Answer):
     created: OrDefault[Count] = 0
     model: OrDefault[str] = ""
     object: OrDefault[str] = "chat.completion"
+    metadata: OrAbsent[dict[str, Any]] = None
+    moderation: OrAbsent[dict[str, Any]] = None
     service_tier: str | None = None
     system_fingerprint: str | None = None
     usage: OrAbsent[CompletionUsage] = None
@@ -185,6 +224,11 @@ class ChoiceDelta(WireModel):
     tool_calls: list[ChoiceDeltaToolCall] | None = None
     function_call: ChoiceDeltaToolCallFunction | None = None
 
+    @property
+    def audio(self) -> dict[str, Any] | None:
+        """A piece of what the model says aloud, as it came."""
+        return (self.model_extra or {}).get("audio")
+
 
 class ChunkChoice(WireModel):
     """A piece of one of the ``n`` answers; the last piece has the ``finish_reason``."""
@@ -206,6 +250,16 @@ class ChatCompletionChunk(WireModel):
     service_tier: str | None = None
     system_fingerprint: str | None = None
     usage: OrAbsent[CompletionUsage] = None
+
+    @property
+    def obfuscation(self) -> str | None:
+        """Characters without a meaning, which hide the length of a token from who watches the wire."""
+        return (self.model_extra or {}).get("obfuscation")
+
+    @property
+    def moderation(self) -> dict[str, Any] | None:
+        """What a provider's moderation found, as it came."""
+        return (self.model_extra or {}).get("moderation")
 
     @property
     def receipt(self) -> Receipt | None:

@@ -17,6 +17,7 @@ class Model(Answer):
     object: OrDefault[str] = "model"
     created: Count | None = None
     owned_by: str | None = None
+    shutdown_date: str | None = None
     tier: Tier | str | None = Field(default=None, union_mode="left_to_right")
     context_tokens: Count | None = None
 

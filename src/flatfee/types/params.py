@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from flatfee.types.chat import ChatCompletionMessage
 from flatfee.types.sentinel import NotGiven
-from flatfee.types.timeout import Timeout
+from flatfee.types.timeout import TimeoutParam
 from flatfee.wire import OnExhausted, Task
 
 _T = TypeVar("_T")
@@ -160,7 +160,7 @@ class CallOptions(TypedDict, total=False):
 
     extra_headers: Mapping[str, str | NotGiven] | None
     extra_query: Mapping[str, object] | None
-    timeout: Omittable[float | Timeout | None]
+    timeout: Omittable[TimeoutParam]
 
 
 class RunParams(CallOptions, total=False):

@@ -17,7 +17,7 @@ from flatfee.client.raw_cores import (
     streamed_async,
 )
 from flatfee.client.resources.core import AsyncCore, Core
-from flatfee.client.resources.elsewhere import BETA, STORED, Elsewhere
+from flatfee.client.resources.elsewhere import BETA, CHAT, STORED, Elsewhere
 from flatfee.client.resources.evented import AsyncEventedCompletions, EventedCompletions
 from flatfee.client.resources.options import body_fields, call_parts, deadline, gateway_headers
 from flatfee.client.resources.typed import AsyncTypedCompletions, TypedCompletions
@@ -207,15 +207,19 @@ class AsyncStreamedCompletions:
         self.parse = streamed_async(over.parse)
 
 
-class Chat:
+class Chat(Elsewhere):
     """The ``chat`` namespace."""
+
+    _elsewhere = CHAT
 
     def __init__(self, core: Core) -> None:
         self.completions = Completions(core)
 
 
-class AsyncChat:
+class AsyncChat(Elsewhere):
     """The ``chat`` namespace."""
+
+    _elsewhere = CHAT
 
     def __init__(self, core: AsyncCore) -> None:
         self.completions = AsyncCompletions(core)

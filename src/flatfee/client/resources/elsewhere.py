@@ -28,10 +28,13 @@ CLIENT: Final[Mapping[str, str]] = MappingProxyType(
         "webhooks": "a gateway sends none",
     }
 )
+CHAT: Final[Mapping[str, str]] = MappingProxyType(
+    dict.fromkeys(("with_raw_response", "with_streaming_response"), _RESPONSES)
+)
 BETA: Final[Mapping[str, str]] = MappingProxyType(
     {
         **dict.fromkeys(("agents", "assistants", "chatkit", "realtime", "responses", "threads"), _CHAT),
-        **dict.fromkeys(("with_raw_response", "with_streaming_response"), _RESPONSES),
+        **CHAT,
     }
 )
 STORED: Final[Mapping[str, str]] = MappingProxyType(

@@ -45,6 +45,7 @@ class _Page(Generic[T]):
     def __init__(self, asked: PageCall[T], page: ListPage[T]) -> None:
         self.data: list[T] = page.data
         """The items of this page alone."""
+        self.object = page.object
         self._origin = page._origin
         self._next = asked.after(page)
 
