@@ -24,6 +24,10 @@ define install
 	@touch $@
 endef
 
+# Bytecode is kept whatever the environment says: without it every process that a test starts compiles the
+# package again, and every process of the suite the tests.
+export PYTHONDONTWRITEBYTECODE :=
+
 # mkdocs-material announces its successor on every build.
 export NO_MKDOCS_2_WARNING := 1
 
