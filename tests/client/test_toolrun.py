@@ -270,9 +270,9 @@ async def test_a_custom_tool_call_is_answered_too(driver: Any) -> None:
 async def test_a_tools_exception_is_the_callers_on_demand(driver: Any) -> None:
     script = Script(calls(LONDON, ("broken", '{"city":"Oz"}')))
     d = driver(script)
+    # Side by side in two threads, the one that is broken could end first, and the other would be cancelled.
+    whole = weather if d.kind == "sync" else function_tool(aweather, name="weather")
     with pytest.raises(flatfee.ToolError, match="The tool broken raised ValueError") as caught:
-        # Side by side in two threads, the one that is broken could end first, and the other would be cancelled.
-        whole = weather if d.kind == "sync" else function_tool(aweather, name="weather")
         await run(d, tools=[whole, broken], on_tool_error="raise")
     assert isinstance(caught.value.__cause__, ValueError)
     assert "Oz" not in str(caught.value)
