@@ -1,4 +1,9 @@
-"""What every suite shares: coroutines run on asyncio, unless a test chooses trio itself, and collection is cheap."""
+"""What every suite shares: coroutines run on asyncio, unless a test chooses trio itself, and collection is cheap.
+
+Suites mirror ``src/flatfee``: what tests ``client/retry.py`` is ``client/test_retry.py``. Those beside it: ``pair``
+has our client, and other people's, against our gateway; ``typing`` what type checkers say; ``faults``, ``torture``,
+``frameworks`` and ``benchmarks`` are programs of their own, with tests. Rules of the repository are in this folder.
+"""
 
 from __future__ import annotations
 
