@@ -5,8 +5,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-# The suite runs in as many processes as this; much of it waits for disks and other processes.
+# The suite runs in as many processes as this; much of it waits for disks and other processes. Tests of one file
+# stay together, so that what they share is made once; a process that is done takes from the others.
 JOBS ?= 3
+SPREAD = --numprocesses $(JOBS) --dist worksteal
 EVERY := not real_model and not packaging and not torture and not faults and not frameworks
 FAST  := $(EVERY) and not processes and not slow
 
@@ -24,6 +26,10 @@ define install
 	@touch $@
 endef
 
+# Bytecode is kept whatever the environment says: without it every process that a test starts compiles the
+# package again, and every process of the suite the tests.
+export PYTHONDONTWRITEBYTECODE :=
+
 # mkdocs-material announces its successor on every build.
 export NO_MKDOCS_2_WARNING := 1
 
@@ -39,7 +45,7 @@ demo: $(VENV)/.stamp-server ## Watch an agent run walk through the lanes (20 s, 
 	@$(BIN)/flatfee demo
 
 test: $(VENV)/.stamp-dev ## Run the test suite (under a minute, loopback only)
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) -m "$(FAST)"
+	@$(BIN)/python -m pytest $(SPREAD) -m "$(FAST)"
 
 check: $(VENV)/.stamp-dev ## Run every gate: format, lint, types, layers, docs, coverage, package
 	@echo "Format and lint …"
@@ -54,13 +60,13 @@ check: $(VENV)/.stamp-dev ## Run every gate: format, lint, types, layers, docs, 
 	@$(BIN)/mkdocs build --strict --quiet --site-dir build/site
 	@echo "Tests with branch coverage (layers included) …"
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest --quiet --numprocesses $(JOBS) -m "$(EVERY)"
+	@$(BIN)/coverage run -m pytest --quiet $(SPREAD) -m "$(EVERY)"
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=95
 	@echo "The ledger under torture, the short way …"
-	@$(BIN)/python -m pytest --quiet --numprocesses $(JOBS) -m torture
+	@$(BIN)/python -m pytest --quiet $(SPREAD) -m torture
 	@echo "Every fault of a provider, once …"
-	@$(BIN)/python -m pytest --quiet --numprocesses $(JOBS) -m faults
+	@$(BIN)/python -m pytest --quiet $(SPREAD) -m faults
 	@echo "The built package …"
 	@$(BIN)/python -m pytest -m packaging
 

@@ -1,8 +1,33 @@
-"""What every suite shares: coroutines run on asyncio, unless a test chooses trio itself."""
+"""What every suite shares: coroutines run on asyncio, unless a test chooses trio itself, and collection is cheap.
 
+Suites mirror ``src/flatfee``: what tests ``client/retry.py`` is ``client/test_retry.py``. Those beside it: ``pair``
+has our client, and other people's, against our gateway; ``typing`` what type checkers say; ``faults``, ``torture``,
+``frameworks`` and ``benchmarks`` are programs of their own, with tests. Rules of the repository are in this folder.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Generator
+
+import hypothesis  # noqa: F401 - it asks the garbage collector of objects that are frozen below
 import pytest
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the garbage collector off what stays until the end: all modules and tests.
+
+    Else every collection, those that tests ask for above all, walks over a million objects again.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()

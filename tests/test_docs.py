@@ -23,6 +23,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -156,15 +157,18 @@ def _keys(table: type[BaseModel]) -> Iterator[str]:
                 yield from _keys(part)
 
 
-@pytest.fixture
-def generator(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setenv("PYTHONPATH", SOURCES["PYTHONPATH"])
+@pytest.fixture(scope="module")
+def generator() -> Iterator[ModuleType]:
+    """The generator of pages; what a page takes to make, a process among it, is spent once for all tests."""
     spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "scripts" / "generate_docs.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", SOURCES["PYTHONPATH"])
+        patch.setattr(module, "PAGES", {name: cache(page) for name, page in module.PAGES.items()})
+        yield module
 
 
 def test_generated_pages_are_current(generator: ModuleType) -> None:

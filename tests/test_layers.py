@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,13 @@ def clock_readings(tree: ast.Module) -> Iterator[int]:
                 pass
 
 
+@cache
+def facts(source: str, home: str) -> tuple[tuple[tuple[int, str], ...], tuple[int, ...]]:
+    """Return what a module of the package ``home`` imports, and where it reads the clock; each layer asks again."""
+    tree = ast.parse(source)
+    return tuple(imported(tree, home)), tuple(clock_readings(tree))
+
+
 def within(name: str, modules: tuple[str, ...]) -> bool:
     """Tell whether ``name`` is one of the modules or a part of one."""
     return any(f"{name}.".startswith(f"{module}.") for module in modules)
@@ -165,15 +173,14 @@ def breaches(layer: Layer, package: Path) -> list[str]:
     found: list[str] = []
     for path in members(layer, package):
         where = path.relative_to(package)
-        tree = ast.parse(path.read_text("utf-8"), str(path))
-        home = ".".join(["flatfee", *where.parent.parts])
+        imports, readings = facts(path.read_text("utf-8"), ".".join(["flatfee", *where.parent.parts]))
         found += [
             f"{where}:{line} imports {name}"
-            for line, name in imported(tree, home)
+            for line, name in imports
             if within(name, layer.forbids) and not within(name, layer.allows)
         ]
         if layer.pure:
-            found += [f"{where}:{line} reads the clock" for line in clock_readings(tree)]
+            found += [f"{where}:{line} reads the clock" for line in readings]
     return found
 
 

@@ -7,9 +7,11 @@ import pty
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from flatfee.cli.app import app
@@ -47,8 +49,16 @@ def asks(gateway: DemoGateway) -> dict[str, str]:
     return {"FLATFEE_API_KEY": gateway.key, "FLATFEE_BASE_URL": gateway.url}
 
 
+@pytest.fixture(scope="session")
+def _command_made_once() -> Iterator[None]:
+    """Let all runs of a process share the command: to make it anew takes longer than most of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.testing._get_command", cache(get_command))
+        yield
+
+
 @pytest.fixture
-def flatfee(monkeypatch: pytest.MonkeyPatch) -> Flatfee:
+def flatfee(_command_made_once: None, monkeypatch: pytest.MonkeyPatch) -> Flatfee:
     """Run a command in this process; standard output and standard error are kept apart."""
     for name in [name for name in os.environ if name.startswith("FLATFEE_")]:
         monkeypatch.delenv(name)

@@ -135,6 +135,7 @@ def test_without_a_key_the_variable_is_named(flatfee: Flatfee) -> None:
     assert "Set FLATFEE_API_KEY" in shown.stderr
 
 
+@pytest.mark.processes
 def test_standard_input_that_is_no_text_is_told(asks: dict[str, str]) -> None:
     line = [sys.executable, "-m", "flatfee", "chat", "-"]
     env = os.environ | asks | {"PYTHONPATH": SOURCES, "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
@@ -155,6 +156,7 @@ def test_a_model_cannot_steer_the_terminal(on_terminal: OnTerminal, asks: dict[s
     assert evil in json.loads(flatfee("chat", evil, "--json", env=asks).stdout)["content"]
 
 
+@pytest.mark.processes
 def test_a_reader_that_leaves_is_no_traceback(asks: dict[str, str]) -> None:
     line = f"{sys.executable} -m flatfee chat Hello | head -c 1"
     env = os.environ | asks | {"PYTHONPATH": SOURCES}

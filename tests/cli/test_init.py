@@ -55,6 +55,7 @@ def test_both_keys_are_shown_once_and_are_in_no_file(flatfee: Flatfee, folder: P
     assert [key for key in keys if key.encode() in kept] == []
 
 
+@pytest.mark.processes
 def test_the_commands_that_are_shown_work_as_they_are_printed(flatfee: Flatfee, folder: Path) -> None:
     """In one terminal the gateway, in another the lines below it, and an operator's command with the admin key."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

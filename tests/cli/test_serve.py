@@ -124,7 +124,7 @@ def test_a_second_signal_does_not_wait_for_the_stream(upstream: SlowUpstream, tm
         assert not upstream.go_on.is_set()
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.processes)])
 def test_a_port_that_is_taken_is_told_with_the_cure(workers: str, tmp_path: Path) -> None:
     (tmp_path / "flatfee.toml").write_text(CONFIG.format(upstream=9).replace("memory://", "sqlite:///ledger.db"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -133,6 +133,7 @@ def test_a_port_that_is_taken_is_told_with_the_cure(workers: str, tmp_path: Path
     assert f"did not start on 127.0.0.1:{port}. The port is taken: --port" in told
 
 
+@pytest.mark.processes
 def test_an_address_of_another_machine_is_told_with_the_cure(tmp_path: Path) -> None:
     told = fail_to_serve(tmp_path, "--host", "192.0.2.1", "--port", "0")
     assert "did not start on 192.0.2.1:0. This machine has no such address: --host" in told

@@ -1,4 +1,7 @@
-"""One suite for both shells: a driver that hides who awaits, over a gateway made of a function."""
+"""One suite for both shells: a driver that hides who awaits, over a gateway made of a function.
+
+What needs a socket is in ``network``; what needs the real gateway in ``tests/pair``.
+"""
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator

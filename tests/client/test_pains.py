@@ -49,7 +49,8 @@ def test_every_pain_of_the_list_has_a_test_that_names_it() -> None:
     }
     tested: set[int] = set()
     for path in (ROOT / "tests").rglob("test_*.py"):
-        tested |= marked(ast.parse(path.read_text()))
+        if ".pain(" in (text := path.read_text()):
+            tested |= marked(ast.parse(text))
     assert listed == set(range(1, 26))
     assert tested == listed
 

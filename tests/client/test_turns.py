@@ -98,7 +98,7 @@ async def test_the_refusal_itself_is_raised_when_the_wait_is_over(driver: Any, r
 async def test_a_deadline_ends_the_wait(driver: Any, refuse: Any) -> None:
     d = driver(refuse(ErrorCode.WORKFLOW_LIMIT, retry_after="30"), pacing=True)
     with pytest.raises(ConcurrencyLimitError):
-        await d.create(deadline=0.02)
+        await d.create(deadline=0.5)
     assert len(d.requests) == 1
 
 

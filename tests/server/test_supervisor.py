@@ -377,6 +377,7 @@ def test_a_store_that_cannot_be_opened_is_told_before_any_worker_starts(tmp_path
         run_workers(_without_store(tmp_path), 2, on_ready=lambda *_: None)
 
 
+@pytest.mark.processes
 def test_a_process_that_cannot_open_the_store_is_heard_by_its_parent(tmp_path: Path) -> None:
     """With processes as they are: the store went away after the parent had looked."""
 
@@ -392,6 +393,7 @@ def test_a_process_that_cannot_open_the_store_is_heard_by_its_parent(tmp_path: P
         asyncio.run(supervise())
 
 
+@pytest.mark.processes
 def test_a_signal_that_comes_while_processes_start_ends_them_well(
     caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:

@@ -5,8 +5,14 @@ from __future__ import annotations
 import pytest
 from tests.torture.kills import Kill, at_any_moment, at_every_point, kills
 
+POINTS = [
+    "in mid-stream",
+    pytest.param("after dispatch", marks=pytest.mark.processes),
+    pytest.param("before the settle's commit", marks=pytest.mark.processes),
+]
 
-@pytest.mark.parametrize("point", ["after dispatch", "in mid-stream", "before the settle's commit"])
+
+@pytest.mark.parametrize("point", POINTS)
 def test_what_a_killed_process_held_is_accounted_for(point: str) -> None:
     assert kills([Kill(point=point)], "kill").violations == ()
 

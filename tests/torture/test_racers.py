@@ -6,6 +6,7 @@ import pytest
 from tests.torture.racers import RACES, race
 
 
+@pytest.mark.processes
 def test_a_thousand_racers_get_what_there_is_and_no_more() -> None:
     result = race(rounds=1)
     assert result.violations == ()

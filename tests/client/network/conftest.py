@@ -1,4 +1,7 @@
-"""Gateways made of sockets on loopback, which answer as a test tells them."""
+"""Gateways made of sockets on loopback, which answer as a test tells them.
+
+Here is what only connections can show: time, hanging up, cancelling, event loops, threads and processes.
+"""
 
 import contextlib
 import json

@@ -82,11 +82,12 @@ async def test_every_limit_of_time(serve: Any, make_event: Any, make_chunk: Any,
     def silent(peer: Any) -> None:
         peer.wait()
 
-    gateway = serve(stalls, stalls, silent, silent)
+    gateway = serve(stalls)
     async with calling(library, kind, gateway.url) as caller:
         stalled = await caller.failure(stream=True, timeout=Timeout(idle=0.05))
         assert ("(timeout: idle)" in str(stalled), stalled.partial) == (True, "a")
         assert "deadline of 0.02 seconds" in str(await caller.failure(stream=True, deadline=0.02))
+        gateway.replies = [silent]
         assert "(timeout: first_token)" in str(await caller.failure(stream=True, timeout=Timeout(first_token=0.05)))
         assert "(ReadTimeout)" in str(await caller.failure(timeout=Timeout(read=0.05)))
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -515,5 +516,8 @@ async def _caught(work: Coroutine[Any, Any, _T]) -> Any:
 
 TestLedgers = Ledgers.TestCase
 TestLedgers.settings = settings(
-    max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=10, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+AT_LENGTH = {"settings": settings(TestLedgers.settings, max_examples=30)}
+TestLedgersAtLength = pytest.mark.slow(type("TestLedgersAtLength", (Ledgers.TestCase,), AT_LENGTH))

@@ -7,8 +7,10 @@ import pytest
 
 from flatfee.server.store.records import Refusal, Ticket
 
+SEEDS = [*range(5), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(5, 20))]
 
-@pytest.mark.parametrize("seed", range(20))
+
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_who_waits_exactly_as_long_as_told_gets_in(desk: Any, seed: int) -> None:
     """Whatever came before: named and single requests, settled or lost, at any pace."""
     chance = random.Random(seed)
