@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
@@ -10,14 +10,11 @@ import pytest
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 from tests.frameworks.conftest import WARNINGS_OF_OTHERS, Gateway
-from tests.frameworks.shown import ANSWERED, EXHAUSTED, missing
 
 import flatfee
 from flatfee.integrations.openai import AsyncOpenAI, OpenAI
 
 pytestmark = [pytest.mark.frameworks, WARNINGS_OF_OTHERS]
-
-EXAMPLE = "langchain_chat.py"
 
 
 class City(BaseModel):
@@ -71,20 +68,6 @@ async def asked(model: Any, way: str) -> Any:
 
 
 WAYS = ["invoke", "stream", "ainvoke", "astream"]
-
-
-def test_example_shows_answers_and_receipts(run_example: Callable[[str], str]) -> None:
-    shown = run_example(EXAMPLE)
-    assert missing(shown, ANSWERED) == [], shown
-
-
-def test_example_tells_what_was_tried_when_every_route_fails(
-    gateway: Gateway, run_example: Callable[[str], str]
-) -> None:
-    gateway.fail()
-    shown = run_example(EXAMPLE)
-    assert missing(shown, EXHAUSTED) == [], shown
-    assert gateway.requests == 1
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import litellm
 import pytest
 from tests.frameworks.conftest import WARNINGS_OF_OTHERS, Gateway
-from tests.frameworks.shown import ANSWERED, EXHAUSTED, missing
 
 import flatfee
 from flatfee.integrations.openai import AsyncOpenAI, OpenAI
 
 pytestmark = [pytest.mark.frameworks, WARNINGS_OF_OTHERS]
 
-EXAMPLE = "litellm_sdk.py"
 WAYS = ["plain", "stream", "async", "async stream"]
 
 
@@ -45,20 +43,6 @@ async def clients(gateway: Gateway) -> AsyncIterator[Clients]:
     async with AsyncOpenAI() as aio:
         with OpenAI() as sync:
             yield Clients(sync, aio)
-
-
-def test_example_shows_answers_and_receipts(run_example: Callable[[str], str]) -> None:
-    shown = run_example(EXAMPLE)
-    assert missing(shown, ANSWERED) == [], shown
-
-
-def test_example_tells_what_was_tried_when_every_route_fails(
-    gateway: Gateway, run_example: Callable[[str], str]
-) -> None:
-    gateway.fail()
-    shown = run_example(EXAMPLE)
-    assert missing(shown, EXHAUSTED) == [], shown
-    assert gateway.requests == 1
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,13 +12,11 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.llms.openai import OpenAI
 from pydantic import BaseModel
 from tests.frameworks.conftest import WARNINGS_OF_OTHERS, Gateway
-from tests.frameworks.shown import ANSWERED, EXHAUSTED, missing
 
 import flatfee
 
 pytestmark = [pytest.mark.frameworks, WARNINGS_OF_OTHERS]
 
-EXAMPLE = "llamaindex_chat.py"
 HELLO = [ChatMessage("Hello")]
 WAYS = ["chat", "complete", "stream_chat", "achat", "astream_chat"]
 
@@ -65,20 +63,6 @@ async def asked(llm: Flatfee, way: str) -> Any:
             return await llm.achat(HELLO)
         case _:
             return [response async for response in await llm.astream_chat(HELLO)][-1]
-
-
-def test_example_shows_answers_and_receipts(run_example: Callable[[str], str]) -> None:
-    shown = run_example(EXAMPLE)
-    assert missing(shown, ANSWERED) == [], shown
-
-
-def test_example_tells_what_was_tried_when_every_route_fails(
-    gateway: Gateway, run_example: Callable[[str], str]
-) -> None:
-    gateway.fail()
-    shown = run_example(EXAMPLE)
-    assert missing(shown, EXHAUSTED) == [], shown
-    assert gateway.requests == 1
 
 
 @pytest.mark.parametrize("way", WAYS)

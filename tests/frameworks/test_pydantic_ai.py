@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,7 +14,6 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from tests.frameworks.conftest import ROOT, WARNINGS_OF_OTHERS, Gateway
-from tests.frameworks.shown import ANSWERED, EXHAUSTED, missing
 
 import flatfee
 from flatfee.integrations.openai import AsyncOpenAI
@@ -53,20 +52,6 @@ async def asked(agent: Agent[None, Any], way: str) -> Any:
     async with agent.run_stream("Hello") as stream:
         assert [text async for text in stream.stream_text(delta=True)]
         return stream.response
-
-
-def test_example_shows_answers_and_receipts(run_example: Callable[[str], str]) -> None:
-    shown = run_example(EXAMPLE)
-    assert missing(shown, ANSWERED) == [], shown
-
-
-def test_example_tells_what_was_tried_when_every_route_fails(
-    gateway: Gateway, run_example: Callable[[str], str]
-) -> None:
-    gateway.fail()
-    shown = run_example(EXAMPLE)
-    assert missing(shown, EXHAUSTED) == [], shown
-    assert gateway.requests == 1
 
 
 @pytest.mark.parametrize("way", WAYS)

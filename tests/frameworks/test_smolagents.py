@@ -9,13 +9,11 @@ import pytest
 from smolagents import AgentError, OpenAIModel, ToolCallingAgent, tool
 from smolagents.models import is_rate_limit_error
 from tests.frameworks.conftest import WARNINGS_OF_OTHERS, Gateway
-from tests.frameworks.shown import ANSWERED, EXHAUSTED, missing
 
 import flatfee
 
 pytestmark = [pytest.mark.frameworks, WARNINGS_OF_OTHERS]
 
-EXAMPLE = "smolagents_agent.py"
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
@@ -46,20 +44,6 @@ def streamed(model: OpenAIModel) -> Any:
 
 def agent(model: OpenAIModel, **options: Any) -> ToolCallingAgent:
     return ToolCallingAgent(tools=[weather], model=model, verbosity_level=0, **options)
-
-
-def test_example_shows_answers_and_receipts(run_example: Callable[[str], str]) -> None:
-    shown = run_example(EXAMPLE)
-    assert missing(shown, (*ANSWERED, r"^step 1 on the lane premium$", r"^step 2 on the lane premium$")) == [], shown
-
-
-def test_example_tells_what_was_tried_when_every_route_fails(
-    gateway: Gateway, run_example: Callable[[str], str]
-) -> None:
-    gateway.fail()
-    shown = run_example(EXAMPLE)
-    assert missing(shown, EXHAUSTED) == [], shown
-    assert gateway.requests == 1
 
 
 def test_settled_receipt_is_found_on_the_message(model: OpenAIModel) -> None:
