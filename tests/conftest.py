@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Generator
+from contextlib import suppress
 
-import hypothesis  # noqa: F401 - it asks the garbage collector of objects that are frozen below
 import pytest
+
+with suppress(ModuleNotFoundError):  # the environments of frameworks do without
+    import hypothesis  # noqa: F401 - it asks the garbage collector of objects that are frozen below
 
 
 @pytest.fixture(scope="session")
