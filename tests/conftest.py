@@ -8,9 +8,9 @@ has our client, and other people's, against our gateway; ``typing`` what type ch
 from __future__ import annotations
 
 import gc
+import importlib
 from collections.abc import Generator
 
-import hypothesis  # noqa: F401 - it asks the garbage collector of objects that are frozen below
 import pytest
 
 
@@ -25,6 +25,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
     Else every collection, those that tests ask for above all, walks over a million objects again.
     """
+    importlib.import_module("hypothesis")  # it looks with the collector for objects that are frozen afterwards
     gc.disable()
     try:
         return (yield)
