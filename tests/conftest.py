@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import importlib
 from collections.abc import Generator
+from contextlib import suppress
 
 import pytest
 
@@ -25,7 +26,8 @@ def pytest_collection() -> Generator[None, object, object]:
 
     Else every collection, those that tests ask for above all, walks over a million objects again.
     """
-    importlib.import_module("hypothesis")  # it looks with the collector for objects that are frozen afterwards
+    with suppress(ImportError):  # the environments of the frameworks have none
+        importlib.import_module("hypothesis")  # it looks with the collector for objects that are frozen below
     gc.disable()
     try:
         return (yield)
