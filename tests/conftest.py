@@ -8,6 +8,7 @@ has our client, and other people's, against our gateway; ``typing`` what type ch
 from __future__ import annotations
 
 import gc
+import importlib
 from collections.abc import Generator
 from contextlib import suppress
 
@@ -28,6 +29,8 @@ def pytest_collection() -> Generator[None, object, object]:
 
     Else every collection, those that tests ask for above all, walks over a million objects again.
     """
+    with suppress(ImportError):  # the environments of the frameworks have none
+        importlib.import_module("hypothesis")  # it looks with the collector for objects that are frozen below
     gc.disable()
     try:
         return (yield)

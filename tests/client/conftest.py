@@ -29,15 +29,23 @@ class Pieces(httpx.SyncByteStream, httpx.AsyncByteStream):
         self.closed = False
 
     def __iter__(self) -> Iterator[bytes]:
-        while self.pieces:
-            piece = self.pieces.pop(0)
-            if isinstance(piece, Exception):
-                raise piece
-            yield piece
+        return self
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __next__(self) -> bytes:
+        if not self.pieces:
+            raise StopIteration
+        piece = self.pieces.pop(0)
+        if isinstance(piece, Exception):
+            raise piece
+        return piece
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self  # no generator: trio complains of those that are dropped half way
+
+    async def __anext__(self) -> bytes:
         for piece in self:
-            yield piece
+            return piece
+        raise StopAsyncIteration
 
     def close(self) -> None:
         self.closed = True

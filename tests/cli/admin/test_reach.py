@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
+
+from flatfee.cli.admin.client import Admin
 
 if TYPE_CHECKING:
     from tests.cli.admin.conftest import Operator
@@ -127,3 +131,20 @@ def test_a_user_without_a_name_is_known_by_number(local: Operator, monkeypatch: 
     monkeypatch.setattr("pwd.getpwuid", nobody)
     local.do("accounts", "create", "acme", "--plan", "pro")
     assert [entry["actor"] for entry in local.told("audit", "list")["data"]] == [f"local:{os.getuid()}"]
+
+
+def test_certificates_are_read_for_https_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A redirect from plain HTTP could not be followed unseen: there nobody is trusted, not everybody."""
+    verify: list[Any] = []
+
+    class Recorded(httpx.AsyncClient):
+        def __init__(self, **given: Any) -> None:
+            verify.append(given["verify"])
+            super().__init__(**given)
+
+    monkeypatch.setattr(httpx, "AsyncClient", Recorded)
+    for scheme in ("https", "http"):
+        with Admin.at(f"{scheme}://gateway.test", "key", proxied=False):
+            pass
+    assert verify[0] is True
+    assert (verify[1].verify_mode, verify[1].get_ca_certs()) == (ssl.CERT_REQUIRED, [])
