@@ -14,9 +14,6 @@ from contextlib import suppress
 
 import pytest
 
-with suppress(ModuleNotFoundError):  # the environments of frameworks do without
-    import hypothesis  # noqa: F401 - it asks the garbage collector of objects that are frozen below
-
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
