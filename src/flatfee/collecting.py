@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, replace
-from threading import Lock
+from threading import RLock
 from typing import Any, Final
 
 from flatfee.receipt import Receipt, TokenUsage
@@ -78,7 +78,7 @@ class Run:
         self._clock, self._began = clock, clock()
         self._ended: float | None = None
         self._keep = keep
-        self._lock = Lock()
+        self._lock = RLock()  # a stream may be dropped, and so end, in the garbage collector of whoever holds it
         self._recent: OrderedDict[str, Receipt] = OrderedDict()
         self._overtaken: OrderedDict[str, Receipt] = OrderedDict()
         self._nameless = 0
@@ -287,7 +287,7 @@ class Run:
         return state | {"_ways": ways, "_began": 0.0, "_ended": self.seconds}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _lock=Lock(), _outer=None, _clock=time.monotonic)
+        vars(self).update(state, _lock=RLock(), _outer=None, _clock=time.monotonic)
 
     def __str__(self) -> str:
         return self.summary()

@@ -92,9 +92,10 @@ class Task:
             self.line.left(self.ticket, self.world.now)
             self.done_at = self.world.now
 
-    def _woken(self) -> None:
+    def _woken(self) -> bool:
         self.wakes += 1
         self.world.after(0.0, self.look)
+        return True
 
     def look(self) -> None:
         assert self.ticket

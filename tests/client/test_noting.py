@@ -1,6 +1,7 @@
 """Receipts on their way out of a client: into runs, and to ``on_receipt=``."""
 
 import contextvars
+import gc
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -116,6 +117,17 @@ async def aiter_of(iterable: Any) -> AsyncIterator[Any]:
     else:
         for item in iterable:
             yield item
+
+
+async def test_a_stream_that_nobody_closes_is_told_of_when_it_is_dropped(driver: Any, sse: Any) -> None:
+    heard: list[Any] = []
+    d = driver(lambda _: sse(EVENT, LAST, DONE), on_receipt=heard.append)
+    stream = await d.stream()
+    assert await d.next(stream)
+    assert heard == []
+    del stream
+    gc.collect()
+    assert states(heard) == [("req_1", "in_flight")]
 
 
 async def test_calls_that_use_nothing_are_in_no_run(driver: Any) -> None:

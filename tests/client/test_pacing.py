@@ -16,7 +16,7 @@ class Calls:
         self.woken: list[int] = []
 
     def arrive(self, workflow: str | None = None) -> Ticket:
-        ticket = self.line.ticket(workflow, lambda: self.woken.append(ticket.number))
+        ticket = self.line.ticket(workflow, lambda: self.woken.append(ticket.number) is None)
         self.line.enter(ticket, self.now)
         return ticket
 

@@ -1,14 +1,17 @@
 """A stream has exactly one end, and never looks whole when it is not."""
 
 import json
+from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import flatfee
 from flatfee import (
     APIConnectionError,
     APIError,
@@ -370,3 +373,34 @@ async def test_a_stream_without_a_gateway_has_no_receipt(driver: Any, pieces: An
     await d.all(stream)
     assert stream.receipt is None
     assert stream._request_id is None
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_reader_that_is_cancelled_has_left_its_stream() -> None:
+    """Nothing more can be read of it, and whoever listens hears of its end at once."""
+    never = anyio.Event()
+
+    class Silent(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b'data: {"choices":[{"index":0,"delta":{"content":"half"}}]}\n\n'
+            await never.wait()
+
+    kind = {"content-type": "text/event-stream", "x-flatfee-request-id": "req_1"}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, headers=kind, stream=Silent()))
+    heard: list[Any] = []
+    client = flatfee.AsyncClient(
+        api_key="k",
+        base_url="http://g.test",
+        http_client=httpx.AsyncClient(transport=transport),
+        on_receipt=heard.append,
+    )
+    stream = await client.chat.completions.create(
+        model="auto", messages=[{"role": "user", "content": "hi"}], stream=True
+    )
+    await anext(stream)
+    with anyio.move_on_after(0.01):
+        await anext(stream)
+    assert [receipt.request_id for receipt in heard] == ["req_1"]
+    with pytest.raises(flatfee.StreamTruncated, match="was closed before its end") as caught:
+        await anext(stream)
+    assert caught.value.partial == "half"

@@ -9,7 +9,7 @@ import pickle
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,8 @@ from tests.client.conftest import completion
 
 from flatfee import AsyncClient, Client, ConcurrencyLimitError, ConfigurationError, ErrorCode, Pacing, RateLimitError
 from flatfee.client.pacing import Limit
+from flatfee.client.raw_cores import AsyncStreamedCore, StreamedCore
+from flatfee.client.resources.chat import AsyncCompletions, Completions
 from flatfee.client.turns import Turn, limit_of
 from flatfee.errors import APIStatusError, from_wire
 from flatfee.wire import ERRORS, error_body
@@ -34,6 +36,11 @@ both_loops = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 def refusal(code: str = ErrorCode.WORKFLOW_LIMIT, **headers: str) -> APIStatusError:
     told = {"retry-after": "30", **{name.replace("_", "-"): value for name, value in headers.items()}}
     return from_wire(429, told, error_body(code, "No."))
+
+
+def held(pacing: Pacing) -> int:
+    assert pacing.waiting >= 0  # which has those leave who are gone
+    return pacing._line.slots_held
 
 
 def in_front(pacing: Pacing) -> Turn:
@@ -152,30 +159,30 @@ async def test_other_failures_give_the_place_back(driver: Any, refuse: Any, answ
 
     d = driver(handle, pacing=True)
     assert len((await d.create()).tries) == 3
-    assert d.client._core.config.pacing._line.slots_held == 0
+    assert held(d.client._core.config.pacing) == 0
 
 
 async def test_a_workflow_holds_its_slot_until_it_is_released(driver: Any, answer: Any, refuse: Any) -> None:
     gone = refuse(ErrorCode.NOT_FOUND)
     d = driver(lambda request: gone if request.method == "DELETE" else answer(), pacing=True)
-    line, scope = d.client._core.config.pacing._line, d.client.workflow("run-1")
+    pacing, scope = d.client._core.config.pacing, d.client.workflow("run-1")
     await d.create(scope)
     await d.create(scope)
-    assert line.slots_held == 1
+    assert held(pacing) == 1
     await d.wait(scope.release())
-    assert line.slots_held == 0
+    assert held(pacing) == 0
 
 
 async def test_a_stream_holds_its_slot_until_its_end(driver: Any, sse: Any) -> None:
     d = driver(lambda _: sse(FINISH), pacing=True)
-    line = d.client._core.config.pacing._line
+    pacing = d.client._core.config.pacing
     stream = await d.stream()
-    assert line.slots_held == 1
+    assert held(pacing) == 1
     await d.all(stream)
-    assert line.slots_held == 0
+    assert held(pacing) == 0
     stream = await d.stream()
     await d.wait(stream.close())
-    assert line.slots_held == 0
+    assert held(pacing) == 0
 
 
 async def test_a_stream_that_nobody_closed_gives_its_slot_back(driver: Any, sse: Any) -> None:
@@ -183,7 +190,63 @@ async def test_a_stream_that_nobody_closed_gives_its_slot_back(driver: Any, sse:
     stream = await d.stream()
     del stream
     gc.collect()
-    assert d.client._core.config.pacing._line.slots_held == 0
+    assert held(d.client._core.config.pacing) == 0
+
+
+async def unread(d: Any, opened: AsyncExitStack) -> Any:
+    """Return a response whose headers are there, as ``with_streaming_response`` gives it."""
+    options: Any = {"model": "auto", "messages": HI}
+    context = d.client.chat.completions.with_streaming_response.create(**options)
+    return opened.enter_context(context) if d.kind == "sync" else await opened.enter_async_context(context)
+
+
+async def test_a_response_that_is_still_read_holds_its_slot(driver: Any, answer: Any) -> None:
+    d = driver(answer(), pacing=True)
+    pacing = d.client._core.config.pacing
+    async with AsyncExitStack() as opened:
+        response = await unread(d, opened)
+        assert held(pacing) == 1
+        assert (await d.wait(response.parse())).choices[0].message.content == "hi"
+    assert held(pacing) == 0
+
+
+async def test_a_response_that_nobody_closed_gives_its_slot_back(driver: Any, answer: Any) -> None:
+    d = driver(answer(), pacing=True)
+    pacing, core = d.client._core.config.pacing, d.client._core
+    completions: Any = (
+        Completions(StreamedCore(core)) if d.kind == "sync" else AsyncCompletions(AsyncStreamedCore(core))
+    )
+    response = await d.wait(completions.create(model="auto", messages=HI))
+    assert held(pacing) == 1
+    del response
+    gc.collect()
+    assert held(pacing) == 0
+
+
+def test_a_call_that_the_garbage_collector_ends_waits_for_no_lock() -> None:
+    """Whoever holds the lock may be the very thread that collects; who waits is woken all the same."""
+    pacing = Pacing()
+    first = in_front(pacing)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(pacing.turn(None).wait, None)
+        while pacing.waiting < 2:
+            threading.Event().wait(0.001)
+        pacing._line._slots.room = 1
+        with pacing._lock:
+            first.over()
+        assert waiting.result(20) is True
+
+
+def test_a_wait_may_be_longer_than_a_system_can_count() -> None:
+    pacing = Pacing(longest_wait=1e300)
+    first = in_front(pacing)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(pacing.turn(None).wait, None)
+        while pacing.waiting < 2:
+            threading.Event().wait(0.001)
+        pacing._line._slots.room = 1
+        first.over()
+        assert waiting.result(20) is True
 
 
 @pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan"), "5", True, None])
@@ -224,7 +287,7 @@ def test_threads_take_turns_and_none_is_left_behind() -> None:
     client = Client(api_key="k", base_url="http://g.test", http_client=http, pacing=pacing, max_retries=0)
     with client, ThreadPoolExecutor(10) as pool:
         assert set(pool.map(work, range(40))) == {"chatcmpl-1"}
-    assert (pacing.waiting, pacing._line.slots_held) == (0, 0)
+    assert (pacing.waiting, held(pacing)) == (0, 0)
     assert threading.active_count() == before
 
 
@@ -243,7 +306,7 @@ async def hundred(slots: Slots, pacing: Pacing, calls: int = 30) -> None:
     async with anyio.create_task_group() as group:
         for _ in range(calls):
             group.start_soon(work)
-    assert (pacing.waiting, pacing._line.slots_held) == (0, 0)
+    assert (pacing.waiting, held(pacing)) == (0, 0)
 
 
 @both_loops
@@ -270,7 +333,7 @@ def test_event_loops_in_several_threads_wake_each_other() -> None:
         running = [pool.submit(partial(anyio.run, work, backend=name)) for name in ("asyncio", "asyncio", "trio")]
         for one in running:
             one.result(60)
-    assert (pacing.waiting, pacing._line.slots_held) == (0, 0)
+    assert (pacing.waiting, held(pacing)) == (0, 0)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -338,7 +401,7 @@ def test_a_waiter_whose_loop_was_closed_is_passed_over() -> None:
     pacing._line._slots.room = 1
     first.over()
     last.wait(10.0)
-    assert (pacing.waiting, pacing._line.slots_held) == (0, 1)
+    assert (pacing.waiting, held(pacing)) == (0, 1)
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # it was left pending on purpose
     with suppress(RuntimeError):  # anyio's, who misses the loop
         coroutine.close()

@@ -86,7 +86,8 @@ async def test_with_pacing_every_task_of_a_swarm_succeeds(work: Any) -> None:
         sent_at_once = TASKS * (2 if work is agent else 1)
         assert transport.refusals <= sent_at_once + TASKS // 2
         assert client._core.config.pacing is not None
-        assert client._core.config.pacing._line.slots_held == 0
+        pacing = client._core.config.pacing
+        assert (pacing.waiting, pacing._line.slots_held) == (0, 0)
         live = (await client.workflows.list()).data
     assert live == []
 

@@ -6,7 +6,7 @@ Works on the HTTP library's objects without naming the library: its exceptions a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from math import inf
 from time import monotonic
@@ -82,16 +82,28 @@ class _Body:
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self.tries: tuple[Try, ...] = ()
+        self.on_close: Callable[[], None] | None = None
         self.raw = response
         self._transport = transport
         self._url = url
         self._patience = patience
         self._gate = Gate(response)
         self._errors: tuple[type[Exception], ...] = (TimeoutError, *transport.faults)
+        self._forks = Process.forks
 
     def _failure(self, error: Exception) -> APIConnectionError:
         limited = isinstance(error, TimeoutError | self._transport.timeouts) and self._gate.shut
         return self._patience.passed() if limited else self._transport.failure(error, self._url)
+
+    def _tell(self) -> None:
+        if self.on_close is not None:
+            self.on_close()
+
+    def __del__(self) -> None:
+        # A copy in a child process says nothing: the end is the parent's to tell.
+        if getattr(self, "_forks", None) == Process.forks:
+            with suppress(Exception):  # the interpreter may be half gone
+                self._tell()
 
 
 class OpenReply(_Body):
@@ -103,7 +115,6 @@ class OpenReply(_Body):
         super().__init__(transport, response, url, patience)
         self._bytes = response.iter_bytes()
         self._abandoned = abandoned
-        self._forks = Process.forks
 
     def read(self, heard: bool = False) -> bytes | None:
         """Return the next bytes, decompressed; ``None`` at the end."""
@@ -137,11 +148,13 @@ class OpenReply(_Body):
 
     def close(self) -> None:
         """Give the connection back, or close it if the body was not read to its end."""
+        self._tell()
         with suppress(*self._transport.faults):  # a connection that breaks while it is given up is no loss
             self.raw.close()
         self._gate.leave()
 
     def __del__(self) -> None:
+        super().__del__()
         # Nothing here may take the pool's lock: garbage may be collected while this very thread holds it.
         # So the caller's leaving is told to the gateway, and the pool hears of it before the next call.
         response = getattr(self, "raw", None)
@@ -209,6 +222,7 @@ class AsyncOpenReply(_Body):
 
     async def close(self) -> None:
         """Give the connection back, or close it if the body was not read to its end."""
+        self._tell()
         try:
             with suppress(*self._transport.faults):  # a connection that breaks while it is given up is no loss
                 await self._keeper.aclose()

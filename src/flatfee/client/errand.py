@@ -32,7 +32,7 @@ class Errand(Generic[T]):
     """
 
     __slots__ = (
-        *("_began", "_sending", "_tries", "budget", "call", "clock", "config", "notes", "streamed", "turn", "watch"),
+        *("_began", "_handed_on", "_sending", "_tries", "budget", "call", "clock", "config", "notes", "turn", "watch"),
     )
 
     def __init__(self, call: Call[T], config: ClientConfig, watch: Watch, clock: Callable[[], float]) -> None:
@@ -44,7 +44,7 @@ class Errand(Generic[T]):
         self._began = clock()
         self._tries: Tries | None = None
         self.turn = config.pacing.turn(self._sent(Header.WORKFLOW)) if config.pacing and call.metered else None
-        self.streamed = self._sending = False
+        self._handed_on = self._sending = False
         self.notes: dict[object, Any] = {}
         for listener in watch.listeners:
             listener.began(self)
@@ -76,6 +76,9 @@ class Errand(Generic[T]):
         if self._tries is not None or self.turn is not None:
             self._let_in(reply.status, reply.headers)
             reply.tries = self.tries
+        if self.turn is not None:
+            self._handed_on = True
+            reply.on_close = self.turn.over
         for listener in self.watch.listeners:
             listener.handed(self, reply.headers)
 
@@ -108,7 +111,7 @@ class Errand(Generic[T]):
 
     def opened(self, state: StreamState) -> None:
         """Take note of a stream that has started, and of its end when it comes."""
-        self.streamed = True
+        self._handed_on = True
         if self._tries is not None or self.turn is not None:
             self._let_in(200, state.headers)
             state.tries = self.tries
@@ -118,8 +121,7 @@ class Errand(Generic[T]):
             state.on_end = self._ended
 
     def _ended(self, state: StreamState) -> None:
-        if self.turn is not None:
-            self.turn.over()
+        self._leave_line()
         for listener in self.watch.listeners:
             listener.ended(self, state)
 
@@ -127,20 +129,27 @@ class Errand(Generic[T]):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self.turn is not None and not (self.streamed and error is None):
-            self.turn.over()
-        if (
-            self.call.releases is not None
-            and self.config.pacing
-            and (error is None or isinstance(error, NotFoundError))
-        ):
-            self.config.pacing.released(self.call.releases)
-        if error is None:
-            return
+        if error is not None:
+            self._failed(error)
+        elif not self._handed_on:
+            self._leave_line()
+        if self.call.releases is not None and (error is None or isinstance(error, NotFoundError)):
+            self._released(self.call.releases)
+
+    def _failed(self, error: BaseException) -> None:
+        self._leave_line()
         if isinstance(error, APIError):
             error.tries = self.tries
         for listener in self.watch.listeners:
             listener.failed(self, error)
+
+    def _leave_line(self) -> None:
+        if self.turn is not None:
+            self.turn.over()
+
+    def _released(self, workflow: str) -> None:
+        if self.config.pacing is not None:
+            self.config.pacing.released(workflow)
 
     def _let_in(self, status: int, headers: Mapping[str, str]) -> None:
         if self._tries is not None:

@@ -10,7 +10,8 @@ The order is that of arrival. A refused call keeps its number and so its turn; w
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -35,11 +36,14 @@ class Limit(Enum):
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """One call's place. ``wake`` has its shell look again; it may come from any thread, and must not block."""
+    """One call's place. ``wake`` has its shell look again, and tells whether that is still there.
+
+    It may come from any thread, and must not block.
+    """
 
     number: int
     workflow: str | None
-    wake: Callable[[], None]
+    wake: Callable[[], bool]
     inside: bool = False
     begun_at: float = 0.0
     ends_before: int = 0
@@ -235,6 +239,7 @@ class Line:
         self._slots = _Slots()
         self._rate = _Rate()
         self._arrived = count(1)
+        self._workflows: Counter[str] = Counter()  # of those who wait
         self._looks_at = float("inf")  # when the first in line looks again
 
     @property
@@ -247,7 +252,12 @@ class Line:
         """Whether a limit of slots was met, so that answers tell something of interest."""
         return self._slots.room is not None
 
-    def ticket(self, workflow: str | None, wake: Callable[[], None]) -> Ticket:
+    def holds(self, ticket: Ticket) -> bool:
+        """Tell whether a call waits."""
+        place = self._place(ticket)
+        return place < len(self.waiting) and self.waiting[place] is ticket
+
+    def ticket(self, workflow: str | None, wake: Callable[[], bool]) -> Ticket:
         """Return the ticket of a call that arrives now. The one method that any thread may call at any time."""
         return Ticket(next(self._arrived), workflow, wake)
 
@@ -295,9 +305,10 @@ class Line:
         if ticket.inside:
             ticket.inside = False
             self._slots.ended(ticket, now)
-        elif ticket in self.waiting:
+        elif self.holds(ticket):
             first = self._is_first(ticket)
-            self.waiting.remove(ticket)
+            del self.waiting[self._place(ticket)]
+            self._waits_no_more(ticket)
             if first:
                 self._wake_first()
         self._turn(now)
@@ -309,26 +320,42 @@ class Line:
 
     def _wait(self, ticket: Ticket, now: float) -> None:
         insort(self.waiting, ticket, key=_number)
+        if ticket.workflow is not None:
+            self._workflows[ticket.workflow] += 1
         self._turn(now)
 
+    def _waits_no_more(self, ticket: Ticket) -> None:
+        if ticket.workflow is not None:
+            self._workflows[ticket.workflow] -= 1
+            if not self._workflows[ticket.workflow]:
+                del self._workflows[ticket.workflow]
+
     def _turn(self, now: float) -> None:
-        """Let all go that may, first come, first served."""
+        """Let all go that may, first come, first served.
+
+        It looks no further than at the first who may not, unless a workflow that has its slot stands behind.
+        """
         if not self.waiting:
             return
-        first, full, stay = self.waiting[0], False, []
+        first, full, seen, stay = self.waiting[0], False, 0, []
         for ticket in self.waiting:
+            if not self._rate.open(now) or (full and self._workflows.keys().isdisjoint(self._slots.held.keys())):
+                break
+            seen += 1
             known = self._has_slot(ticket)
-            if (full and not known) or not self._rate.open(now):
-                stay.append(ticket)
-            elif self._slots.open(ticket, now):
+            if (known or not full) and self._slots.open(ticket, now):
                 self._go(ticket, now)
+                self._waits_no_more(ticket)
                 ticket.wake()
             else:
                 full = full or not known
                 stay.append(ticket)
-        self.waiting = stay
-        if stay and stay[0] is not first:
+        self.waiting[:seen] = stay
+        if self.waiting and self.waiting[0] is not first:
             self._wake_first()
+
+    def _place(self, ticket: Ticket) -> int:
+        return bisect_left(self.waiting, ticket.number, key=_number)
 
     def _go(self, ticket: Ticket, now: float) -> None:
         ticket.inside = True

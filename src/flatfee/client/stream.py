@@ -210,11 +210,15 @@ def _speaks(delta: ChoiceDelta) -> bool:
 
 
 class Body(Protocol):
-    """A response whose body is still to come. ``raw`` is the HTTP library's object."""
+    """A response whose body is still to come. ``raw`` is the HTTP library's object.
+
+    ``on_close`` is called when it is closed, or dropped without that; perhaps more than once.
+    """
 
     status: int
     headers: Mapping[str, str]
     tries: tuple[Try, ...]
+    on_close: Callable[[], None] | None
     raw: Any
 
     def read(self, heard: bool) -> bytes | None:
@@ -240,6 +244,7 @@ class AsyncBody(Protocol):
     status: int
     headers: Mapping[str, str]
     tries: tuple[Try, ...]
+    on_close: Callable[[], None] | None
     raw: Any
 
     async def read(self, heard: bool) -> bytes | None:
@@ -297,6 +302,7 @@ class Stream(_Streamed, Generic[Chunk]):
     def __init__(self, body: Body) -> None:
         super().__init__(body.raw, body.headers)
         self._body = body
+        body.on_close = self._state.closed
 
     def __iter__(self) -> Self:
         return self
@@ -342,6 +348,7 @@ class AsyncStream(_Streamed, Generic[Chunk]):
     def __init__(self, body: AsyncBody) -> None:
         super().__init__(body.raw, body.headers)
         self._body = body
+        body.on_close = self._state.closed
 
     def __aiter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import queue
 import random
 import sys
 import threading
@@ -77,6 +78,7 @@ class Pacing:
     @property
     def waiting(self) -> int:
         """How many calls wait for their turn now."""
+        self._sweep()
         return len(self._line.waiting)
 
     def turn(self, workflow: str | None) -> Turn:
@@ -92,12 +94,12 @@ class Pacing:
     def _begin(self) -> None:
         self._line = Line(self._chance)
         self._lock = threading.Lock()
-        self._gone: deque[Ticket] = deque()
+        self._gone: deque[tuple[Ticket, float]] = deque()
         self._last: APIStatusError | None = None
         self._pid = os.getpid()
 
     def _alone(self) -> threading.Lock:
-        """Return the lock; ``_now`` comes first under it, and ``_sweep`` after it."""
+        """Return the lock; ``_now`` comes first under it, and ``_sweep`` after it: what was woken may be gone."""
         if self._pid != os.getpid():
             self._begin()  # after a fork: those in line, and who held the lock, are in the other process
         return self._lock
@@ -107,20 +109,22 @@ class Pacing:
         return self._clock()
 
     def _leave(self, ticket: Ticket) -> None:
-        """Take a call out. It may come from the garbage collector, in whoever holds the lock: so never wait for it."""
-        self._gone.append(ticket)
-        self._sweep()
+        """Take a call out: whoever looks next does it, so somebody who waits is woken.
+
+        It may come from the garbage collector, in whoever holds this lock or another one. So it takes none.
+        """
+        self._gone.append((ticket, self._clock()))
+        if self._pid == os.getpid():
+            any(waiting.wake() for waiting in self._line.waiting)
 
     def _sweep(self) -> None:
-        while self._gone and self._lock.acquire(blocking=False):
-            try:
+        while self._gone:
+            with self._lock:
                 self._let_gone_go()
-            finally:
-                self._lock.release()
 
     def _let_gone_go(self) -> None:
         while self._gone:
-            self._line.left(self._gone.popleft(), self._clock())
+            self._line.left(*self._gone.popleft())
 
     def __copy__(self) -> Pacing:
         return self
@@ -157,12 +161,13 @@ class Turn:
         """
         if self._enter():
             return False
-        event, end = threading.Event(), self._end(left)
-        self._ticket.wake = event.set
+        # Not an event: its lock may be held by this very thread when the garbage collector has somebody woken.
+        calls, end = queue.SimpleQueue[bool](), self._end(left)
+        self._ticket.wake = partial(_call, calls)
         with self._leaving_on_failure():
             while (seconds := self._look(end)) is not None:
-                event.wait(seconds)
-                event.clear()
+                with suppress(queue.Empty):
+                    calls.get(timeout=min(seconds, threading.TIMEOUT_MAX))
         return True
 
     async def awaited(self, left: float | None) -> bool:
@@ -175,7 +180,7 @@ class Turn:
         with self._leaving_on_failure():
             while True:
                 event = anyio.Event()
-                self._ticket.wake = _waker(event, self.over)
+                self._ticket.wake = _waker(event, self._lost)
                 seconds = self._look(end)
                 if seconds is None:
                     return True
@@ -213,11 +218,15 @@ class Turn:
         """Take note that nothing of the call is under way any more. Does no harm when it is said twice."""
         self._pacing._leave(self._ticket)
 
+    def _lost(self) -> None:
+        """Take note that whoever waits is gone; others are being woken already."""
+        self._pacing._gone.append((self._ticket, self._pacing._clock()))
+
     def _enter(self) -> bool:
         pacing = self._pacing
         with pacing._alone():
             now = pacing._now()
-            if not self._ticket.inside and self._ticket not in pacing._line.waiting:
+            if not self._ticket.inside and not pacing._line.holds(self._ticket):
                 pacing._line.enter(self._ticket, now)
         pacing._sweep()
         return self._ticket.inside
@@ -280,11 +289,17 @@ def _count(headers: Mapping[str, str], name: str) -> int | None:
     return int(text) if text is not None and text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
-def _nobody() -> None:
-    """Wake nobody: the call does not wait."""
+def _nobody() -> bool:
+    """Wake nobody: the call does not wait, or is about to look by itself."""
+    return False
 
 
-def _waker(event: Any, gone: Callable[[], None]) -> Callable[[], None]:
+def _call(calls: queue.SimpleQueue[bool]) -> bool:
+    calls.put(True)
+    return True
+
+
+def _waker(event: Any, gone: Callable[[], None]) -> Callable[[], bool]:
     """Return what sets an event of this event loop from any thread; of a loop that is closed, the waiter is gone."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():
@@ -294,10 +309,12 @@ def _waker(event: Any, gone: Callable[[], None]) -> Callable[[], None]:
 
         soon = asyncio.get_running_loop().call_soon_threadsafe
 
-    def wake() -> None:
+    def wake() -> bool:
         try:
             soon(event.set)
         except RuntimeError:  # trio's RunFinishedError is one, too
             gone()
+            return False
+        return True
 
     return wake
