@@ -1,9 +1,11 @@
 """Everything public can be copied and pickled, or says why it cannot."""
 
 import copy
+import dataclasses
 import inspect
 import multiprocessing
 import pickle
+import queue
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
@@ -13,6 +15,8 @@ import pydantic
 import pytest
 
 import flatfee
+from flatfee.tools import FunctionTool
+from flatfee.types.events import ContentDoneEvent
 
 WAYS: list[Callable[[Any], Any]] = [
     copy.copy,
@@ -161,6 +165,29 @@ def test_a_client_keeps_its_settings(kind: Any, again: Any) -> None:
     shared = found._core.transport is client._core.transport
     assert shared == (again is copy.copy), "only a plain copy shares the connections"
     assert not found.is_closed()
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_a_deep_copy_calls_what_it_was_given_to_call(kind: Any) -> None:
+    """A method of an object works on that object, whose lock cannot be copied and whose queue nobody else reads."""
+    heard: queue.Queue[Any] = queue.Queue()
+    vault: queue.Queue[Any] = queue.Queue()
+    client = kind(**settled(on_receipt=heard.put, api_key=vault.get, sleep=vault.put, clock=vault.qsize))
+    found = copy.deepcopy(client)
+    for one in (found, copy.deepcopy(client.workflow("run-42"))):
+        assert one._core.config.api_key == vault.get
+        assert (one._core.sleep, one._core.clock) == (vault.put, vault.qsize)
+        assert one._core.watch is client._core.watch
+    assert found._core.transport is not client._core.transport
+
+
+@pytest.mark.parametrize("kind", [flatfee.ToolStep, flatfee.ToolRun, ContentDoneEvent, FunctionTool])
+def test_a_generic_value_can_be_made_of_its_alias(kind: Any) -> None:
+    fields = {field.name: "a" for field in dataclasses.fields(kind)}
+    made_of_it = kind[int](**fields)
+    assert type(made_of_it) is kind
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(made_of_it, next(iter(fields)), "b")
 
 
 @pytest.mark.parametrize("kind", CLIENTS)

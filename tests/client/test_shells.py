@@ -3,6 +3,8 @@
 import logging
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 import respx
@@ -226,3 +228,23 @@ def test_a_client_of_httpx2_works_and_its_exceptions_become_ours() -> None:
         assert client.chat.completions.create(model="auto", messages=[]).choices == []
         with pytest.raises(APIConnectionError):
             client.usage.retrieve()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_workflow_whose_task_is_cancelled_frees_its_slot(answer: Any) -> None:
+    asked: list[str] = []
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        await anyio.lowlevel.checkpoint()  # a cancelled task comes no further than here
+        asked.append(request.method)
+        return answer()
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(handle))
+    client = AsyncClient(api_key="k", base_url="http://g.test", http_client=http)
+    with anyio.CancelScope() as given_up:
+        async with client.workflow("run-42") as run:
+            await run.chat.completions.create(model="auto", messages=[{"role": "user", "content": "hi"}])
+            given_up.cancel()
+            await anyio.sleep(60)
+    assert given_up.cancelled_caught
+    assert asked == ["POST", "DELETE"]

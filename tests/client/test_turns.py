@@ -148,6 +148,15 @@ async def test_copies_and_workflows_stand_in_the_same_line(driver: Any, answer: 
     assert driver(answer()).client._core.config.pacing is None, "off unless asked for"
 
 
+async def test_a_copy_may_stand_in_another_line(driver: Any, answer: Any) -> None:
+    client = driver(answer(), pacing=True).client
+    mine, other = client._core.config.pacing, Pacing()
+    assert client.with_options(pacing=other)._core.config.pacing is other
+    assert client.with_options(pacing=False)._core.config.pacing is None
+    assert client.with_options(pacing=True)._core.config.pacing not in (None, mine)
+    assert client._core.config.pacing is mine
+
+
 async def test_other_failures_give_the_place_back(driver: Any, refuse: Any, answer: Any) -> None:
     replies = [refuse(ErrorCode.GATEWAY_OVERLOADED), httpx.ConnectError("no"), answer()]
 

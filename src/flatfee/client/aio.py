@@ -16,6 +16,7 @@ from uuid import uuid4
 from flatfee.client.arguments import AsyncApiKey, AsyncClientSettings, IgnoredOptions, URLParts, ignore
 from flatfee.client.bodies import AsyncOpenReply
 from flatfee.client.config import ClientConfig, Configured
+from flatfee.client.copies import OwnConnections
 from flatfee.client.errand import Errand
 from flatfee.client.exchange import Call, is_stream, refusal, unstreamed
 from flatfee.client.fair_use import SeesFairUse
@@ -41,13 +42,18 @@ R = TypeVar("R")
 
 
 class AsyncClientOptions(AsyncClientSettings, total=False):
-    """What ``with_options`` may change. Another ``http_client`` brings its own connections."""
+    """What ``with_options`` may change.
+
+    Another ``http_client`` brings its own connections, another ``pacing`` its own line: the copy then no longer
+    waits with this client's calls.
+    """
 
     http_client: AsyncHTTPClient | None
+    pacing: Omittable[bool | Pacing]
 
 
 @dataclass(frozen=True, slots=True)
-class CoroutineCore:
+class CoroutineCore(OwnConnections):
     """Sends calls over one transport, by one configuration."""
 
     config: ClientConfig
@@ -78,10 +84,19 @@ class CoroutineCore:
         """This core: it hands out answers as they are."""
         return self
 
-    def but(self, http_client: AsyncHTTPClient | None = None, **settings: Unpack[AsyncClientSettings]) -> Self:
+    def but(
+        self,
+        *,
+        http_client: AsyncHTTPClient | None = None,
+        pacing: Omittable[bool | Pacing] = NOT_GIVEN,
+        **settings: Unpack[AsyncClientSettings],
+    ) -> Self:
         """Return a core with other settings, over the same connections if no other ``http_client`` is given."""
         transport = self.transport if http_client is None or absent(http_client) else AsyncTransport(http_client)
-        return replace(self, config=self.config.but(**settings), transport=transport)
+        config = self.config.but(**settings)
+        if not absent(pacing):
+            config = replace(config, pacing=Pacing.of(pacing))
+        return replace(self, config=config, transport=transport)
 
     async def _persist(self, errand: Errand[Any], once: Callable[[Errand[Any]], Awaitable[R]]) -> R:
         if errand.turn is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 from urllib.parse import urlsplit
 
 from flatfee.client.arguments import AsyncApiKey, BaseURL, IgnoredOptions, ignore
@@ -185,6 +185,9 @@ class ClientConfig:
             headers=_laid_over(headers, default_headers),
             query={**query, **(default_query or {})},
         )
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Self:
+        return self  # frozen; and a key's callable is the caller's, with whatever it is bound to
 
     @property
     def max_retries(self) -> int:

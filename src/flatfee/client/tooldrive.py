@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 
 from flatfee.client.resources.core import AsyncCore, Core
-from flatfee.client.resources.workflows import RELEASE_TIMEOUT, aleave, leave
+from flatfee.client.resources.workflows import aleave, leave
 from flatfee.client.toolrun import MOST_TOOLS_AT_ONCE, Outcome, ToolLoop, Wanted
 from flatfee.errors import APIError, ConfigurationError
 from flatfee.types.runs import ToolRun, ToolStep
@@ -73,8 +73,7 @@ async def run_awaited(
         raise
     finally:
         if loop.holds_slot:
-            with anyio.move_on_after(RELEASE_TIMEOUT, shield=True):
-                await aleave(core, loop.workflow)
+            await aleave(core, loop.workflow)
     return loop.run
 
 

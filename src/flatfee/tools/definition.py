@@ -71,7 +71,8 @@ class ModelTool(ToolDefinition):
         return _model_tool, (self.model, self.name, self.description)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+# No slots: Python 3.11 cannot make a frozen class with slots from ``Name[type](...)``.
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class FunctionTool(ToolDefinition, Generic[P, R]):
     """A tool with the function that does its work. It can be called as the function itself."""
 

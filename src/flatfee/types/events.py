@@ -138,7 +138,8 @@ class ContentDeltaEvent(_TextDelta):
         return self._text.parsed(self._end)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+# No slots: Python 3.11 cannot make a frozen class with slots from ``Name[type](...)``.
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ContentDoneEvent(_Event, Generic[T]):
     """The content is whole. ``parsed`` is of the ``response_format``, if that is a type."""
 

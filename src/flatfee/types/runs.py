@@ -28,7 +28,8 @@ class ToolResult:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# No slots: Python 3.11 cannot make a frozen class with slots from ``Name[type](...)``.
+@dataclass(frozen=True, kw_only=True)
 class ToolStep(Generic[T]):
     """One answer of the model, and the results of the calls in it, in their order. The last step has none."""
 
@@ -41,7 +42,7 @@ class ToolStep(Generic[T]):
         return self.completion.receipt
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ToolRun(Generic[T]):
     """A tool loop, at its end, or in an error as far as it came.
 

@@ -48,13 +48,16 @@ def leave(core: Core, workflow: str) -> None:
 
 
 async def aleave(core: AsyncCore, workflow: str) -> None:
-    """Do what ``leave`` does, for coroutines."""
-    try:
-        await core.send(_leaving(workflow))
-    except NotFoundError:
-        pass
-    except FlatfeeError as error:
-        _log_held(workflow, error)
+    """Do what ``leave`` does, for coroutines. Whoever is cancelled still frees what it held, and then goes."""
+    from anyio import move_on_after  # a program without coroutines does without
+
+    with move_on_after(RELEASE_TIMEOUT, shield=True):
+        try:
+            await core.send(_leaving(workflow))
+        except NotFoundError:
+            pass
+        except FlatfeeError as error:
+            _log_held(workflow, error)
 
 
 def _leaving(workflow: str) -> Call[None]:
