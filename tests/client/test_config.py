@@ -144,7 +144,7 @@ def test_a_timeout_is_made_as_httpx_makes_one() -> None:
     assert copy.copy(Timeout(3, idle=1)) == pickle.loads(pickle.dumps(Timeout(3, idle=1))) == Timeout(3, idle=1)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, True, "5", float("nan")])
+@pytest.mark.parametrize("timeout", [0, -1, True, "5", float("nan"), float("inf"), 1e12])
 def test_an_impossible_timeout_is_refused(timeout: Any) -> None:
     with pytest.raises(ConfigurationError, match="timeout"):
         Timeout.of(timeout)

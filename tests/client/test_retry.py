@@ -1,5 +1,7 @@
 """When a try is repeated, and after how long."""
 
+import gc
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -74,6 +76,11 @@ def test_chance_takes_up_to_a_quarter_off() -> None:
 
 def test_retry_after_sets_the_wait() -> None:
     assert RetryPolicy().wait_before(1, failure(ErrorCode.RATE_LIMITED, retry_after="7"), 0.5) == 7.0
+
+
+def test_a_wait_of_nothing_tells_nothing() -> None:
+    """Else all tries would be spent within a moment, and by all clients at once."""
+    assert RetryPolicy().wait_before(1, failure(ErrorCode.RATE_LIMITED, retry_after="0"), 0.0) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -386,3 +393,19 @@ async def test_a_final_failure_is_raised_from_where_it_was_met(driver: Any, refu
         await d.create()
     assert not [entry for entry in caught.traceback if "tenacity" in str(entry.path)]
     assert len(d.requests) == 1
+
+
+async def test_a_stream_that_a_second_try_opened_goes_when_it_is_dropped(driver: Any, refuse: Any, sse: Any) -> None:
+    """Nothing of the first try's failure holds on to it until the garbage is collected."""
+    replies = [refuse(ErrorCode.GATEWAY_OVERLOADED), sse(b"data: [DONE]\n\n")]
+    d = driver(lambda _: replies.pop(0))
+    gc.collect()
+    gc.disable()
+    try:
+        stream = await d.stream()
+        await d.wait(stream.close())
+        found = weakref.ref(stream)
+        del stream
+        assert found() is None
+    finally:
+        gc.enable()

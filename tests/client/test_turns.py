@@ -140,6 +140,14 @@ async def test_a_rate_limit_that_outlasts_the_longest_wait_is_raised_at_once(dri
     assert len(d.requests) == 1
 
 
+@pytest.mark.parametrize("code", [ErrorCode.RATE_LIMITED, ErrorCode.WORKFLOW_LIMIT])
+async def test_a_gateway_that_asks_for_no_wait_is_not_asked_for_ever(driver: Any, refuse: Any, code: str) -> None:
+    d = driver(refuse(code, retry_after="0"), pacing=Pacing(longest_wait=0.05), max_retries=0)
+    with pytest.raises(RateLimitError):
+        await d.create()
+    assert len(d.requests) == 1
+
+
 async def test_copies_and_workflows_stand_in_the_same_line(driver: Any, answer: Any) -> None:
     d = driver(answer(), pacing=True)
     pacing = d.client._core.config.pacing

@@ -103,14 +103,14 @@ class CoroutineCore(OwnConnections):
             once = partial(self._in_turn, errand.turn, once)
         try:
             return await once(errand)
-        except APIError as error:
+        except APIError as error:  # not kept in this frame, which its traceback keeps
             repetition = errand.repetition(random.random)
             if not repetition.repeats(error):
                 errand.tried(error)
                 raise
-            first = error
+            step = self._repeating(errand, error, once)
         # A controller of tenacity costs more than all the rest of a call, so only a failure gets one.
-        again: R = await repetition.asynchronous(self.sleep)(self._repeating(errand, first, once))
+        again: R = await repetition.asynchronous(self.sleep)(step)
         return again
 
     def _repeating(

@@ -109,7 +109,7 @@ class RetryPolicy:
         in 0–1), so that clients which failed together do not return together.
         """
         asked = error.retry_after if isinstance(error, APIStatusError) else None
-        if asked is not None:
+        if asked:  # 0, or a date that has passed, tells nothing
             return asked
         # The exponent is bounded: a caller may allow more retries than a float has powers of two.
         return min(self.longest_wait, self.first_wait * 2.0 ** min(retry - 1, 60)) * (1.0 - chance / 4.0)

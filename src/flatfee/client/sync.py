@@ -103,14 +103,14 @@ class BlockingCore(OwnConnections):
             once = partial(self._in_turn, errand.turn, once)
         try:
             return once(errand)
-        except APIError as error:
+        except APIError as error:  # not kept in this frame, which its traceback keeps
             repetition = errand.repetition(random.random)
             if not repetition.repeats(error):
                 errand.tried(error)
                 raise
-            first = error
+            step = self._repeating(errand, error, once)
         # A controller of tenacity costs more than all the rest of a call, so only a failure gets one.
-        return repetition.sync(self.sleep)(self._repeating(errand, first, once))
+        return repetition.sync(self.sleep)(step)
 
     def _repeating(self, errand: Errand[Any], first: APIError, once: Callable[[Errand[Any]], R]) -> Callable[[], R]:
         failed = [first]

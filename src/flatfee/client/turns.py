@@ -25,7 +25,7 @@ from flatfee.errors import APIError, APIStatusError, ConcurrencyLimitError, Conf
 from flatfee.wire import Header
 
 DEFAULT_WAIT: Final = 1.0
-"""Seconds to wait after a refusal that does not tell how long."""
+"""Seconds to wait after a refusal that does not tell how long, or tells 0."""
 
 
 class Pacing:
@@ -119,7 +119,7 @@ class Pacing:
 
     def _sweep(self) -> None:
         while self._gone:
-            with self._lock:
+            with self._alone():
                 self._let_gone_go()
 
     def _let_gone_go(self) -> None:
@@ -193,7 +193,7 @@ class Turn:
         if limit is None or not isinstance(error, APIStatusError):
             self.over()
             return False
-        wait = DEFAULT_WAIT if error.retry_after is None else error.retry_after
+        wait = error.retry_after or DEFAULT_WAIT  # to come back after nothing would be to come back for ever
         if limit is Limit.RATE and wait > pacing.longest_wait:
             self.over()
             return False

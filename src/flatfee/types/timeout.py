@@ -8,6 +8,8 @@ from typing import Any, Final, Protocol, TypeAlias
 from flatfee.errors import ConfigurationError
 from flatfee.types.sentinel import NOT_GIVEN, NotGiven, absent
 
+LONGEST: Final = 1e9
+"""Seconds. Sockets cannot count much further, and fail in the middle of a call when they are to."""
 _USUAL: Final = {"connect": 5.0, "read": 600.0, "write": 600.0, "pool": 600.0, "first_token": 600.0, "idle": 120.0}
 _TOLD_BY_READ: Final = ("first_token", "idle")
 """Limits that ``httpx`` does not have; its ``read`` says how patient its user is."""
@@ -109,6 +111,6 @@ TimeoutParam: TypeAlias = float | Timeout | TimeLimits | None
 
 def _checked(name: str, value: Any) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value is not None and not (number and value > 0):
+    if value is not None and not (number and 0 < value <= LONGEST):
         raise ConfigurationError(f"timeout: {name} is {value!r}; use seconds above 0, or None for no limit.")
     return value
