@@ -13,6 +13,7 @@ from flatfee import (
     NOT_GIVEN,
     APIConnectionError,
     APITimeoutError,
+    AsyncClient,
     BadRequestError,
     BillingError,
     ConfigurationError,
@@ -409,3 +410,31 @@ async def test_a_stream_that_a_second_try_opened_goes_when_it_is_dropped(driver:
         assert found() is None
     finally:
         gc.enable()
+
+
+async def test_a_client_that_was_closed_meanwhile_raises_what_happened(driver: Any) -> None:
+    """Not that it is closed: the request was sent, and may have been charged."""
+
+    def handle(_: httpx.Request) -> httpx.Response:
+        d.client._core.transport._shut = True
+        raise httpx.ReadError("the connection is gone")
+
+    d = driver(handle)
+    with pytest.raises(APIConnectionError) as caught:
+        await d.create()
+    assert (caught.value.unsafe_to_replay, len(caught.value.tries), d.waits) == (True, 1, [])
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_key_that_does_not_come_ends_with_the_deadline() -> None:
+    async def key() -> str:
+        await anyio.sleep_forever()
+        return "never"
+
+    transport = httpx.MockTransport(lambda _: httpx.Response(500))
+    async with AsyncClient(
+        api_key=key, base_url="http://g.test", http_client=httpx.AsyncClient(transport=transport)
+    ) as client:
+        with pytest.raises(APITimeoutError, match=r"deadline of 0\.01 seconds") as caught:
+            await client.chat.completions.create(model="auto", messages=[], deadline=0.01)
+    assert caught.value.tries == ()

@@ -22,11 +22,11 @@ from flatfee.client.exchange import Call, is_stream, refusal, unstreamed
 from flatfee.client.fair_use import SeesFairUse
 from flatfee.client.http import AsyncHTTPClient, AsyncTransport
 from flatfee.client.listeners import watch_for
-from flatfee.client.pools import pause
+from flatfee.client.pools import pause, within
 from flatfee.client.resources import AsyncResources
 from flatfee.client.resources.options import workflow_id
 from flatfee.client.resources.workflows import RELEASE_TIMEOUT, aleave
-from flatfee.client.retry import RetryPolicy
+from flatfee.client.retry import Budget, RetryPolicy
 from flatfee.client.stream import AsyncStream
 from flatfee.client.turns import Pacing, Turn
 from flatfee.client.watch import Watch
@@ -104,7 +104,7 @@ class CoroutineCore(OwnConnections):
         try:
             return await once(errand)
         except APIError as error:  # not kept in this frame, which its traceback keeps
-            repetition = errand.repetition(random.random)
+            repetition = errand.repetition(random.random, lambda: self.transport.is_closed)
             if not repetition.repeats(error):
                 errand.tried(error)
                 raise
@@ -141,12 +141,16 @@ class CoroutineCore(OwnConnections):
                     raise
                 errand.tried(error)
 
+    def _authorization(self, budget: Budget | None) -> Awaitable[str]:
+        key = self.config.awaited_authorization()
+        return within(key, budget) if budget is not None and callable(self.config.api_key) else key
+
     async def _try_send(self, errand: Errand[T]) -> T:
-        authorization = await self.config.awaited_authorization()
+        authorization = await self._authorization(errand.budget)
         return errand.read(await self.transport.send(errand.request(authorization)))
 
     async def _try_begin(self, errand: Errand[Any], *, streamed: bool = False) -> AsyncOpenReply:
-        request = errand.request(await self.config.awaited_authorization())
+        request = errand.request(await self._authorization(errand.budget))
         reply = await self.transport.open(request if streamed else request.whole())
         if reply.status >= 300:
             raise refusal(await reply.finish())

@@ -82,10 +82,14 @@ class Errand(Generic[T]):
         for listener in self.watch.listeners:
             listener.handed(self, reply.headers)
 
-    def repetition(self, chance: Callable[[], float]) -> Repetition:
-        """Return what decides about the tries that come after a failed first one."""
+    def repetition(self, chance: Callable[[], float], closed: Callable[[], bool]) -> Repetition:
+        """Return what decides about the tries that come after a failed first one; a ``closed`` client has none."""
+
+        def spent() -> bool:
+            return closed() or (self.turn is not None and self.turn.spent)
+
         keyed = not self.call.metered or self._sent(Header.IDEMPOTENCY_KEY) is not None
-        return Repetition(policy=self.config.retry, chance=chance, budget=self.budget, keyed=keyed, spent=self._spent)
+        return Repetition(policy=self.config.retry, chance=chance, budget=self.budget, keyed=keyed, spent=spent)
 
     @property
     def left(self) -> float | None:
@@ -161,9 +165,6 @@ class Errand(Generic[T]):
         if self._tries is None:
             self._tries = Tries(self.clock, self._began)
         return self._tries
-
-    def _spent(self) -> bool:
-        return self.turn is not None and self.turn.spent
 
     def _sent(self, header: str) -> str | None:
         """Return the value that a header of the call's requests has."""

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
+
+    from flatfee.client.retry import Budget
+
+T = TypeVar("T")
 
 
 class Process:
@@ -125,6 +129,19 @@ async def pause(seconds: float) -> None:
     from anyio import sleep
 
     await sleep(seconds)
+
+
+async def within(result: Awaitable[T], budget: Budget) -> T:
+    """Await ``result`` for as long as the budget lasts.
+
+    Raises:
+        APITimeoutError: it was not there in time.
+    """
+    from anyio import move_on_after
+
+    with move_on_after(budget.left()):
+        return await result
+    raise budget.passed()
 
 
 def mend(client: Any, request: Any) -> None:

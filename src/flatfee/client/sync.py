@@ -104,7 +104,7 @@ class BlockingCore(OwnConnections):
         try:
             return once(errand)
         except APIError as error:  # not kept in this frame, which its traceback keeps
-            repetition = errand.repetition(random.random)
+            repetition = errand.repetition(random.random, lambda: self.transport.is_closed)
             if not repetition.repeats(error):
                 errand.tried(error)
                 raise
