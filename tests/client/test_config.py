@@ -156,6 +156,8 @@ def test_default_headers_are_checked_without_showing_them() -> None:
         with pytest.raises(ConfigurationError, match="x-a") as caught:
             ClientConfig.read({}, api_key="k", default_headers=headers)
         assert "ret" not in str(caught.value)
+    with pytest.raises(ConfigurationError, match=r"The header X-A is of type NoneType; .* flatfee\.omit"):
+        ClientConfig.read({}, api_key="k", default_headers={"X-A": None})  # type: ignore[dict-item]  # callers pass it
     with pytest.raises(ConfigurationError, match="pass the key as api_key="):
         ClientConfig.read({}, api_key="k", default_headers={"Authorization": "Bearer x"})
 

@@ -16,7 +16,11 @@ class Calls:
         self.woken: list[int] = []
 
     def arrive(self, workflow: str | None = None) -> Ticket:
-        ticket = self.line.ticket(workflow, lambda: self.woken.append(ticket.number) is None)
+        def wake() -> bool:
+            self.woken.append(ticket.number)
+            return True
+
+        ticket = self.line.ticket(workflow, wake)
         self.line.enter(ticket, self.now)
         return ticket
 

@@ -237,7 +237,8 @@ async def test_a_workflow_whose_task_is_cancelled_frees_its_slot(answer: Any) ->
     async def handle(request: httpx.Request) -> httpx.Response:
         await anyio.lowlevel.checkpoint()  # a cancelled task comes no further than here
         asked.append(request.method)
-        return answer()
+        reply: httpx.Response = answer()
+        return reply
 
     http = httpx.AsyncClient(transport=httpx.MockTransport(handle))
     client = AsyncClient(api_key="k", base_url="http://g.test", http_client=http)

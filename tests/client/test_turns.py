@@ -7,6 +7,7 @@ import copy
 import gc
 import pickle
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
@@ -146,6 +147,18 @@ async def test_a_gateway_that_asks_for_no_wait_is_not_asked_for_ever(driver: Any
     with pytest.raises(RateLimitError):
         await d.create()
     assert len(d.requests) == 1
+
+
+def test_a_line_keeps_nothing_of_a_refused_request(refuse: Any) -> None:
+    """A failure's traceback holds the request that was sent, prompt and all."""
+    http = httpx.Client(transport=httpx.MockTransport(lambda _: refuse(ErrorCode.WORKFLOW_LIMIT, **SOON)))
+    client = Client(api_key="k", base_url="http://g.test", http_client=http, pacing=Pacing(longest_wait=0.02))
+    with pytest.raises(ConcurrencyLimitError) as caught:
+        client.chat.completions.create(model="auto", messages=HI)
+    refused = weakref.ref(caught.value)
+    del caught
+    gc.collect()
+    assert refused() is None
 
 
 async def test_copies_and_workflows_stand_in_the_same_line(driver: Any, answer: Any) -> None:

@@ -46,7 +46,11 @@ def header_value(name: str, value: object) -> str:
     Raises:
         ConfigurationError: it is not printable ASCII. The message does not show it: it may be secret.
     """
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+    if not isinstance(value, str):
+        raise ConfigurationError(
+            f"The header {name} is of type {type(value).__name__}; use text, or flatfee.omit to leave it out."
+        )
+    if not value.isascii() or not value.isprintable():
         raise ConfigurationError(f"The header {name} must be printable ASCII text without line breaks.")
     return value
 

@@ -95,7 +95,7 @@ class Pacing:
         self._line = Line(self._chance)
         self._lock = threading.Lock()
         self._gone: deque[tuple[Ticket, float]] = deque()
-        self._last: APIStatusError | None = None
+        self._last: tuple[type[APIStatusError], Mapping[str, Any]] = RateLimitError, {}
         self._pid = os.getpid()
 
     def _alone(self) -> threading.Lock:
@@ -200,13 +200,14 @@ class Turn:
         self._refusal = error
         told = _count(error.headers, Header.WORKFLOWS_LIMIT)
         with pacing._alone():
-            pacing._last = error
+            pacing._last = type(error), error.body or {}  # not the error, whose traceback holds a request
             pacing._line.refused(self._ticket, limit, wait, told, pacing._now())
         pacing._sweep()
         return True
 
     def admitted(self, headers: Mapping[str, str]) -> None:
         """Take note of an answer's headers: the gateway has let the call in."""
+        self._refusal = None  # its traceback holds this turn
         if self._ticket.workflow is None and not self._pacing._line.limits:
             return  # nobody could learn from it
         active, told = _count(headers, Header.WORKFLOWS_ACTIVE), _count(headers, Header.WORKFLOWS_LIMIT)
@@ -248,7 +249,7 @@ class Turn:
         if now < end:
             return min(seconds, end - now)
         self.spent = True
-        raise self._refusal or _stands_for(pacing._last)
+        raise self._refusal or _stands_for(*pacing._last)
 
     @contextmanager
     def _leaving_on_failure(self) -> Generator[None]:
@@ -273,14 +274,13 @@ def limit_of(error: APIError) -> Limit | None:
     return Limit.SLOTS if isinstance(error, ConcurrencyLimitError) else Limit.RATE
 
 
-def _stands_for(refusal: APIStatusError | None) -> APIStatusError:
+def _stands_for(kind: type[APIStatusError], body: Mapping[str, Any]) -> APIStatusError:
     """Return the failure of a call that was never sent: it waited behind others who had been refused."""
-    error = type(refusal) if refusal is not None else RateLimitError
-    code = refusal.code if refusal is not None else None
-    return error(
+    code = body.get("code")
+    return kind(
         f"The call waited in line behind others that the gateway had refused ({code}), and was not sent.",
         status_code=429,
-        body=None if refusal is None else {**(refusal.body or {})},
+        body=body,
     )
 
 
