@@ -255,8 +255,10 @@ class Turn:
     def _leaving_on_failure(self) -> Generator[None]:
         try:
             yield
-        except BaseException:  # a cancelled waiter must leave no hole in the line
+        except BaseException as error:  # a cancelled waiter must leave no hole in the line
             self.over()
+            if not isinstance(error, GeneratorExit):  # which may come from the garbage collector
+                self._pacing._sweep()
             raise
         finally:
             self._ticket.wake = _nobody
