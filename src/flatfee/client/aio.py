@@ -19,9 +19,7 @@ from flatfee.client.config import ClientConfig, Configured
 from flatfee.client.copies import OwnConnections
 from flatfee.client.errand import Errand
 from flatfee.client.exchange import Call, is_stream, refusal, unstreamed
-from flatfee.client.fair_use import SeesFairUse
 from flatfee.client.http import AsyncHTTPClient, AsyncTransport
-from flatfee.client.listeners import watch_for
 from flatfee.client.pools import pause, within
 from flatfee.client.resources import AsyncResources
 from flatfee.client.resources.options import workflow_id
@@ -29,7 +27,9 @@ from flatfee.client.resources.workflows import RELEASE_TIMEOUT, aleave
 from flatfee.client.retry import Budget, RetryPolicy
 from flatfee.client.stream import AsyncStream
 from flatfee.client.turns import Pacing, Turn
-from flatfee.client.watch import Watch
+from flatfee.client.watching.fair_use import SeesFairUse
+from flatfee.client.watching.listeners import watch_for
+from flatfee.client.watching.watch import Watch
 from flatfee.errors import APIError
 from flatfee.receipt import Receipt
 from flatfee.types.params import Omittable

@@ -15,7 +15,7 @@ from flatfee.client.exchange import Call, Reply, Request, answer_to, request_for
 from flatfee.client.retry import Budget, Repetition
 from flatfee.client.stream import AsyncBody, Body, StreamState
 from flatfee.client.tries import Tries
-from flatfee.client.watch import Watch
+from flatfee.client.watching.watch import Watch
 from flatfee.errors import APIError, NotFoundError
 from flatfee.types.base import Origin
 from flatfee.types.sentinel import NotGiven

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, ClassVar, Final
 
-from flatfee.client.callbacks import plain_function, tell
 from flatfee.client.capture import Capture
+from flatfee.client.watching.callbacks import plain_function, tell
 from flatfee.collecting import active
 from flatfee.receipt import Receipt
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
-from flatfee.client.callbacks import plain_function, tell
+from flatfee.client.watching.callbacks import plain_function, tell
 from flatfee.errors import ConfigurationError
 from flatfee.receipt import FairUse, Receipt
 
 if TYPE_CHECKING:
-    from flatfee.client.watch import Watch
+    from flatfee.client.watching.watch import Watch
 
 MOST_UNREAD: Final = 8
 """Answers that are kept: an error that came before the account was known tells nothing, and covers nothing."""

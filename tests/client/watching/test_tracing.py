@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 import flatfee
-from flatfee.client import spans
+from flatfee.client.watching import spans
 
 EVENT = b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
 LAST = (
@@ -271,7 +271,7 @@ import sys, httpx, flatfee
 answer = lambda _: httpx.Response(200, json={"choices": []})
 client = flatfee.Client(api_key="k", http_client=httpx.Client(transport=httpx.MockTransport(answer)))
 client.chat.completions.create(model="auto", messages=[])
-print([name for name in sys.modules if name.startswith("opentelemetry") or name == "flatfee.client.spans"])
+print([name for name in sys.modules if name.startswith("opentelemetry") or name == "flatfee.client.watching.spans"])
 """
     source = str(Path(flatfee.__file__).parents[1])
     told = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": source}, capture_output=True, check=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flatfee.client.fair_use import FairUseSight
+from flatfee.client.watching.fair_use import FairUseSight
 from flatfee.errors import APIError
 
 if TYPE_CHECKING:

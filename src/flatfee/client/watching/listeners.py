@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from flatfee.client import logs
-from flatfee.client.callbacks import plain_function
-from flatfee.client.fair_use import FairUseSight
-from flatfee.client.noting import ReceiptListener
-from flatfee.client.tracing import TraceListener
-from flatfee.client.watch import Watch
+from flatfee.client.watching import logs
+from flatfee.client.watching.callbacks import plain_function
+from flatfee.client.watching.fair_use import FairUseSight
+from flatfee.client.watching.noting import ReceiptListener
+from flatfee.client.watching.tracing import TraceListener
+from flatfee.client.watching.watch import Watch
 from flatfee.receipt import Receipt
 
 

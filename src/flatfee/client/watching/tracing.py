@@ -105,7 +105,7 @@ def _tracer() -> Tracer | None:
 def _started(tracer: Tracer, errand: Errand[Any]) -> _Trace:
     from opentelemetry import context, propagate, trace
 
-    from flatfee.client import spans
+    from flatfee.client.watching import spans
 
     call = errand.call
     attributes = spans.asked(call.body) | spans.where(errand.config.base_url)
@@ -130,7 +130,7 @@ def _leave(trace: _Trace) -> None:
 def _end(trace: _Trace, *, tries: int, answer: object = None, error: BaseException | None = None) -> None:
     from opentelemetry.trace import Status, StatusCode
 
-    from flatfee.client import spans
+    from flatfee.client.watching import spans
 
     if trace.span.is_recording():
         told = spans.completion(answer) if isinstance(answer, ChatCompletion) else {}

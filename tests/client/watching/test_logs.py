@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 import flatfee
-from flatfee.client import logs
-from flatfee.client.logs import set_up
+from flatfee.client.watching import logs
+from flatfee.client.watching.logs import set_up
 
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
 LAST = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'

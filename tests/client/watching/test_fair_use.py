@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from flatfee import ConfigurationError, FairUse, Receipt
-from flatfee.client.fair_use import Alert, FairUseSight
+from flatfee.client.watching.fair_use import Alert, FairUseSight
 
 NOVEMBER, DECEMBER = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
 

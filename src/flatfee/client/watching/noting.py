@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flatfee.client.callbacks import tell
 from flatfee.client.errand import Errand
-from flatfee.client.fair_use import FairUseSight
 from flatfee.client.raw import RawResponse
 from flatfee.client.stream import StreamState
+from flatfee.client.watching.callbacks import tell
+from flatfee.client.watching.fair_use import FairUseSight
 from flatfee.collecting import Run, active
 from flatfee.errors import APIError
 from flatfee.receipt import Receipt
