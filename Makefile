@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 
 # The suite runs in as many processes as this; much of it waits for disks and other processes. Tests of one file
 # stay together, so that what they share is made once; a process that is done takes from the others.
-JOBS ?= 3
+JOBS ?= 4
 SPREAD = --numprocesses $(JOBS) --dist worksteal
 EVERY := not real_model and not packaging and not torture and not faults and not frameworks
 FAST  := $(EVERY) and not processes and not slow
