@@ -12,7 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS: Final = 1000
 MAX_IDLE_CONNECTIONS: Final = 100
+_USUAL_HEADERS: Final = {"accept-encoding": "gzip, deflate", "connection": "keep-alive"}
 
 
 class HTTPClient(Protocol):
@@ -81,6 +82,7 @@ class _Transport:
         # A client calls few URLs, and parsing one costs more than our whole share of a call.
         self._url: Callable[[str], Any] = lru_cache(maxsize=64)(library.URL)
         self._given = client
+        self._request = library.Request
         self._connecting: type[Exception] = library.ConnectError
         self._full: type[Exception] = library.PoolTimeout
         self._reading: type[Exception] = library.ReadTimeout
@@ -140,10 +142,14 @@ class _Transport:
     def _build(self, client: Any, request: Request, limits: dict[str, float | None]) -> Any:
         if self.is_closed:
             raise ClientClosedError("This client is closed; make a new one.")
-        return client.build_request(
+        # Our own clients have nothing to merge into a request but these headers.
+        build, headers = client.build_request, request.headers
+        if self._given is None:
+            build, headers = self._request, {**_USUAL_HEADERS, **headers}
+        return build(
             request.method,
             self._url(request.url),
-            headers=request.headers,
+            headers=headers,
             content=request.body,
             extensions={"timeout": limits if request.budget is None else Phases(limits, request.budget)},
         )
@@ -266,16 +272,31 @@ def DefaultAsyncHttpxClient(**options: Any) -> httpx.AsyncClient:  # noqa: N802 
 
 
 def _default(kind: str, secure: bool) -> Any:
-    return _client(kind, {} if secure else {"verify": _no_certificates()})
+    return _client(kind, {} if secure else {"verify": _no_certificates()}, _without_cookies(kind))
 
 
-def _client(kind: str, options: dict[str, Any]) -> Any:
+@cache
+def _without_cookies(kind: str) -> Any:
+    """Return the library's class of client without a cookie jar.
+
+    An API sets none, and to look for them in every response takes a tenth of a call.
+    """
+    import httpx
+
+    class NoCookies(httpx.Cookies):
+        def extract_cookies(self, response: httpx.Response) -> None:
+            """Leave them."""
+
+    return type(kind, (getattr(httpx, kind),), {"cookies": NoCookies()})
+
+
+def _client(kind: str, options: dict[str, Any], cls: Any = None) -> Any:
     import httpx
 
     if "verify" not in options and "transport" not in options:
         options["verify"] = _certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
     limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE_CONNECTIONS)
-    return getattr(httpx, kind)(**{"limits": limits, **options})
+    return (cls or getattr(httpx, kind))(**{"limits": limits, **options})
 
 
 @lru_cache(maxsize=8)

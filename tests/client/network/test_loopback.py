@@ -27,6 +27,7 @@ class Server:
     def __init__(self) -> None:
         self.reply = WHOLE
         self.connections = 0
+        self.heads: list[bytes] = []
         self.released = threading.Event()
         self.hold = False
         self.chatter = b""
@@ -77,6 +78,7 @@ class Server:
             if not more:
                 return b""
             data += more
+        self.heads.append(data.partition(b"\r\n\r\n")[0])
         return data
 
     def close(self) -> None:
@@ -200,3 +202,16 @@ async def test_a_deadline_ends_a_call_whatever_the_timeout(server: Server) -> No
         with pytest.raises(APITimeoutError, match=r"deadline of 0\.05"):
             await aclient.chat.completions.create(**ask)
     assert server.connections == 2
+
+
+async def test_cookies_are_left_where_they_are(server: Server) -> None:
+    """A gateway sets none; what stands before it may, and need not know who calls again."""
+    server.reply = WHOLE.replace(b"content-type", b"set-cookie: seen=1; path=/\r\ncontent-type", 1)
+    with Client(api_key="k", base_url=server.url) as client:
+        for _ in range(2):
+            list(client.chat.completions.create(**ASK))
+    async with AsyncClient(api_key="k", base_url=server.url) as aclient:
+        for _ in range(2):
+            assert [chunk async for chunk in await aclient.chat.completions.create(**ASK)]
+    assert len(server.heads) == 4
+    assert not [head for head in server.heads if b"cookie" in head.lower()]
