@@ -84,7 +84,7 @@ def test_wheel_says_what_it_needs(wheel: Path) -> None:
     assert "Provides-Extra: server" in metadata
     base = [line for line in metadata.splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line]
     named = {re.split(r"[<>=!~;\[ ]", line.removeprefix("Requires-Dist: "))[0] for line in base}
-    assert named == {"httpx", "pydantic", "tenacity", "typing-extensions"}
+    assert named == {"anyio", "httpx", "pydantic", "tenacity", "typing-extensions"}
 
 
 def test_source_archive_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
