@@ -31,7 +31,9 @@ def test_every_header_name_is_lower_case_and_explained() -> None:
     ("status", "code", "told", "expected"),
     [
         (503, ErrorCode.FALLBACK_EXHAUSTED, None, False),
-        (503, ErrorCode.FALLBACK_EXHAUSTED, "true", True),
+        (503, ErrorCode.FALLBACK_EXHAUSTED, "true", False),
+        (402, "a_code_of_tomorrow", "true", False),
+        (429, "insufficient_quota", "true", False),
         (503, ErrorCode.STORE_UNAVAILABLE, "false", False),
         (503, ErrorCode.STORE_UNAVAILABLE, "maybe", True),
         (429, None, None, True),
@@ -39,7 +41,9 @@ def test_every_header_name_is_lower_case_and_explained() -> None:
         (400, "a_code_of_tomorrow", None, False),
     ],
 )
-def test_the_header_decides_then_the_code_then_the_status(status: Any, code: Any, told: Any, expected: Any) -> None:
+def test_the_header_decides_over_all_but_what_is_final_then_the_code_then_the_status(
+    status: Any, code: Any, told: Any, expected: Any
+) -> None:
     assert retryable(status, code, told) is expected
 
 

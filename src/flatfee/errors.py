@@ -223,8 +223,8 @@ class APIStatusError(APIError):
     """The gateway answered with an error, as a response or as an event in mid-stream.
 
     ``status_code`` is the HTTP status; for an event in mid-stream, the status of its code.
-    ``retryable`` is what the gateway said in ``x-should-retry``, else the rule of the code, else
-    of the status. ``retry_after`` is in seconds.
+    ``retryable`` is what the gateway said in ``x-should-retry``, else the rule of the code, else of the status;
+    false for money that is spent, whoever says otherwise. ``retry_after`` is in seconds.
     """
 
     def __init__(
@@ -239,7 +239,7 @@ class APIStatusError(APIError):
         super().__init__(message, body=body, receipt=receipt)
         self.status_code = status_code
         self.headers: dict[str, str] = {name.lower(): value for name, value in (headers or {}).items()}
-        self.retryable = retryable(status_code, self.code, self.headers.get(Header.SHOULD_RETRY))
+        self.retryable = retryable(status_code, self.code, self.headers.get(Header.SHOULD_RETRY), self.type)
 
     @property
     def request_id(self) -> str | None:

@@ -287,6 +287,16 @@ ERRORS: Final[Mapping[str, ErrorRule]] = MappingProxyType(
 RETRYABLE_STATUSES: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
 """Statuses worth another try when the answer carries neither a known code nor ``x-should-retry``."""
 
+FINAL_CODES: Final[frozenset[str | None]] = frozenset(
+    {
+        *(ErrorCode.FALLBACK_EXHAUSTED, ErrorCode.FAIR_USE_EXHAUSTED, ErrorCode.BILLING_INACTIVE),
+        *("insufficient_quota", "quota_exceeded", "billing_hard_limit_reached", "billing_not_active"),
+        "access_terminated",
+    }
+)
+"""Codes that no header makes worth another try. Other gateways and providers give those that are not ours, as ``code``
+or ``type``, with 429 for money that is spent: no wait brings it back."""
+
 
 def error_body(
     code: str,
@@ -315,11 +325,14 @@ def error_body(
     return body
 
 
-def retryable(status: int, code: str | None, should_retry: str | None) -> bool:
+def retryable(status: int, code: str | None, should_retry: str | None, type_: str | None = None) -> bool:
     """Tell whether an error answer may be tried again.
 
-    ``x-should-retry`` decides; without it the code's rule; without a known code the status.
+    Never for money that is spent, nor where every route was asked. Else ``x-should-retry`` decides; without it
+    the code's rule; without a known code the status.
     """
+    if status == 402 or not FINAL_CODES.isdisjoint((code, type_)):
+        return False
     if should_retry == "true":
         return True
     if should_retry == "false":

@@ -47,8 +47,18 @@ def test_spent_fair_use_and_an_exhausted_fallback_are_never_repeated(code: Any) 
 def test_a_429_for_money_that_is_spent_is_never_repeated(code: str, place: str) -> None:
     """Pain 11, quota refusals retried: no wait of seconds brings money back, whatever a header says."""
     error = {"code": "429", "type": "error", "message": "No.", place: code}
-    assert not RetryPolicy().repeats(from_wire(429, {"x-should-retry": "true"}, {"error": error}))
+    spent = from_wire(429, {"x-should-retry": "true"}, {"error": error})
+    assert (RetryPolicy().repeats(spent), spent.retryable) == (False, False), "layers above are told the same"
     assert RetryPolicy().repeats(from_wire(429, {}, {"error": {"code": "429", "message": "No."}}))
+
+
+@pytest.mark.pain(11)
+async def test_a_call_that_meets_a_spent_quota_sends_one_request(driver: Any) -> None:
+    """Pain 11, quota refusals retried."""
+    d = driver(lambda _: httpx.Response(429, json={"error": {"code": "insufficient_quota", "message": "No."}}))
+    with pytest.raises(RateLimitError) as caught:
+        await d.create()
+    assert (len(d.requests), d.waits, caught.value.retryable) == (1, [], False)
 
 
 def test_what_the_gateway_says_in_x_should_retry_counts() -> None:

@@ -14,12 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flatfee.errors import (
     APIConnectionError,
-    APIError,
     APIStatusError,
     APITimeoutError,
-    BillingError,
     ConfigurationError,
-    FallbackExhausted,
 )
 from flatfee.types.sentinel import absent
 
@@ -27,16 +24,6 @@ if TYPE_CHECKING:
     from tenacity import AsyncRetrying, RetryCallState, Retrying
 
 DEFAULT_MAX_RETRIES: Final = 2
-
-QUOTA_CODES: Final = frozenset(
-    {"insufficient_quota", "quota_exceeded", "billing_hard_limit_reached", "billing_not_active", "access_terminated"}
-)
-"""Codes that other gateways and providers give with 429 for money that is spent: no wait of a client brings it back."""
-
-
-def is_quota(error: APIError) -> bool:
-    """Tell whether a refusal is for money that is spent, whatever its status and headers say."""
-    return isinstance(error, BillingError) or error.code in QUOTA_CODES or error.type in QUOTA_CODES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +77,8 @@ class RetryPolicy:
     def repeats(self, error: BaseException, *, keyed: bool = True) -> bool:
         """Tell whether a failed try is one to repeat.
 
-        Spent fair-use and an exhausted fallback never are, whatever a header says: another try
-        would only meet the same end, and for the latter ask every provider once more. Without an
-        idempotency key (``keyed``), neither is a try that may have reached the gateway.
+        Without an idempotency key (``keyed``), a try that may have reached the gateway is not.
         """
-        if isinstance(error, FallbackExhausted) or (isinstance(error, APIError) and is_quota(error)):
-            return False
         if isinstance(error, APIStatusError):
             return error.retryable and (error.retry_after or 0.0) <= self.longest_retry_after
         if not isinstance(error, APIConnectionError):

@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any, Final
 
 from flatfee.client.pacing import Limit, Line, Ticket
-from flatfee.client.retry import is_quota
 from flatfee.errors import APIError, APIStatusError, ConcurrencyLimitError, ConfigurationError, RateLimitError
 from flatfee.wire import Header
 
@@ -271,7 +270,7 @@ class Turn:
 
 def limit_of(error: APIError) -> Limit | None:
     """Return the limit that a refusal is for, if waiting for one's turn can cure it."""
-    if not isinstance(error, RateLimitError) or not error.retryable or is_quota(error):
+    if not isinstance(error, RateLimitError) or not error.retryable:
         return None
     return Limit.SLOTS if isinstance(error, ConcurrencyLimitError) else Limit.RATE
 
