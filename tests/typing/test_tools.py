@@ -141,4 +141,4 @@ def test_wrong_arguments_are_caught_by_the_checkers(client: Client) -> None:
     parse(model="auto", messages=MESSAGES, response_format=Answer, seed="1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     run = client.chat.completions.run_tools
     with pytest.raises(ValueError, match="max_steps"):
-        run(model="auto", messages=MESSAGES, tools=[plain], max_steps="3")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+        run(model="auto", messages=MESSAGES, tools=[plain], max_steps="3")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]

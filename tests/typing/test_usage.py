@@ -53,7 +53,9 @@ def aclient() -> AsyncClient:
 MESSAGES: list[MessageParam] = [{"role": "user", "content": "hi"}]
 
 
+@pytest.mark.pain(17)
 def test_the_answers_type_follows_the_stream_argument(client: Client) -> None:
+    """Pain 17: ``stream: bool`` matched no overload."""
     create = client.chat.completions.create
     assert_type(create(model="auto", messages=MESSAGES), ChatCompletion)
     assert_type(create(model="auto", messages=MESSAGES, stream=False), ChatCompletion)
@@ -89,7 +91,9 @@ async def test_so_it_does_for_coroutines(aclient: AsyncClient) -> None:
     assert models == (await aclient.models.list()).data
 
 
+@pytest.mark.pain(17)
 def test_roles_and_messages_may_be_variables(client: Client) -> None:
+    """Pain 17: a role that is a variable made a message that no checker took."""
     create = client.chat.completions.create
     role, text = "user", "hi"
     create(model="auto", messages=[{"role": role, "content": text}])
@@ -130,9 +134,9 @@ def test_every_parameter_is_typed(client: Client) -> None:
 def test_wrong_arguments_are_caught_by_the_checkers(client: Client) -> None:
     create = client.chat.completions.create
     with pytest.raises(ValueError, match="task"):
-        create(model="auto", messages=MESSAGES, task="think")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
-    create(model="auto", messages=MESSAGES, temprature=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
-    create(model="auto", messages=MESSAGES, seed="1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+        create(model="auto", messages=MESSAGES, task="think")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    create(model="auto", messages=MESSAGES, temprature=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    create(model="auto", messages=MESSAGES, seed="1")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 
 
 def test_the_other_resources_are_typed(client: Client) -> None:
