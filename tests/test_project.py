@@ -114,7 +114,7 @@ def test_changelog_has_an_entry_for_the_version() -> None:
 
 @pytest.mark.pain(21)
 def test_the_next_major_of_a_dependency_is_not_taken_unseen() -> None:
-    """``httpx`` 0.28 dropped an argument, and every SDK that let it in broke. What promises never to break is free."""
+    """Pain 21: ``httpx`` 0.28 dropped an argument, and who let it in broke. What never breaks by promise is free."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     capped = re.compile(r"[\w-]+>=[\d.]+,<\d+")
     free = {"typing-extensions"}

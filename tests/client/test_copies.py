@@ -135,8 +135,10 @@ def made(kind: Any) -> Any:
     return kind(**{name: ARGUMENTS[name] for name in names})
 
 
+@pytest.mark.pain(15)
 @every_way
 def test_an_exception_keeps_what_it_knows(again: Any) -> None:
+    """Pain 15: exceptions of other SDKs don't unpickle."""
     for kind in ERRORS:
         keeps(kind, again)
 
