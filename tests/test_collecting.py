@@ -192,6 +192,14 @@ def test_the_summary_is_an_aligned_table() -> None:
     assert repr(run).startswith("<Run: 3 requests in 3.2 s, ")
 
 
+def test_the_summary_shows_no_figure_for_what_was_not_told() -> None:
+    with flatfee.receipts() as run:
+        note(receipt("open", model_served="m", state="in_flight", fair_use=FairUse(remaining=90)))
+        note(receipt("over", model_served="m", fair_use=charged(3), usage=TokenUsage(prompt_tokens=9)))
+    rows = [line.split() for line in run.summary().splitlines()[1:3]]
+    assert rows == [["premium", "default", "m", "1", "3", "9"], ["premium", "default", "m", "1", "?", "?"]]
+
+
 def test_an_empty_run_says_so() -> None:
     assert str(Run(clock=lambda: 0.0)) == "0 requests in 0.0 s"
 

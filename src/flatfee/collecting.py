@@ -258,12 +258,14 @@ class Run:
     def summary(self) -> str:
         """Return a table in plain text: a row for each way in which requests were served, and a line of totals.
 
-        ``~`` marks a figure that holds estimates.
+        ``~`` marks a figure that holds estimates, ``?`` stands for one that was not told yet.
         """
         rows = [("lane", "reason", "model", "requests", "units", "tokens")]
         for (lane, reason, model, unit), tally in sorted(self._served()):
             units = f"{'~' * bool(tally.estimated)}{tally.charged:,}{' requests' * (unit == 'request')}"
             tokens = f"{tally.prompt + tally.completion:,}"
+            if tally.unsettled == tally.requests:
+                units = tokens = "?"
             rows.append((_cell(lane), _cell(reason), _cell(model), f"{tally.requests:,}", units, tokens))
         return "\n".join([*(_aligned(rows) if len(rows) > 1 else ()), self._totals()])
 
