@@ -106,10 +106,11 @@ class Errand(Generic[T]):
         self._listing().again()
 
     def tried(self, error: APIError) -> None:
-        """Take note of a failed try."""
-        if self._sending:  # else the time was over before there was anything to send
-            self._sending = False
-            self._listing().failed(error)
+        """Take note of a failed try, if there was one: the time may have been over before anything was sent."""
+        if not self._sending:
+            return
+        self._sending = False
+        self._listing().failed(error)
         for listener in self.watch.listeners:
             listener.tried(self, error)
 

@@ -1,6 +1,7 @@
 """The client's log: its events, its set-up by the environment, and that no secret is ever in it."""
 
 import io
+import itertools
 import json
 import logging
 import re
@@ -49,6 +50,28 @@ async def test_failed_tries_and_failures_are_lines(driver: Any, refuse: Any, log
         f"client.try_failed call=1 try=2 {failure}",
         f"client.failed {PLACE} {failure} ms=2000",
     ]
+
+
+async def test_a_refusal_that_ends_a_wait_is_no_further_try(driver: Any, refuse: Any, log: Any) -> None:
+    now = itertools.count(0.0, 0.01)
+    pacing = flatfee.Pacing(longest_wait=0.05, clock=lambda: next(now), chance=lambda: 0.0)
+    gateway = driver(refuse("rate_limited", retry_after="0.05"), pacing=pacing)
+    with pytest.raises(flatfee.RateLimitError) as caught:
+        await gateway.create()
+    assert (
+        len([line for line in lines(log) if "try_failed" in line]) == len(caught.value.tries) == len(gateway.requests)
+    )
+
+
+async def test_a_deadline_that_passes_before_anything_is_sent_is_no_try(driver: Any, answer: Any, log: Any) -> None:
+    def late_key() -> str:
+        gateway.now = 10.0
+        return "k"
+
+    gateway = driver(answer(), api_key=late_key)
+    with pytest.raises(flatfee.APITimeoutError):
+        await gateway.create(deadline=5.0)
+    assert [line.split()[0] for line in lines(log)] == ["client.request", "client.failed"]
 
 
 async def test_calls_are_told_apart_by_their_number(driver: Any, answer: Any, log: Any) -> None:

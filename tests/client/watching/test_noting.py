@@ -43,6 +43,13 @@ async def test_a_run_has_the_receipt_of_every_failed_try(driver: Any, answer: An
     assert run.refused == 1
 
 
+async def test_a_failure_without_an_id_is_one_request(driver: Any) -> None:
+    body = flatfee.wire.error_body("upstream_error", "No.", receipt={"state": "refused"})
+    with flatfee.receipts() as run, pytest.raises(flatfee.APIStatusError):
+        await driver(httpx.Response(503, json=body), max_retries=0).create()
+    assert (run.requests, run.refused) == (1, 1)
+
+
 async def test_a_stream_is_in_a_run_from_its_beginning_and_settles_there(driver: Any, sse: Any) -> None:
     gateway = driver(lambda _: sse(EVENT, LAST, DONE))
     with flatfee.receipts() as run:

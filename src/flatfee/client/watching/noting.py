@@ -53,9 +53,9 @@ class ReceiptListener:
             self._tell(Receipt.from_headers(headers), active())
 
     def failed(self, errand: Errand[Any], error: BaseException) -> None:
-        """Note the receipt of a failure."""
+        """Tell the receipt of a failure; its run has heard of it as of a failed try."""
         if errand.call.metered and isinstance(error, APIError):
-            self._tell(error.receipt, active())
+            self._tell(error.receipt, None)
 
     def opened(self, errand: Errand[Any], state: StreamState) -> None:
         """Note a receipt in flight. The run is remembered: a stream may be read in another context, or later."""
