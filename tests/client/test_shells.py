@@ -80,6 +80,24 @@ async def test_a_release_that_fails_is_told_to_the_log_alone(driver: Any, refuse
     assert caplog.messages == ["workflow.release_failed workflow=run-42 error=RateLimitError"]
 
 
+async def test_a_key_that_cannot_be_told_at_the_end_does_not_lose_what_a_scope_came_to(
+    driver: Any, answer: Any, caplog: Any
+) -> None:
+    def key() -> str:
+        if d.requests:
+            raise ConnectionError("the key vault is away")
+        return "k"
+
+    d = driver(answer(), api_key=key)
+
+    async def body(workflow: Any) -> Any:
+        return await d.create(workflow)
+
+    done = await scoped(d, d.client.workflow("run-42"), body)
+    assert done.choices[0].message.content == "hi"
+    assert caplog.messages == ["workflow.release_failed workflow=run-42 error=ConnectionError"]
+
+
 async def test_a_client_closed_inside_a_scope_does_not_hide_what_happened(driver: Any, answer: Any) -> None:
     d = driver(lambda _: answer())
 

@@ -11,7 +11,7 @@ from flatfee.client.exchange import Call, read_nothing, segment
 from flatfee.client.resources.core import AsyncCore, Core
 from flatfee.client.resources.options import plain_parts, workflow_id
 from flatfee.client.resources.pages import AsyncPages, Page, PageCall, page_reader
-from flatfee.errors import FlatfeeError, NotFoundError
+from flatfee.errors import NotFoundError
 from flatfee.types.gateway import Workflow
 from flatfee.types.params import CallOptions
 
@@ -38,12 +38,16 @@ def releasing(workflow: str, options: CallOptions) -> Call[None]:
 
 
 def leave(core: Core, workflow: str) -> None:
-    """Free a workflow's slot at its end. One that holds none, or a gateway out of reach, is no failure."""
+    """Free a workflow's slot at its end.
+
+    One that holds none, a gateway out of reach, or whatever a key's callable raises, is no failure: what the
+    workflow came to matters more.
+    """
     try:
         core.send(_leaving(workflow))
     except NotFoundError:
         pass
-    except FlatfeeError as error:
+    except Exception as error:  # noqa: BLE001 - as said above
         _log_held(workflow, error)
 
 
@@ -56,7 +60,7 @@ async def aleave(core: AsyncCore, workflow: str) -> None:
             await core.send(_leaving(workflow))
         except NotFoundError:
             pass
-        except FlatfeeError as error:
+        except Exception as error:  # noqa: BLE001 - as ``leave`` has it
             _log_held(workflow, error)
 
 
@@ -64,7 +68,7 @@ def _leaving(workflow: str) -> Call[None]:
     return replace(releasing(workflow, {"timeout": RELEASE_TIMEOUT}), deadline=RELEASE_TIMEOUT)
 
 
-def _log_held(workflow: str, error: FlatfeeError) -> None:
+def _log_held(workflow: str, error: Exception) -> None:
     log.warning("workflow.release_failed workflow=%s error=%s", workflow, type(error).__name__)
 
 
