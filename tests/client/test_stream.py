@@ -404,3 +404,32 @@ async def test_a_reader_that_is_cancelled_has_left_its_stream() -> None:
     with pytest.raises(flatfee.StreamTruncated, match="was closed before its end") as caught:
         await anext(stream)
     assert caught.value.partial == "half"
+
+
+class SlowToClose(httpx.AsyncByteStream):
+    """A body whose connection takes a moment to be given up."""
+
+    def __init__(self) -> None:
+        self.closes = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in WHOLE[:2]:
+            yield part
+
+    async def aclose(self) -> None:
+        self.closes += 1
+        await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_stream_may_be_closed_by_two_at_once() -> None:
+    """By its reader, who leaves ``async with``, and by whoever told that nobody listens any more."""
+    body = SlowToClose()
+    http = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, stream=body)))
+    client = flatfee.AsyncClient(api_key="k", base_url="http://g.test", http_client=http)
+    stream = await client.chat.completions.create(model="auto", messages=[], stream=True)
+    async with anyio.create_task_group() as group:
+        group.start_soon(stream.aclose)
+        group.start_soon(stream.aclose)
+    assert body.closes == 1
+    assert stream.response.is_closed

@@ -176,6 +176,7 @@ class AsyncOpenReply(_Body):
         self._bytes = response.aiter_bytes()
         self._client = client
         self._keeper = _keep(response)
+        self._closing = False
 
     async def begin(self) -> AsyncOpenReply:
         """Let the event loop close the response should it be dropped: that is what it does to a generator."""
@@ -223,6 +224,9 @@ class AsyncOpenReply(_Body):
     async def close(self) -> None:
         """Give the connection back, or close it if the body was not read to its end."""
         self._tell()
+        if self._closing:  # by another task, perhaps: a generator can be closed by one at a time
+            return
+        self._closing = True
         try:
             with suppress(*self._transport.faults):  # a connection that breaks while it is given up is no loss
                 await self._keeper.aclose()
