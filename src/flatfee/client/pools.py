@@ -176,7 +176,12 @@ class _Closing:
         """Close connections in a task of their own, which nobody cancels together with the caller's."""
         from asyncio import get_running_loop
 
-        task = get_running_loop().create_task(_close(connections))
+        try:
+            loop = get_running_loop()
+        except RuntimeError:
+            sys.modules["trio"].lowlevel.spawn_system_task(_close, connections)
+            return
+        task = loop.create_task(_close(connections))
         cls.tasks.add(task)
         task.add_done_callback(cls.tasks.discard)
 

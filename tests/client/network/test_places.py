@@ -10,6 +10,7 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -18,6 +19,7 @@ import pytest
 
 import flatfee
 from flatfee import APITimeoutError, AsyncClient, Client, ConfigurationError, Timeout
+from flatfee.client.pools import mend
 
 ASK: Any = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
 SOURCES = {"PYTHONPATH": str(Path(flatfee.__file__).parents[1]), "PYTHONWARNINGS": "error"}
@@ -31,6 +33,33 @@ linux = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts de
 
 
 # Event loops
+
+
+class LostConnection:
+    """A connection of a pool that no request uses, and that is not idle: a cancelled one left it behind."""
+
+    def __init__(self) -> None:
+        self.closed = anyio.Event()
+
+    def is_idle(self) -> bool:
+        return False
+
+    def is_closed(self) -> bool:
+        return self.closed.is_set()
+
+    async def aclose(self) -> None:
+        self.closed.set()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_connection_that_was_lost_is_closed_by_whichever_loop_runs() -> None:
+    lost = LostConnection()
+    pool = SimpleNamespace(_requests=[], _connections=[lost], _assign_requests_to_connections=list)
+    client = SimpleNamespace(_transport_for_url=lambda _: SimpleNamespace(_pool=pool))
+    mend(client, httpx.Request("GET", "http://g.test"))
+    with anyio.fail_after(30):
+        await lost.closed.wait()
+    assert pool._connections == []
 
 
 @pytest.mark.pain(14)
