@@ -7,7 +7,6 @@ has set a tracer provider. What a span tells is in ``spans``.
 from __future__ import annotations
 
 import sys
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,7 +34,6 @@ class _Trace:
     span: Span
     token: Token[Context]
     failed_tries: int = 0
-    abandoned: weakref.finalize[[], StreamState] | None = None
 
 
 class TraceListener:
@@ -73,18 +71,14 @@ class TraceListener:
             _leave(trace)
             _end(trace, tries=trace.failed_tries, error=error)
 
-    def opened(self, errand: Errand[Any], state: StreamState) -> None:
-        """Give the caller's context back, while the span goes on. It also ends with a stream that nobody closes."""
+    def opened(self, errand: Errand[Any], state: StreamState) -> None:  # noqa: ARG002 - as above
+        """Give the caller's context back, while the span goes on."""
         if (trace := self._of(errand)) is not None:
             _leave(trace)
-            trace.abandoned = weakref.finalize(state, trace.span.end)
-            trace.abandoned.atexit = False
 
     def ended(self, errand: Errand[Any], state: StreamState) -> None:
         """Tell what the stream came to, and end the span. To leave a stream early is no failure."""
         if (trace := self._of(errand)) is not None:
-            if trace.abandoned is not None:
-                trace.abandoned.detach()
             error = state.failure if state.ending == "failed" else None
             _end(trace, tries=trace.failed_tries + 1, answer=state, error=error)
 

@@ -45,7 +45,7 @@ class Listener(Protocol):
         ...
 
     def ended(self, errand: Errand[Any], state: StreamState) -> None:
-        """A stream is over: whole, failed (``state.failure``) or closed by its reader. Told once."""
+        """A stream is over: whole, failed (``state.failure``), or closed or dropped by its reader. Told once."""
         ...
 
 
