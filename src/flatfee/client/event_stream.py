@@ -60,9 +60,6 @@ class _Shown(Rooted, Generic[T]):
             error.response, error.partial = self.response, "".join(self._shown._state._text)
             raise
 
-    def __reduce__(self) -> Any:
-        raise TypeError("A stream cannot be copied or pickled: it reads from a connection. Send its events.")
-
 
 class ChatCompletionStream(_Shown[T]):
     """The events of a streamed completion. Iterate over it once, inside ``with``."""
