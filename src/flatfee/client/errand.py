@@ -43,11 +43,16 @@ class Errand(Generic[T]):
         self.budget = Budget.of(call.deadline, clock)
         self._began = clock()
         self._tries: Tries | None = None
-        self.turn = config.pacing.turn(self._sent(Header.WORKFLOW)) if config.pacing and call.metered else None
+        self.turn = config.pacing.turn(self.sent(Header.WORKFLOW)) if config.pacing and call.metered else None
         self._handed_on = self._sending = False
         self.notes: dict[object, Any] = {}
         for listener in watch.listeners:
             listener.began(self)
+
+    def sent(self, header: str) -> str | None:
+        """Return the value that a header of the call's requests has."""
+        value = self.call.headers.get(header, self.config.headers.get(header))
+        return None if isinstance(value, NotGiven) else value
 
     def send_along(self, headers: Mapping[str, str]) -> None:
         """Send headers with every try; the call's own win."""
@@ -88,7 +93,7 @@ class Errand(Generic[T]):
         def spent() -> bool:
             return closed() or (self.turn is not None and self.turn.spent)
 
-        keyed = not self.call.metered or self._sent(Header.IDEMPOTENCY_KEY) is not None
+        keyed = not self.call.metered or self.sent(Header.IDEMPOTENCY_KEY) is not None
         return Repetition(policy=self.config.retry, chance=chance, budget=self.budget, keyed=keyed, spent=spent)
 
     @property
@@ -166,8 +171,3 @@ class Errand(Generic[T]):
         if self._tries is None:
             self._tries = Tries(self.clock, self._began)
         return self._tries
-
-    def _sent(self, header: str) -> str | None:
-        """Return the value that a header of the call's requests has."""
-        value = self.call.headers.get(header, self.config.headers.get(header))
-        return None if isinstance(value, NotGiven) else value

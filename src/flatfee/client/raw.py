@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Generator, Mapping
 from datetime import timedelta
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from flatfee.client.capture import Capture
 from flatfee.client.exchange import Call, Reply, answer_to
@@ -22,9 +22,7 @@ from flatfee.types.base import Origin
 from flatfee.types.tries import Try
 from flatfee.wire import Header, ReceiptState
 
-P = ParamSpec("P")
 R = TypeVar("R")
-T = TypeVar("T")
 
 
 class Response(Generic[R]):

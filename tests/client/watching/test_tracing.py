@@ -85,6 +85,14 @@ async def test_a_completion_is_a_span_by_the_conventions(driver: Any, answer: An
     }
 
 
+async def test_a_span_tells_no_workflow_where_none_is_sent(driver: Any, answer: Any, traces: Traces) -> None:
+    gateway = driver(answer())
+    await gateway.create(gateway.client.workflow("run-1"), extra_headers={"x-flatfee-workflow": flatfee.omit})
+    assert "x-flatfee-workflow" not in gateway.requests[0].headers
+    _, told = traces.one()
+    assert "flatfee.workflow" not in told
+
+
 async def test_a_span_covers_all_tries(driver: Any, answer: Any, refuse: Any, traces: Traces) -> None:
     replies = [refuse("gateway_overloaded"), refuse("gateway_overloaded"), answer()]
     await driver(lambda _: replies.pop(0)).create()

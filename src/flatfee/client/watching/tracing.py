@@ -101,10 +101,9 @@ def _started(tracer: Tracer, errand: Errand[Any]) -> _Trace:
 
     from flatfee.client.watching import spans
 
-    call = errand.call
-    attributes = spans.asked(call.body) | spans.where(errand.config.base_url)
-    workflow = call.headers.get(Header.WORKFLOW) or errand.config.headers.get(Header.WORKFLOW)
-    if isinstance(workflow, str):
+    attributes = spans.asked(errand.call.body) | spans.where(errand.config.base_url)
+    workflow = errand.sent(Header.WORKFLOW)
+    if workflow is not None:
         attributes["flatfee.workflow"] = workflow
     name = f"chat {attributes.get('gen_ai.request.model', '')}".rstrip()
     span = tracer.start_span(name, kind=trace.SpanKind.CLIENT, attributes=attributes)
