@@ -1,6 +1,7 @@
 """Answers with their HTTP response: the plain call's answer, errors and retries, and what it came in."""
 
 import json
+import pickle
 from types import SimpleNamespace
 from typing import Any
 
@@ -253,9 +254,23 @@ async def test_a_streaming_response_begins_with_the_retries_and_errors_of_the_pl
     replies = [refuse("rate_limited"), answer()]
     assert await inside(d, streaming(d), lambda response: told(response.retries_taken)) == 1
     assert completion.receipt.state == "settled"
+    assert (completion.retries_taken, [one.status for one in completion.tries]) == (1, [429, 200])
+    replies = [refuse("rate_limited"), httpx.Response(200, content=b"<html>")]
+    with pytest.raises(APIResponseValidationError) as refused:
+        await inside(d, streaming(d), lambda response: d.wait(response.parse()))
+    assert [one.status for one in refused.value.tries] == [429, 200]
     d = driver(refuse("rate_limited"), max_retries=0)
     with pytest.raises(RateLimitError):
         await inside(d, streaming(d), d.wait)
+
+
+async def test_a_raw_response_tells_its_tries_whatever_the_answer_is(driver: Any, refuse: Any) -> None:
+    replies = [refuse("rate_limited"), httpx.Response(200, json={"request_id": "req_1", "state": "settled"})]
+    d = driver(lambda _: replies.pop(0))
+    response = await d.wait(d.client.receipts.with_raw_response.retrieve("req_1"))
+    assert response.parse() == Receipt(request_id="req_1", state="settled")
+    assert (response.retries_taken, [one.status for one in response.tries]) == (1, [429, 200])
+    assert pickle.loads(pickle.dumps(response)).tries == response.tries
 
 
 async def test_limits_of_tokens_are_for_streams_alone(driver: Any, answer: Any, sse: Any) -> None:

@@ -11,13 +11,12 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from flatfee.client.config import ClientConfig
-from flatfee.client.exchange import Call, Reply, Request, answer_to, request_for
+from flatfee.client.exchange import Call, Reply, Request, answer_to, brought_by, request_for
 from flatfee.client.retry import Budget, Repetition
 from flatfee.client.stream import AsyncBody, Body, StreamState
 from flatfee.client.tries import Tries
 from flatfee.client.watching.watch import Watch
 from flatfee.errors import APIError, NotFoundError
-from flatfee.types.base import Origin
 from flatfee.types.sentinel import NotGiven
 from flatfee.types.tries import Try
 from flatfee.wire import Header
@@ -69,9 +68,7 @@ class Errand(Generic[T]):
         answer = answer_to(self.call, reply)
         if self._tries is not None or self.turn is not None:
             self._let_in(reply.status, reply.headers)
-            origin = getattr(answer, "_origin", None)
-            if isinstance(origin, Origin):  # an answer's, or that of what holds one
-                origin.tries = self.tries
+            brought_by(self.tries, answer)
         for listener in self.watch.listeners:
             listener.answered(self, answer, reply.headers)
         return answer

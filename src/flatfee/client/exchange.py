@@ -23,6 +23,7 @@ from flatfee.errors import APIError, APIResponseValidationError, ConfigurationEr
 from flatfee.types.base import Answer, Origin
 from flatfee.types.sentinel import NOT_GIVEN, NotGiven, absent
 from flatfee.types.timeout import Timeout
+from flatfee.types.tries import Try
 from flatfee.wire import Header
 
 T = TypeVar("T")
@@ -124,6 +125,13 @@ def answer_to(call: Call[T], reply: Reply) -> T:
     except APIError as error:
         error.response = reply.raw
         raise
+
+
+def brought_by(tries: tuple[Try, ...], answer: object) -> None:
+    """Let an answer, or what holds one, tell the tries that brought it."""
+    origin = getattr(answer, "_origin", None)
+    if isinstance(origin, Origin):
+        origin.tries = tries
 
 
 def refusal(reply: Reply) -> APIError:

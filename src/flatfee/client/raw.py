@@ -12,11 +12,11 @@ from datetime import timedelta
 from typing import Any, Generic, TypeVar, cast
 
 from flatfee.client.capture import Capture
-from flatfee.client.exchange import Call, Reply, answer_to
+from flatfee.client.exchange import Call, Reply, answer_to, brought_by
 from flatfee.client.pieces import Chunks, Lines, decoder
 from flatfee.client.stream import AsyncStream, Stream
 from flatfee.collecting import active
-from flatfee.errors import FlatfeeError
+from flatfee.errors import APIError, FlatfeeError
 from flatfee.receipt import Receipt
 from flatfee.types.base import Origin
 from flatfee.types.tries import Try
@@ -76,7 +76,7 @@ class Response(Generic[R]):
     @property
     def tries(self) -> tuple[Try, ...]:
         """Every request that was sent for this response; empty if the first one brought it."""
-        return getattr(self._known(), "tries", ())
+        raise NotImplementedError
 
     @property
     def receipt(self) -> Receipt | None:
@@ -106,6 +106,7 @@ class RawResponse(Response[R]):
         super().__init__(reply.status, reply.headers, reply.raw)
         self._answer = answer
         self._body = None if isinstance(answer, Stream | AsyncStream) else reply.body
+        self._origin = getattr(answer, "_origin", None) or Origin(reply.headers)
 
     def parse(self) -> R:
         """Return what the plain call returns."""
@@ -132,8 +133,9 @@ class RawResponse(Response[R]):
         return self.content
 
     @property
-    def _origin(self) -> Origin | None:
-        return getattr(self._answer, "_origin", None)
+    def tries(self) -> tuple[Try, ...]:
+        """Every request that was sent for this response; empty if the first one brought it."""
+        return self._answer.tries if isinstance(self._answer, Stream | AsyncStream) else self._origin.tries
 
     def _known(self) -> object:
         return self._answer
@@ -186,7 +188,12 @@ class _Unread(Response[R]):
 
     def _parsed(self, content: bytes) -> R:
         if self._answer is None:
-            self._answer = answer_to(self._call, Reply(self.status_code, self.headers, content, self.http_response))
+            try:
+                self._answer = answer_to(self._call, Reply(self.status_code, self.headers, content, self.http_response))
+            except APIError as error:
+                error.tries = self.tries
+                raise
+            brought_by(self.tries, self._answer)
         return self._answer
 
     @property
