@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import gc
 import importlib
 import json
 import pickle
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -370,6 +372,26 @@ class TestStreams:
         await d.next(stream)
         await d.wait(stream.close())
         assert stream.response.is_closed
+
+    async def test_an_idle_connection_keeps_nothing_of_a_stream_that_was_read(self) -> None:
+        class Connection:
+            def read(self, _: int, timeout: float | None = None) -> bytes:
+                raise NotImplementedError(timeout)
+
+        connection = Connection()
+
+        def handle(_: httpx.Request) -> httpx.Response:
+            response = streamed(event("a", "stop"), DONE)
+            response.extensions["network_stream"] = connection
+            return response
+
+        client = ours.OpenAI(api_key=KEY, http_client=httpx.Client(transport=httpx.MockTransport(handle)))
+        stream = client.chat.completions.create(model="auto", messages=[], stream=True)
+        assert len(list(stream)) == 1
+        request = weakref.ref(stream.response.request)
+        del stream
+        gc.collect()
+        assert request() is None, "it holds the prompt and the key"
 
     async def test_a_raw_response_parses_to_the_same_stream(self, driver: Any) -> None:
         d = driver(streamed(event("a"), DONE))

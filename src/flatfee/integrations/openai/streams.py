@@ -53,6 +53,7 @@ class ReceiptStream(openai.Stream[T]):
             gate.end = monotonic() + LONGEST_DRAIN
             with suppress(Exception):  # the answer is whole already
                 deque(events, maxlen=0)
+        gate.leave()
 
     def __stream__(self) -> Iterator[T]:
         with closing(super().__stream__()) as chunks:  # type: ignore[type-var]  # it is a generator
