@@ -23,7 +23,7 @@ from flatfee.client.http import AsyncHTTPClient, AsyncTransport
 from flatfee.client.pools import pause, within
 from flatfee.client.resources import AsyncResources
 from flatfee.client.resources.options import workflow_id
-from flatfee.client.resources.workflows import RELEASE_TIMEOUT, aleave
+from flatfee.client.resources.workflows import aleave
 from flatfee.client.retry import Budget, RetryPolicy
 from flatfee.client.stream import AsyncStream
 from flatfee.client.turns import Pacing, Turn
@@ -276,7 +276,7 @@ class AsyncWorkflowScope(SeesFairUse, AsyncResources):
         self.id = id
         self._core = core
         self._attach(core.but(default_headers={Header.WORKFLOW: id}))
-        self._last = core.but(timeout=RELEASE_TIMEOUT, max_retries=0)
+        self._last = core.but(max_retries=0)
 
     def with_options(self, **options: Unpack[AsyncClientOptions]) -> Self:
         """Return a scope of the same workflow with other settings; releasing either frees the one slot."""

@@ -22,7 +22,7 @@ from flatfee.client.exchange import Call, is_stream, refusal, unstreamed
 from flatfee.client.http import HTTPClient, Transport
 from flatfee.client.resources import Resources
 from flatfee.client.resources.options import workflow_id
-from flatfee.client.resources.workflows import RELEASE_TIMEOUT, leave
+from flatfee.client.resources.workflows import leave
 from flatfee.client.retry import RetryPolicy
 from flatfee.client.stream import Stream
 from flatfee.client.turns import Pacing, Turn
@@ -261,7 +261,7 @@ class WorkflowScope(SeesFairUse, Resources):
         self.id = id
         self._core = core
         self._attach(core.but(default_headers={Header.WORKFLOW: id}))
-        self._last = core.but(timeout=RELEASE_TIMEOUT, max_retries=0)
+        self._last = core.but(max_retries=0)
 
     def with_options(self, **options: Unpack[ClientOptions]) -> Self:
         """Return a scope of the same workflow with other settings; releasing either frees the one slot."""
