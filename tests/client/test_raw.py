@@ -264,6 +264,20 @@ async def test_a_streaming_response_begins_with_the_retries_and_errors_of_the_pl
         await inside(d, streaming(d), d.wait)
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_connection_that_breaks_tells_whose_answer_was_lost(
+    driver: Any, pieces: Any, caplog: Any, streamed: bool
+) -> None:
+    head = {"x-flatfee-request-id": "req_1", "x-flatfee-lane": "premium", "content-type": "text/event-stream"}
+    body = pieces(ONE, httpx.ReadError("gone"))
+    d = driver(lambda _: httpx.Response(200, headers=head, stream=body))
+    with caplog.at_level("INFO", "flatfee"), pytest.raises(APIConnectionError) as caught:
+        await inside(d, streaming(d, stream=streamed), lambda response: d.wait(response.read()))
+    assert (caught.value.request_id, caught.value.response.status_code) == ("req_1", 200)
+    if streamed:
+        assert "end=failed error=APIConnectionError" in caplog.messages[-1]
+
+
 async def test_a_raw_response_tells_its_tries_whatever_the_answer_is(driver: Any, refuse: Any) -> None:
     replies = [refuse("rate_limited"), httpx.Response(200, json={"request_id": "req_1", "state": "settled"})]
     d = driver(lambda _: replies.pop(0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, cast
 
@@ -164,9 +165,18 @@ class _Unread(Response[R]):
         """What is known by now of who served this, why, and what it cost; all of it once the body was read."""
         return self._settled or super().receipt
 
-    def _look(self, data: bytes) -> None:
-        if self._capture is not None:
+    def _looked_at(self, data: bytes | None) -> bytes | None:
+        if self._capture is not None and data is not None:
             self._capture.feed(data)
+        return data
+
+    def _broken(self, error: APIError) -> None:
+        """Complete the failure of a read, and let the stream end by it."""
+        error.response, error.receipt = self.http_response, self.receipt
+        if self._stream is not None:
+            self._stream._state.broken(error)
+            with suppress(APIError):  # it is raised by who reads
+                self._stream._state.take()
 
     def _settle(self) -> None:
         """Tell what the bytes told of the receipt, whoever made what of them."""
@@ -240,9 +250,8 @@ class StreamedResponse(_Unread[R]):
         else:
             self._take("iterating")
             heard = False
-            while (data := self._body.read(heard)) is not None:
+            while (data := self._next(heard)) is not None:
                 heard = _tells(data)
-                self._look(data)
                 yield from chunks.feed(data)
             self._settle()
         yield from chunks.flush()
@@ -261,6 +270,14 @@ class StreamedResponse(_Unread[R]):
         for data in self.iter_bytes():
             yield from lines.feed(data)
         yield from lines.flush()
+
+    def _next(self, heard: bool) -> bytes | None:
+        try:
+            data: bytes | None = self._body.read(heard)
+        except APIError as error:
+            self._broken(error)
+            raise
+        return self._looked_at(data)
 
     def close(self) -> None:
         """Stop reading and free the connection. Leaving ``with`` does it."""
@@ -301,9 +318,8 @@ class AsyncStreamedResponse(_Unread[R]):
         else:
             self._take("iterating")
             heard = False
-            while (data := await self._body.read(heard)) is not None:
+            while (data := await self._next(heard)) is not None:
                 heard = _tells(data)
-                self._look(data)
                 for chunk in chunks.feed(data):
                     yield chunk
             self._settle()
@@ -326,6 +342,14 @@ class AsyncStreamedResponse(_Unread[R]):
                 yield line
         for line in lines.flush():
             yield line
+
+    async def _next(self, heard: bool) -> bytes | None:
+        try:
+            data: bytes | None = await self._body.read(heard)
+        except APIError as error:
+            self._broken(error)
+            raise
+        return self._looked_at(data)
 
     async def close(self) -> None:
         """Stop reading and free the connection. Leaving ``async with`` does it."""
