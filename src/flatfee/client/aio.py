@@ -276,7 +276,6 @@ class AsyncWorkflowScope(SeesFairUse, AsyncResources):
         self.id = id
         self._core = core
         self._attach(core.but(default_headers={Header.WORKFLOW: id}))
-        self._last = core.but(max_retries=0)
 
     def with_options(self, **options: Unpack[AsyncClientOptions]) -> Self:
         """Return a scope of the same workflow with other settings; releasing either frees the one slot."""
@@ -289,7 +288,7 @@ class AsyncWorkflowScope(SeesFairUse, AsyncResources):
 
         The gateway frees an idle slot by itself.
         """
-        await aleave(self._last, self.id)
+        await aleave(self._core, self.id)
 
     async def __aenter__(self) -> Self:
         return self

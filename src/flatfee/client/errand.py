@@ -88,7 +88,7 @@ class Errand(Generic[T]):
         """Return what decides about the tries that come after a failed first one; a ``closed`` client has none."""
 
         def spent() -> bool:
-            return closed() or (self.turn is not None and self.turn.spent)
+            return self.call.once or closed() or (self.turn is not None and self.turn.spent)
 
         keyed = not self.call.metered or self.sent(Header.IDEMPOTENCY_KEY) is not None
         return Repetition(policy=self.config.retry, chance=chance, budget=self.budget, keyed=keyed, spent=spent)

@@ -48,7 +48,7 @@ class Call(Generic[T]):
     """One call of the API. Headers have names in lower case; ``NOT_GIVEN`` takes a default away.
 
     ``deadline`` is in seconds, for all tries together. A ``metered`` call may use units of fair-use, and has a receipt.
-    ``releases`` names the workflow whose slot the call gives back.
+    ``releases`` names the workflow whose slot the call gives back. A call that goes out ``once`` is not repeated.
     """
 
     method: str
@@ -61,6 +61,7 @@ class Call(Generic[T]):
     deadline: float | None = None
     metered: bool = False
     releases: str | None = None
+    once: bool = False
 
     def reading(self, read: Callable[[Reply], A]) -> Call[A]:
         """Return the same call with another reading of its answer."""

@@ -261,7 +261,6 @@ class WorkflowScope(SeesFairUse, Resources):
         self.id = id
         self._core = core
         self._attach(core.but(default_headers={Header.WORKFLOW: id}))
-        self._last = core.but(max_retries=0)
 
     def with_options(self, **options: Unpack[ClientOptions]) -> Self:
         """Return a scope of the same workflow with other settings; releasing either frees the one slot."""
@@ -274,7 +273,7 @@ class WorkflowScope(SeesFairUse, Resources):
 
         The gateway frees an idle slot by itself.
         """
-        leave(self._last, self.id)
+        leave(self._core, self.id)
 
     def __enter__(self) -> Self:
         return self

@@ -65,7 +65,7 @@ async def aleave(core: AsyncCore, workflow: str) -> None:
 
 
 def _leaving(workflow: str) -> Call[None]:
-    return replace(releasing(workflow, {"timeout": RELEASE_TIMEOUT}), deadline=RELEASE_TIMEOUT)
+    return replace(releasing(workflow, {"timeout": RELEASE_TIMEOUT}), deadline=RELEASE_TIMEOUT, once=True)
 
 
 def _log_held(workflow: str, error: Exception) -> None:
