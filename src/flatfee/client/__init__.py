@@ -1,4 +1,9 @@
-"""The client: a sans-IO core (``exchange``, ``sse``, ``stream``, ``retry``, ``config``) and two thin shells."""
+"""The client: a sans-IO core, and two thin shells that send, sleep and close (``sync``, ``aio``).
+
+A call is described in ``exchange``, goes its way as an ``errand``, and is repeated by ``retry``, in the line of
+``pacing`` where there is one. Streams come through ``sse`` and ``stream``, and are added up in ``accumulate``. ``http``
+alone knows the HTTP library. ``resources`` is what users call, ``watching`` who hears of it.
+"""
 
 from flatfee.client.aio import AsyncClient, AsyncWorkflowScope
 from flatfee.client.event_stream import AsyncChatCompletionStream, ChatCompletionStream
