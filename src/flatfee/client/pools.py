@@ -153,7 +153,8 @@ def mend(client: Any, request: Any) -> None:
     this looks at the pool itself, and does nothing if it looks different from what is known.
     """
     with suppress(AttributeError, KeyError, ValueError):
-        pool = client._transport_for_url(request.url)._pool
+        transport = client._transport_for_url(request.url)
+        pool = getattr(transport, "_wrapped", transport)._pool  # behind one of ``flatfee.integrations``, if need be
         for waiting in list(pool._requests):
             if waiting.request.extensions is request.extensions:
                 pool._requests.remove(waiting)

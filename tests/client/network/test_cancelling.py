@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from flatfee import AsyncClient, Client, Timeout
+from flatfee.integrations.httpx import AsyncReceiptTransport
 
 ASK: Any = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
 LIBRARIES = pytest.mark.parametrize("library", [httpx, pytest.importorskip("httpx2")], ids=["httpx", "httpx2"])
@@ -213,6 +214,20 @@ async def test_cancelled_twice(serve: Any, half: Any, library: Any, where: str, 
         await serves(client, gateway)
 
 
+async def cancelled_in_its_turn(client: AsyncClient, rounds: int) -> None:
+    """Cancel a call about when the connection that it waits for becomes free."""
+    stream = await client.chat.completions.create(**ASK, stream=True)
+    waiting = asyncio.ensure_future(client.chat.completions.create(**ASK))
+    await anyio.sleep(0.01)
+    closing = asyncio.ensure_future(stream.close())
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    await closing
+    with suppress(asyncio.CancelledError):
+        await waiting
+
+
 @pytest.mark.pain(18)
 @pytest.mark.parametrize("rounds", range(5))
 @LIBRARIES
@@ -220,16 +235,19 @@ async def test_cancelled_when_its_turn_for_a_connection_comes(serve: Any, half: 
     """A call that was given a connection in the very moment of its cancellation kept it for good."""
     gateway = serve(half)
     async with one_connection(gateway, library) as client:
-        stream = await client.chat.completions.create(**ASK, stream=True)
-        waiting = asyncio.ensure_future(client.chat.completions.create(**ASK))
-        await anyio.sleep(0.01)
-        closing = asyncio.ensure_future(stream.close())
-        for _ in range(rounds):
-            await asyncio.sleep(0)
-        waiting.cancel()
-        await closing
-        with suppress(asyncio.CancelledError):
-            await waiting
+        await cancelled_in_its_turn(client, rounds)
+        await serves(client, gateway)
+
+
+@pytest.mark.parametrize("rounds", range(5))
+async def test_so_it_is_behind_a_transport_that_looks_for_receipts(serve: Any, half: Any, rounds: int) -> None:
+    gateway = serve(half)
+    pool = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=1), verify=False)
+    async with (
+        httpx.AsyncClient(transport=AsyncReceiptTransport(pool)) as http_client,
+        AsyncClient(api_key="k", base_url=gateway.url, http_client=http_client, max_retries=0) as client,
+    ):
+        await cancelled_in_its_turn(client, rounds)
         await serves(client, gateway)
 
 
