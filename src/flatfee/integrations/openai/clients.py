@@ -36,7 +36,30 @@ class FlatfeeOptions(TypedDict, total=False):
     deadline: float | None
 
 
-class OpenAI(openai.OpenAI):
+class _ForGateway:
+    """What both kinds of client override alike. It stands before openai-python's class among the bases."""
+
+    def with_flatfee(self, **options: Unpack[FlatfeeOptions]) -> Self:
+        """Return a client with other options for the gateway over the same connections.
+
+        Raises:
+            ConfigurationError: a value that the gateway would refuse.
+        """
+        other: Self = self.with_options(default_headers=_headers(options))  # type: ignore[attr-defined]  # of the other base
+        return other
+
+    def _should_retry(self, response: Any) -> bool:
+        return _worth_waiting(self, response) and super()._should_retry(response)  # type: ignore[misc]  # likewise
+
+    def _calculate_retry_timeout(self, *args: Any, **kwargs: Any) -> float:
+        return _shortened(super()._calculate_retry_timeout(*args, **kwargs))  # type: ignore[misc]  # likewise
+
+    def _make_status_error(self, err_msg: str, *, body: object, response: Any) -> Any:
+        del err_msg  # begins with the status, where some frameworks look for numbers
+        return _refusal(body, response)
+
+
+class OpenAI(_ForGateway, openai.OpenAI):
     """``openai.OpenAI`` for a gateway.
 
     Args:
@@ -73,14 +96,6 @@ class OpenAI(openai.OpenAI):
         _settle(self, headers, options)
         self._default_stream_cls = ReceiptStream
 
-    def with_flatfee(self, **options: Unpack[FlatfeeOptions]) -> Self:
-        """Return a client with other options for the gateway over the same connections.
-
-        Raises:
-            ConfigurationError: a value that the gateway would refuse.
-        """
-        return self.with_options(default_headers=_headers(options))
-
     def request(self, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
         """Do what openai-python's does; its errors are ours as well."""
         with budgeted(options.headers, self._custom_headers), named():
@@ -89,22 +104,12 @@ class OpenAI(openai.OpenAI):
     def _prepare_options(self, options: Any) -> Any:
         return _within_budget(self, super()._prepare_options(options))
 
-    def _should_retry(self, response: Any) -> bool:
-        return _worth_waiting(self, response) and super()._should_retry(response)
-
-    def _calculate_retry_timeout(self, *args: Any, **kwargs: Any) -> float:
-        return _shortened(super()._calculate_retry_timeout(*args, **kwargs))
-
-    def _make_status_error(self, err_msg: str, *, body: object, response: Any) -> Any:
-        del err_msg  # begins with the status, where some frameworks look for numbers
-        return _refusal(body, response)
-
     def _process_response(self, **parts: Any) -> Any:
         parts["stream_cls"] = watched(parts["stream_cls"])
         return _received(super()._process_response(**parts), parts)
 
 
-class AsyncOpenAI(openai.AsyncOpenAI):
+class AsyncOpenAI(_ForGateway, openai.AsyncOpenAI):
     """``openai.AsyncOpenAI`` for a gateway; its arguments are those of ``OpenAI``.
 
     Raises:
@@ -131,14 +136,6 @@ class AsyncOpenAI(openai.AsyncOpenAI):
         _settle(self, headers, options)
         self._default_stream_cls = AsyncReceiptStream
 
-    def with_flatfee(self, **options: Unpack[FlatfeeOptions]) -> Self:
-        """Return a client with other options for the gateway over the same connections.
-
-        Raises:
-            ConfigurationError: a value that the gateway would refuse.
-        """
-        return self.with_options(default_headers=_headers(options))
-
     async def request(self, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
         """Do what openai-python's does; its errors are ours as well."""
         with budgeted(options.headers, self._custom_headers), named():
@@ -146,16 +143,6 @@ class AsyncOpenAI(openai.AsyncOpenAI):
 
     async def _prepare_options(self, options: Any) -> Any:
         return _within_budget(self, await super()._prepare_options(options))
-
-    def _should_retry(self, response: Any) -> bool:
-        return _worth_waiting(self, response) and super()._should_retry(response)
-
-    def _calculate_retry_timeout(self, *args: Any, **kwargs: Any) -> float:
-        return _shortened(super()._calculate_retry_timeout(*args, **kwargs))
-
-    def _make_status_error(self, err_msg: str, *, body: object, response: Any) -> Any:
-        del err_msg  # begins with the status, where some frameworks look for numbers
-        return _refusal(body, response)
 
     async def _process_response(self, **parts: Any) -> Any:
         parts["stream_cls"] = watched(parts["stream_cls"])
