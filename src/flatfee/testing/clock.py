@@ -1,0 +1,50 @@
+"""The clock of a scripted gateway: it flows like any other, and it can be moved forward. No waiting here."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+START: Final = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
+"""What time it is when a gateway starts, unless it is told: the same for every run, and far from a window's end."""
+
+
+class VirtualClock:
+    """One time for all that a gateway reads: calendar, leases, limits and the timers of its event loop.
+
+    ``start`` is an aware date and time. ``steady`` is the machine's clock that it flows with, in seconds.
+    """
+
+    def __init__(self, start: datetime = START, steady: Callable[[], float] = time.monotonic) -> None:
+        if start.tzinfo is None:
+            message = f"start={start.isoformat()} has no time zone; write {start.isoformat()}+00:00."
+            raise ValueError(message)
+        self._steady = steady
+        self._began = steady()
+        self._start = start.timestamp()
+        self._skipped = 0.0
+        self._lock = threading.Lock()
+
+    def monotonic(self) -> float:
+        """Return the seconds since the gateway was made, those that were skipped among them."""
+        return self._steady() - self._began + self._skipped
+
+    def wall(self) -> float:
+        """Return the time of day, in seconds since the epoch."""
+        return self._start + self.monotonic()
+
+    def skip(self, seconds: float) -> None:
+        """Let the time be later by so many seconds, at once."""
+        with self._lock:
+            self._skipped += max(0.0, seconds)
+
+    @property
+    def skipped(self) -> float:
+        """The seconds that went by without being waited for."""
+        return self._skipped
+
+    def __repr__(self) -> str:
+        return f"<VirtualClock {datetime.fromtimestamp(self.wall(), UTC).isoformat(timespec='seconds')}>"

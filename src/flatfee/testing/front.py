@@ -1,0 +1,125 @@
+"""What stands around the gateway's app: it notes every request, and breaks connections where a script says so.
+
+The app itself is the production one, and knows nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from flatfee.server.app import App
+from flatfee.server.call import Message, Receive, Scope, Send
+from flatfee.testing.exchange import SECRET_HEADERS, Exchange, enter
+from flatfee.testing.loop import Traffic
+
+Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_KEY_SHOWN: Final = 4
+
+
+@dataclass(slots=True)
+class Front:
+    """The ASGI app that is served. ``exchanges`` are the requests so far, in the order of their arrival.
+
+    ``beside`` serves paths that are not the gateway's own, by their first segment.
+    """
+
+    app: App
+    traffic: Traffic
+    exchanges: list[Exchange] = field(default_factory=list)
+    beside: dict[str, Handler] = field(default_factory=dict)
+    completions: int = 0
+
+    @property
+    def gateway(self) -> object:
+        """The gateway's state: the server looks for it here."""
+        return self.app.gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        handler = self.beside.get(scope["path"].split("/", 2)[1])
+        if handler is not None:
+            await handler(scope, receive, send)
+            return
+        exchange = self._noted(scope)
+        enter(exchange)
+        try:
+            await self.app(scope, _Heard(exchange, self.traffic, receive), _Said(exchange, self.traffic, send))
+        finally:
+            if exchange.heard is not None:
+                self.traffic.serving -= 1
+            exchange.ended = self.traffic.clock.monotonic()
+            exchange.left = not exchange.whole and not exchange.cut
+
+    def _noted(self, scope: Scope) -> Exchange:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        exchange = Exchange(
+            number=0,
+            method=scope["method"],
+            path=scope["path"],
+            query=scope["query_string"].decode("latin-1"),
+            headers={name: value for name, value in headers.items() if name not in SECRET_HEADERS},
+            arrived=self.traffic.clock.monotonic(),
+            key=headers.get("authorization", "")[-_KEY_SHOWN:],
+        )
+        if exchange.is_completion:
+            self.completions += 1
+            exchange.number = self.completions
+        self.exchanges.append(exchange)
+        return exchange
+
+
+@dataclass(slots=True)
+class _Heard:
+    """``receive``, with what came noted. Until the body is whole the caller is talking."""
+
+    exchange: Exchange
+    traffic: Traffic
+    receive: Receive
+
+    async def __call__(self) -> Message:
+        if self.exchange.heard is not None:
+            return await self.receive()
+        self.traffic.talking += 1
+        try:
+            message = await self.receive()
+        finally:
+            self.traffic.talking -= 1
+        if message["type"] == "http.request":
+            self.exchange.body += message.get("body", b"")
+            if not message.get("more_body", False):
+                self.exchange.heard = self.traffic.clock.monotonic()
+                self.traffic.serving += 1
+        return message
+
+
+@dataclass(slots=True)
+class _Said:
+    """``send``, with what went noted. While a part is being taken the caller is talking."""
+
+    exchange: Exchange
+    traffic: Traffic
+    send: Send
+
+    async def __call__(self, message: Message) -> None:
+        exchange = self.exchange
+        if message["type"] == "http.response.start":
+            exchange.status = message["status"]
+            exchange.response_headers = {
+                name.decode("latin-1"): value.decode("latin-1") for name, value in message["headers"]
+            }
+        else:
+            if exchange.first_byte is None:
+                exchange.first_byte = self.traffic.clock.monotonic()
+            exchange.keep(message["body"])
+        self.traffic.talking += 1
+        try:
+            await self.send(message)
+        finally:
+            self.traffic.talking -= 1
+        exchange.whole = message["type"] == "http.response.body" and not message.get("more_body", False)

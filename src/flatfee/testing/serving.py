@@ -1,0 +1,48 @@
+"""A scripted gateway on a socket: uvicorn, as in production, without its ticks and its patience."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, cast
+
+from flatfee.server.app import App
+from flatfee.server.run import GatewayServer
+from flatfee.testing.front import Front
+
+_FOR_GOOD: Final = 10**9
+"""Seconds that an idle connection is kept: time that is skipped must not close those of a client under test."""
+
+
+class SocketServer(GatewayServer):
+    """Serves a ``Front`` on the running event loop, from ``open`` to ``close``."""
+
+    def __init__(self, front: Front) -> None:
+        super().__init__(cast("App", front))
+        self.config.timeout_keep_alive = _FOR_GOOD
+
+    async def open(self) -> tuple[str, int]:
+        """Listen, and return host and port.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        self.config.load()
+        self.lifespan = self.config.lifespan_class(self.config)
+        try:
+            await self.startup()
+        except SystemExit as error:
+            raise OSError(f"cannot listen on {self.config.host}:{self.config.port}") from error.__context__
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        return host, port
+
+    async def close(self) -> None:
+        """Stop listening and close every connection; whoever is being served is cut off."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        tasks = list(self.server_state.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.lifespan.shutdown()
