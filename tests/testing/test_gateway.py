@@ -36,6 +36,7 @@ def client(gateway: ScriptedGateway) -> Iterator[flatfee.Client]:
 
 def test_answers_with_a_receipt(client: flatfee.Client) -> None:
     answer = client.chat.completions.create(model="premium", messages=HELLO)
+    assert answer.receipt is not None
     assert answer.receipt.lane == "premium"
     assert answer.receipt.fair_use is not None
     assert answer.receipt.fair_use.limit == 100_000
@@ -56,6 +57,8 @@ def test_time_goes_by_at_once(gateway: ScriptedGateway, client: flatfee.Client) 
     gateway.advance(timedelta(days=20))
     after = client.usage.retrieve().window
     assert gateway.now >= datetime(2026, 2, 4, 12, tzinfo=UTC)
+    assert before is not None
+    assert after is not None
     assert after.start == before.end
 
 

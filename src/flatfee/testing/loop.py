@@ -93,7 +93,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.traffic.clock.monotonic()
 
     def run_in_executor(
-        self, executor: Executor | None, func: Callable[[Unpack[_Ts]], _T], *args: Unpack[_Ts]
+        self, executor: Executor | None, func: Callable[[Unpack[_Ts]], _T], *args: *_Ts
     ) -> asyncio.Future[_T]:
         """Run a function in another thread; time is not skipped while it runs."""
         running = super().run_in_executor(executor, func, *args)
