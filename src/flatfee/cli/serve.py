@@ -75,8 +75,22 @@ def serve(
     workers: Annotated[
         int, typer.Option(min=1, max=MAX_WORKERS, help="Serve with so many processes, on one ledger's file.")
     ] = 1,
+    test: Annotated[
+        bool,
+        typer.Option("--test", help="Be a test double: scripted by POST /_test, in memory, on a free port by default."),
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="With --test: refuse what no rule matches.")] = False,
+    end_with_stdin: Annotated[
+        bool, typer.Option("--end-with-stdin", help="With --test: end when standard input does.")
+    ] = False,
 ) -> None:
     """Run the gateway. Without a file: a demo with simulated providers and one key, printed once."""
+    if test:
+        options = {"host": host, "port": port, "config": config, "strict": strict or None}
+        _serve_test({name: value for name, value in options.items() if value is not None}, workers, end_with_stdin)
+        return
+    if strict or end_with_stdin:
+        raise typer.BadParameter("--strict and --end-with-stdin go with --test only.")
     from flatfee.server.keys import KeyKind, new_key
     from flatfee.server.logs import configure_logging
 
@@ -97,6 +111,22 @@ def serve(
 
     _run(settings, workers, _store_key(path), ready)
     log.info("server.stopped")
+
+
+def _serve_test(options: dict[str, object], workers: int, end_with_stdin: bool) -> None:
+    """Be a test double until told to end, or end the command with why it cannot."""
+    from flatfee.server.configuration import SettingsError
+    from flatfee.server.logs import configure_logging
+    from flatfee.testing.control.process import serve_until_told
+
+    if workers != 1:
+        raise typer.BadParameter("--test is one process, whose state is in memory; leave --workers out.")
+    configure_logging()
+    try:
+        serve_until_told(options, typer.echo, end_with_stdin=end_with_stdin)
+    except (ValueError, OSError, SettingsError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
 
 
 def _run(settings: Settings, workers: int, store_key: str, ready: Callable[[str, int], None]) -> None:

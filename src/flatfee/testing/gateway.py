@@ -16,7 +16,7 @@ from flatfee.server.gateway import Gateway
 from flatfee.server.keys import KeyKind, new_key
 from flatfee.server.store.memory import MemoryStore
 from flatfee.testing.clock import VirtualClock
-from flatfee.testing.front import Front
+from flatfee.testing.front import Front, Handler
 from flatfee.testing.loop import LoopThread, Traffic
 from flatfee.testing.options import Options
 from flatfee.testing.provider import DoubleProvider
@@ -61,6 +61,15 @@ class ScriptedGateway:
         """Where the gateway is: ``http://127.0.0.1:PORT/v1``."""
         return f"http://{self.host}:{self.port}/v1"
 
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment variables by which SDKs find the gateway and their key."""
+        return {
+            f"{sdk}_{name}": value
+            for sdk in ("FLATFEE", "OPENAI")
+            for name, value in (("BASE_URL", self.base_url), ("API_KEY", self.api_key))
+        }
+
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine on the gateway's event loop, and return what it returns."""
         return self._thread.call(work)
@@ -88,6 +97,10 @@ class ScriptedGateway:
         await self._thread.loop.advance_to(self._clock.monotonic() + seconds)
         await self._gateway.store.sweep()
 
+    def serve_beside(self, name: str, handler: Handler) -> None:
+        """Let an ASGI app serve the paths whose first segment is ``name``."""
+        self._front.beside[name] = handler
+
     def close(self) -> None:
         """End the gateway: connections are closed, and nothing of it is left."""
         try:
@@ -99,10 +112,15 @@ class ScriptedGateway:
         return f"<ScriptedGateway {self.base_url}>"
 
 
+def make_gateway(**options: Any) -> ScriptedGateway:
+    """Start a gateway that somebody else ends. The options are those of ``Options``."""
+    return ScriptedGateway(Options(**options))
+
+
 @contextmanager
 def running_gateway(**options: Any) -> Generator[ScriptedGateway, None, None]:
     """Run a scripted gateway while the block lasts. The options are those of ``Options``."""
-    gateway = ScriptedGateway(Options(**options))
+    gateway = make_gateway(**options)
     try:
         yield gateway
     finally:

@@ -31,7 +31,7 @@ class Options:
 
     ``routes`` are rows as in ``[[routes]]``; a row needs ``name`` and ``tier`` only. ``policy`` and ``aliases``
     are those tables. ``start`` is what time it is, an aware date and time. ``autojump`` lets time skip where
-    the gateway only waits. ``strict`` refuses what no rule matches.
+    the gateway only waits. ``strict`` refuses what no rule matches. ``port`` 0 is a free one.
     """
 
     fair_use: int = 100_000
@@ -53,6 +53,8 @@ class Options:
     seed: int = 0
     strict: bool = False
     autojump: bool = True
+    host: str = "127.0.0.1"
+    port: int = 0
 
     def settings(self, key: str) -> Settings:
         """Return the settings of a gateway with one account, whose one project has the key ``key``."""
@@ -60,7 +62,7 @@ class Options:
         plan = {"name": PLAN, **{name: getattr(self, name) for name in names}}
         ready = Settings.model_validate(
             {
-                "server": {"port": 0, "store": "memory://"},
+                "server": {"host": self.host, "port": self.port, "store": "memory://"},
                 "providers": [{"name": PROVIDER, "kind": "simulated"}],
                 "routes": [_route(row) for row in self.routes],
                 "plans": [plan],

@@ -1,0 +1,50 @@
+"""One endpoint of the control API: what it takes, what it does. The table of them is ``endpoints``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from flatfee.testing.gateway import ScriptedGateway
+
+_Body = TypeVar("_Body")
+
+Json = Mapping[str, Any]
+
+
+class Form(BaseModel):
+    """Base of every body and query: closed, so that a misspelt member is told."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Nothing(Form):
+    """A body that says nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit(Generic[_Body]):
+    """One request, read and checked. ``names`` are the parameters of its path."""
+
+    gateway: ScriptedGateway
+    names: Mapping[str, str]
+    body: _Body
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint(Generic[_Body]):
+    """A row of the table. ``path`` is below ``/_test``, with its parameters in braces.
+
+    ``handler`` is called in a thread of its own, and may wait for the gateway. What it raises as ``ValueError``
+    or ``LookupError`` is told to the caller as the mistake that it is. ``then`` is called once the answer is out.
+    """
+
+    method: Literal["GET", "POST", "PATCH", "DELETE"]
+    path: str
+    summary: str
+    handler: Callable[[Visit[_Body]], Json]
+    takes: type[_Body]
+    then: Callable[[], None] | None = None
