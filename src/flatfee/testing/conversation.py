@@ -37,7 +37,7 @@ class Conversation:
     @cached_property
     def turn(self) -> int:
         """Which answer of the model is asked for: 1 + how many it has given."""
-        return 1 + sum(message.get("role") == "assistant" for message in self.messages)
+        return 1 + len([message for message in self.messages if message.get("role") == "assistant"])
 
     @cached_property
     def user(self) -> str | None:

@@ -117,7 +117,8 @@ def contains(*parts: str) -> Contains:
     Raises:
         ValueError: there is no part, or an empty one, which every text contains.
     """
-    if not parts or not all(isinstance(part, str) and part for part in parts):
+    given: Sequence[object] = parts  # whoever writes tests may have no type checker
+    if not given or not all(isinstance(part, str) and part for part in given):
         message = f"contains({', '.join(map(repr, parts))}): give texts that are not empty; any text is anything()."
         raise ValueError(message)
     return Contains(parts)
@@ -129,7 +130,7 @@ def matches(pattern: str | re.Pattern[str]) -> Matches:
     Raises:
         ValueError: it is no regular expression, or has more than ``MAX_PATTERN`` characters.
     """
-    written = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
+    written: object = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
     if not isinstance(written, str) or len(written) > MAX_PATTERN:
         message = f"matches({shown(written)}): give a regular expression for text of at most {MAX_PATTERN} characters."
         raise ValueError(message)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Final, TypedDict
 
 from flatfee.testing.asked import Asked
-from flatfee.testing.conversation import Conversation, ToolResult, text_of
+from flatfee.testing.conversation import ToolResult, text_of
 from flatfee.testing.matchers import Difference, Equals, Matcher, OneOf, differences, matcher, shown
 from flatfee.wire import Header, Tier
 
@@ -44,18 +43,6 @@ class MatchKeywords(TypedDict, total=False):
     when: Callable[[Asked], object]
 
 
-@dataclass(frozen=True)
-class View:
-    """A try, and the conversation that its request holds."""
-
-    asked: Asked
-
-    @cached_property
-    def conversation(self) -> Conversation:
-        """The caller's conversation."""
-        return Conversation(self.asked.body)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
     """How one keyword of a rule came out. ``difference``: why it does not hold."""
@@ -86,14 +73,14 @@ class Match:
             _check_known(name, made.get(name), there_are)
         return cls(made)
 
-    def holds(self, view: View) -> bool:
+    def holds(self, asked: Asked) -> bool:
         """Return whether every condition holds."""
-        return all(next(_found(name, wanted, view), None) is None for name, wanted in self.conditions.items())
+        return all(next(_found(name, wanted, asked), None) is None for name, wanted in self.conditions.items())
 
-    def check(self, view: View) -> tuple[Checked, ...]:
+    def check(self, asked: Asked) -> tuple[Checked, ...]:
         """Return how each condition comes out."""
         return tuple(
-            Checked(keyword=name, difference=next(_found(name, wanted, view), None))
+            Checked(keyword=name, difference=next(_found(name, wanted, asked), None))
             for name, wanted in self.conditions.items()
         )
 
@@ -107,8 +94,8 @@ class Match:
         return told or "any request"
 
 
-def _found(name: str, wanted: Any, view: View) -> Iterator[Difference]:
-    return _KEYWORDS[name].look(wanted, view)
+def _found(name: str, wanted: Any, asked: Asked) -> Iterator[Difference]:
+    return _KEYWORDS[name].look(wanted, asked)
 
 
 def _no_such_keyword(name: str) -> str:
@@ -143,12 +130,13 @@ def _numbers(name: str, given: object) -> Matcher:
     wanted = (given,) if isinstance(given, int) else given
     if isinstance(wanted, range) and wanted and min(wanted) >= 1:
         return OneOf(wanted)
-    if isinstance(wanted, list | tuple | set | frozenset) and wanted and all(map(_counts, wanted)):
+    if isinstance(wanted, list | tuple | set | frozenset) and wanted and all(map(counts, wanted)):
         return OneOf(tuple(sorted(set(wanted))))
     raise _impossible(name, given, "it counts from 1; give an int, or several: range(1, 3), [1, 4].")
 
 
-def _counts(number: object) -> bool:
+def counts(number: object) -> bool:
+    """Return whether something can be counted to: 1, 2, and so on."""
     return isinstance(number, int) and not isinstance(number, bool) and number >= 1
 
 
@@ -191,18 +179,18 @@ def _function(name: str, given: object) -> Callable[[Asked], object]:
 # Where a keyword does not hold
 
 
-def _value(read: Callable[[View], object]) -> Callable[[Any, View], Iterator[Difference]]:
-    return lambda wanted, view: differences(wanted, read(view))
+def _value(read: Callable[[Asked], object]) -> Callable[[Any, Asked], Iterator[Difference]]:
+    return lambda wanted, asked: differences(wanted, read(asked))
 
 
-def _look_at_tools(wanted: Matcher, view: View) -> Iterator[Difference]:
-    offered = view.conversation.tools
+def _look_at_tools(wanted: Matcher, asked: Asked) -> Iterator[Difference]:
+    offered = asked.conversation.tools
     if not any(map(wanted.holds, offered or (None,))):
         yield Difference(expected=shown(wanted), got=", ".join(map(repr, offered[:10])) or "no tools")
 
 
-def _look_at_results(wanted: Matcher | Mapping[str, Matcher], view: View) -> Iterator[Difference]:
-    results = view.conversation.tool_results
+def _look_at_results(wanted: Matcher | Mapping[str, Matcher], asked: Asked) -> Iterator[Difference]:
+    results = asked.conversation.tool_results
     if isinstance(wanted, Matcher):
         yield from _look_for_result(wanted, results, results)
         return
@@ -219,8 +207,8 @@ def _look_for_result(
         yield Difference(expected=shown(wanted), got=got or "no tool result since the last answer")
 
 
-def _look_at_messages(wanted: Sequence[Mapping[str, Any]], view: View) -> Iterator[Difference]:
-    had = view.conversation.messages
+def _look_at_messages(wanted: Sequence[Mapping[str, Any]], asked: Asked) -> Iterator[Difference]:
+    had = asked.conversation.messages
     if len(wanted) != len(had):
         roles = ", ".join(str(message.get("role")) for message in had[:20])
         yield Difference(expected=f"{len(wanted)} messages", got=f"{len(had)}: {roles}")
@@ -235,8 +223,8 @@ def _told(wanted: Mapping[str, Any], message: Mapping[str, Any]) -> Mapping[str,
     return {**message, "content": text_of(parts)} if as_text else message
 
 
-def _look_at_when(wanted: Callable[[Asked], object], view: View) -> Iterator[Difference]:
-    if not wanted(view.asked):
+def _look_at_when(wanted: Callable[[Asked], object], asked: Asked) -> Iterator[Difference]:
+    if not wanted(asked):
         name = getattr(wanted, "__qualname__", repr(wanted))
         yield Difference(expected=f"{name}(asked) to hold", got="no")
 
@@ -246,29 +234,29 @@ class _Keyword:
     """How a keyword's value is taken when the rule is written, and looked for when a try comes."""
 
     take: Callable[[str, object], Any]
-    look: Callable[[Any, View], Iterator[Difference]]
+    look: Callable[[Any, Asked], Iterator[Difference]]
 
 
 # Cheap ones first: the first that does not hold decides.
 _KEYWORDS: Final[Mapping[str, _Keyword]] = {
-    "route": _Keyword(_text, _value(lambda view: view.asked.route)),
-    "tier": _Keyword(_text, _value(lambda view: view.asked.tier)),
-    "attempt": _Keyword(_numbers, _value(lambda view: view.asked.attempt)),
-    "nth": _Keyword(_numbers, _value(lambda view: view.asked.nth)),
-    "number": _Keyword(_numbers, _value(lambda view: view.asked.number)),
-    "stream": _Keyword(_flag, _value(lambda view: view.asked.stream)),
-    "model": _Keyword(_text, _value(lambda view: view.asked.body.get("model"))),
-    "workflow": _Keyword(_text, _value(lambda view: view.asked.workflow)),
-    "task": _Keyword(_text, _value(lambda view: view.asked.headers.get(Header.TASK))),
-    "turn": _Keyword(_numbers, _value(lambda view: view.conversation.turn)),
-    "user": _Keyword(_text, _value(lambda view: view.conversation.user)),
-    "system": _Keyword(_text, _value(lambda view: view.conversation.system)),
+    "route": _Keyword(_text, _value(lambda asked: asked.route)),
+    "tier": _Keyword(_text, _value(lambda asked: asked.tier)),
+    "attempt": _Keyword(_numbers, _value(lambda asked: asked.attempt)),
+    "nth": _Keyword(_numbers, _value(lambda asked: asked.nth)),
+    "number": _Keyword(_numbers, _value(lambda asked: asked.number)),
+    "stream": _Keyword(_flag, _value(lambda asked: asked.stream)),
+    "model": _Keyword(_text, _value(lambda asked: asked.body.get("model"))),
+    "workflow": _Keyword(_text, _value(lambda asked: asked.workflow)),
+    "task": _Keyword(_text, _value(lambda asked: asked.headers.get(Header.TASK))),
+    "turn": _Keyword(_numbers, _value(lambda asked: asked.conversation.turn)),
+    "user": _Keyword(_text, _value(lambda asked: asked.conversation.user)),
+    "system": _Keyword(_text, _value(lambda asked: asked.conversation.system)),
     "tool": _Keyword(_text, _look_at_tools),
     "tool_result": _Keyword(_result, _look_at_results),
-    "schema": _Keyword(_text, _value(lambda view: view.conversation.schema)),
-    "headers": _Keyword(_headers, lambda wanted, view: differences(wanted, view.asked.headers)),
+    "schema": _Keyword(_text, _value(lambda asked: asked.conversation.schema)),
+    "headers": _Keyword(_headers, lambda wanted, asked: differences(wanted, asked.headers)),
     "messages": _Keyword(_messages, _look_at_messages),
-    "body": _Keyword(_mapping, lambda wanted, view: differences(wanted, view.asked.body)),
+    "body": _Keyword(_mapping, lambda wanted, asked: differences(wanted, asked.body)),
     "when": _Keyword(_function, _look_at_when),
 }
 

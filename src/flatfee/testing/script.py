@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Unpack
 
 from flatfee.testing.asked import Asked
-from flatfee.testing.matching import Match, MatchKeywords, View
+from flatfee.testing.matching import Match, MatchKeywords, counts
 from flatfee.testing.played import Answer, Answering, Beside
 from flatfee.testing.replies import answering
 from flatfee.testing.strict import Final400, ScriptFailed, UnmatchedRequest, explained
@@ -23,6 +23,9 @@ MAX_ASKED: Final = 1000
 
 MAX_FAILURES: Final = 100
 """Requests without a rule that are remembered, the first."""
+
+_TOLD: Final = 3
+"""Failures that are told in full."""
 
 
 class Rule:
@@ -149,12 +152,11 @@ class Script:
 
     def choose(self, asked: Asked) -> tuple[str, Answering] | None:
         """Return the name of the rule that answers a try, and its answer; ``None``: the default model does."""
-        view = View(asked)
         rules = self._rules
         rule: Rule | None = None
         try:
             for rule in rules:
-                if rule.spent is None and rule.match.holds(view):
+                if rule.spent is None and rule.match.holds(asked):
                     made = _made(self._taken(rule, asked), asked)
                     if isinstance(made, Beside):
                         made.begin(asked)
@@ -181,8 +183,10 @@ class Script:
         if not failures:
             return
         first = failures[0]
-        more = f"\n\n({failed - 1} more like it.)" if failed > 1 else ""
-        raise first.kind(first.message + more) from first.cause
+        told = list(dict.fromkeys(failure.message for failure in failures))[:_TOLD]
+        if failed > len(told):
+            told.append(f"({failed} tries in all.)")
+        raise first.kind("\n\n".join(told)) from first.cause
 
     def check_all_used(self) -> None:
         """Tell of rules that did not come to say all that they have.
@@ -197,7 +201,7 @@ class Script:
 
     def _taken(self, rule: Rule, asked: Asked) -> Answer | None:
         with self._lock:
-            return rule.take(asked) if rule.spent is None and rule in self._rules else None
+            return rule.take(asked) if rule.spent is None else None
 
     def _failed_with(self, rule: Rule | None, error: Exception) -> Answering:
         name = rule.name if rule is not None else "the script"
@@ -221,7 +225,8 @@ def _made(reply: Answer | None, asked: Asked) -> Answering | Beside | None:
 def _checked(replies: Sequence[Answer], times: int | None) -> Sequence[Answer]:
     if not replies:
         raise ValueError("A rule needs a reply; to let the default model answer, give OBEY.")
-    if times is not None and (not isinstance(times, int) or times < 1):
+    given: object = times
+    if given is not None and not counts(given):
         message = f"times={times!r} is not possible: give how many tries the rule answers, 1 or more."
         raise ValueError(message)
     if times is not None and times < len(replies):

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from flatfee.testing.asked import Asked
 from flatfee.testing.matchers import shown
-from flatfee.testing.matching import Checked, Match, View
+from flatfee.testing.matching import Checked, Match
 from flatfee.testing.played import Played
 
 MAX_TOLD: Final = 8000
@@ -61,18 +61,16 @@ class Final400:
 
 def explained(asked: Asked, rules: Sequence[Described]) -> str:
     """Return why no rule matches a try, as lines of text."""
-    view = View(asked)
-    return "\n".join(_lines(view, rules))[:MAX_TOLD]
+    return "\n".join(_lines(asked, rules))[:MAX_TOLD]
 
 
-def _lines(view: View, rules: Sequence[Described]) -> Iterator[str]:
-    asked = view.asked
+def _lines(asked: Asked, rules: Sequence[Described]) -> Iterator[str]:
     yield f"No rule of the script matches completion {asked.number}, attempt {asked.attempt} (route {asked.route!r})."
-    yield f"  It says: {_asked_for(view)}"
+    yield f"  It says: {_asked_for(asked)}"
     if not rules:
         yield "There are no rules."
     else:
-        outcomes = [(rule, rule.match.check(view)) for rule in rules]
+        outcomes = [(rule, rule.match.check(asked)) for rule in rules]
         outcomes.sort(key=lambda outcome: _distance(*outcome))
         nearest, checked = outcomes[0]
         yield f"The nearest of {len(rules)} {'rule' if len(rules) == 1 else 'rules'} is {nearest.name}:"
@@ -84,8 +82,8 @@ def _lines(view: View, rules: Sequence[Described]) -> Iterator[str]:
     yield "Add a rule for it, script OBEY to let the default model answer, or run the gateway without strict."
 
 
-def _asked_for(view: View) -> str:
-    told = view.conversation
+def _asked_for(asked: Asked) -> str:
+    told = asked.conversation
     facts: dict[str, object] = {"turn": told.turn, "user": told.user}
     if told.tool_results:
         facts["tool_result"] = {result.name: result.text for result in told.tool_results}
