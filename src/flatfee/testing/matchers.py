@@ -1,4 +1,4 @@
-"""What a rule says of a text, or of a part of a body. Whether it holds, and where it does not; nothing of requests.
+"""What a rule says of a text, or of a part of a body, and whether it holds. Nothing of requests.
 
 As JSON a matcher is an object with its name as the one key: ``{"contains": "weather"}``.
 """
@@ -6,8 +6,8 @@ As JSON a matcher is an object with its name as the one key: ``{"contains": "wea
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 MAX_PATTERN: Final = 1000
@@ -16,7 +16,8 @@ MAX_PATTERN: Final = 1000
 MAX_SEARCHED: Final = 100_000
 """Characters of a text in which a regular expression is looked for."""
 
-_SHOWN: Final = 200
+SHOWN: Final = 200
+"""Characters of a value that are shown."""
 
 
 class Matcher:
@@ -189,55 +190,11 @@ _FROM_JSON: Final[Mapping[str, Callable[[Any], Matcher]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """One place where a value is not as wanted."""
-
-    expected: str
-    got: str
-    path: str = field(default="")
-
-    def under(self, step: str) -> Difference:
-        """Return the same, seen from one step further out."""
-        separator = "" if not self.path or self.path.startswith("[") else "."
-        return Difference(path=f"{step}{separator}{self.path}", expected=self.expected, got=self.got)
-
-    def __str__(self) -> str:
-        return f"expected {self.expected}, got {self.got}"
-
-
-def differences(wanted: object, value: object) -> Iterator[Difference]:
-    """Yield where ``value`` is not as ``wanted``: an object may have more members, a list has no more entries."""
-    if isinstance(wanted, Mapping) and isinstance(value, Mapping):
-        for name, part in wanted.items():
-            yield from (found.under(str(name)) for found in differences(part, value.get(name)))
-    elif isinstance(wanted, Sequence) and not isinstance(wanted, str | bytes) and isinstance(value, list | tuple):
-        if len(wanted) != len(value):
-            yield Difference(expected=f"{len(wanted)} entries", got=f"{len(value)}: {shown(value)}")
-        for index, (part, had) in enumerate(zip(wanted, value, strict=False)):
-            yield from (found.under(f"[{index}]") for found in differences(part, had))
-    elif not (asked := matcher(wanted)).holds(value):
-        yield _difference(asked, value)
-
-
-def _difference(wanted: Matcher, value: object) -> Difference:
-    if isinstance(wanted, Equals) and isinstance(wanted.wanted, str) and isinstance(value, str):
-        start = max(0, _parting(wanted.wanted, value) - _SHOWN // 4)
-        return Difference(expected=shown(wanted.wanted, start), got=shown(value, start))
-    return Difference(expected=shown(wanted), got="nothing" if value is None else shown(value))
-
-
-def _parting(one: str, other: str) -> int:
-    """Return where two texts begin to differ."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))
-
-
 def shown(value: object, start: int = 0) -> str:
     """Show a value, or a text from about where it matters, in at most some two hundred characters."""
     if isinstance(value, str):
-        start = start if len(value) > _SHOWN else 0
-        part = value[start : start + _SHOWN]
-        return f"{'…' if start else ''}{part!r}{'…' if start + _SHOWN < len(value) else ''}"
+        start = start if len(value) > SHOWN else 0
+        part = value[start : start + SHOWN]
+        return f"{'…' if start else ''}{part!r}{'…' if start + SHOWN < len(value) else ''}"
     text = repr(value)
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    return text if len(text) <= SHOWN else text[:SHOWN] + "…"

@@ -9,7 +9,8 @@ from typing import Any, Final, TypedDict
 
 from flatfee.testing.asked import Asked
 from flatfee.testing.conversation import ToolResult, text_of
-from flatfee.testing.matchers import Difference, Equals, Matcher, OneOf, differences, matcher, shown
+from flatfee.testing.differences import Difference, Told, differences
+from flatfee.testing.matchers import Equals, Matcher, OneOf, matcher, shown
 from flatfee.wire import Header, Tier
 
 TextMatch = str | Matcher | Callable[[str], object] | None
@@ -75,12 +76,12 @@ class Match:
 
     def holds(self, asked: Asked) -> bool:
         """Return whether every condition holds."""
-        return all(next(_found(name, wanted, asked), None) is None for name, wanted in self.conditions.items())
+        return all(_KEYWORDS[name].holds(wanted, asked) for name, wanted in self.conditions.items())
 
     def check(self, asked: Asked) -> tuple[Checked, ...]:
         """Return how each condition comes out."""
         return tuple(
-            Checked(keyword=name, difference=next(_found(name, wanted, asked), None))
+            Checked(keyword=name, difference=next(_KEYWORDS[name].look(wanted, asked), None))
             for name, wanted in self.conditions.items()
         )
 
@@ -92,10 +93,6 @@ class Match:
     def __str__(self) -> str:
         told = ", ".join(f"{name}={shown(wanted)}" for name, wanted in self.conditions.items())
         return told or "any request"
-
-
-def _found(name: str, wanted: Any, asked: Asked) -> Iterator[Difference]:
-    return _KEYWORDS[name].look(wanted, asked)
 
 
 def _no_such_keyword(name: str) -> str:
@@ -179,14 +176,10 @@ def _function(name: str, given: object) -> Callable[[Asked], object]:
 # Where a keyword does not hold
 
 
-def _value(read: Callable[[Asked], object]) -> Callable[[Any, Asked], Iterator[Difference]]:
-    return lambda wanted, asked: differences(wanted, read(asked))
-
-
 def _look_at_tools(wanted: Matcher, asked: Asked) -> Iterator[Difference]:
     offered = asked.conversation.tools
     if not any(map(wanted.holds, offered or (None,))):
-        yield Difference(expected=shown(wanted), got=", ".join(map(repr, offered[:10])) or "no tools")
+        yield Difference(wanted=wanted, value=Told(", ".join(map(repr, offered[:10])) or "no tools"))
 
 
 def _look_at_results(wanted: Matcher | Mapping[str, Matcher], asked: Asked) -> Iterator[Difference]:
@@ -204,14 +197,14 @@ def _look_for_result(
 ) -> Iterator[Difference]:
     if not any(map(wanted.holds, [result.text for result in among] or (None,))):
         got = ", ".join(f"{result.name or '?'}: {shown(result.text)}" for result in results[:10])
-        yield Difference(expected=shown(wanted), got=got or "no tool result since the last answer")
+        yield Difference(wanted=wanted, value=Told(got or "no tool result since the last answer"))
 
 
 def _look_at_messages(wanted: Sequence[Mapping[str, Any]], asked: Asked) -> Iterator[Difference]:
     had = asked.conversation.messages
     if len(wanted) != len(had):
         roles = ", ".join(str(message.get("role")) for message in had[:20])
-        yield Difference(expected=f"{len(wanted)} messages", got=f"{len(had)}: {roles}")
+        yield Difference(wanted=Told(f"{len(wanted)} messages"), value=Told(f"{len(had)}: {roles}"))
         return
     yield from differences(wanted, [_told(*pair) for pair in zip(wanted, had, strict=True)])
 
@@ -226,7 +219,10 @@ def _told(wanted: Mapping[str, Any], message: Mapping[str, Any]) -> Mapping[str,
 def _look_at_when(wanted: Callable[[Asked], object], asked: Asked) -> Iterator[Difference]:
     if not wanted(asked):
         name = getattr(wanted, "__qualname__", repr(wanted))
-        yield Difference(expected=f"{name}(asked) to hold", got="no")
+        yield Difference(wanted=Told(f"{name}(asked) to hold"), value=Told("no"))
+
+
+Look = Callable[[Any, Asked], Iterator[Difference]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,30 +230,42 @@ class _Keyword:
     """How a keyword's value is taken when the rule is written, and looked for when a try comes."""
 
     take: Callable[[str, object], Any]
-    look: Callable[[Any, Asked], Iterator[Difference]]
+    look: Look
+    holds: Callable[[Any, Asked], bool]
+
+
+def _one(take: Callable[[str, object], Matcher], read: Callable[[Asked], object]) -> _Keyword:
+    """Return a keyword for one value of a try. Most are: it is worth being quick."""
+    return _Keyword(
+        take, lambda wanted, asked: differences(wanted, read(asked)), lambda wanted, asked: wanted.holds(read(asked))
+    )
+
+
+def _many(take: Callable[[str, object], Any], look: Look) -> _Keyword:
+    return _Keyword(take, look, lambda wanted, asked: next(look(wanted, asked), None) is None)
 
 
 # Cheap ones first: the first that does not hold decides.
 _KEYWORDS: Final[Mapping[str, _Keyword]] = {
-    "route": _Keyword(_text, _value(lambda asked: asked.route)),
-    "tier": _Keyword(_text, _value(lambda asked: asked.tier)),
-    "attempt": _Keyword(_numbers, _value(lambda asked: asked.attempt)),
-    "nth": _Keyword(_numbers, _value(lambda asked: asked.nth)),
-    "number": _Keyword(_numbers, _value(lambda asked: asked.number)),
-    "stream": _Keyword(_flag, _value(lambda asked: asked.stream)),
-    "model": _Keyword(_text, _value(lambda asked: asked.body.get("model"))),
-    "workflow": _Keyword(_text, _value(lambda asked: asked.workflow)),
-    "task": _Keyword(_text, _value(lambda asked: asked.headers.get(Header.TASK))),
-    "turn": _Keyword(_numbers, _value(lambda asked: asked.conversation.turn)),
-    "user": _Keyword(_text, _value(lambda asked: asked.conversation.user)),
-    "system": _Keyword(_text, _value(lambda asked: asked.conversation.system)),
-    "tool": _Keyword(_text, _look_at_tools),
-    "tool_result": _Keyword(_result, _look_at_results),
-    "schema": _Keyword(_text, _value(lambda asked: asked.conversation.schema)),
-    "headers": _Keyword(_headers, lambda wanted, asked: differences(wanted, asked.headers)),
-    "messages": _Keyword(_messages, _look_at_messages),
-    "body": _Keyword(_mapping, lambda wanted, asked: differences(wanted, asked.body)),
-    "when": _Keyword(_function, _look_at_when),
+    "route": _one(_text, lambda asked: asked.route),
+    "tier": _one(_text, lambda asked: asked.tier),
+    "attempt": _one(_numbers, lambda asked: asked.attempt),
+    "nth": _one(_numbers, lambda asked: asked.nth),
+    "number": _one(_numbers, lambda asked: asked.number),
+    "stream": _one(_flag, lambda asked: asked.stream),
+    "model": _one(_text, lambda asked: asked.body.get("model")),
+    "workflow": _one(_text, lambda asked: asked.workflow),
+    "task": _one(_text, lambda asked: asked.headers.get(Header.TASK)),
+    "turn": _one(_numbers, lambda asked: asked.conversation.turn),
+    "user": _one(_text, lambda asked: asked.conversation.user),
+    "system": _one(_text, lambda asked: asked.conversation.system),
+    "schema": _one(_text, lambda asked: asked.conversation.schema),
+    "tool": _many(_text, _look_at_tools),
+    "tool_result": _many(_result, _look_at_results),
+    "headers": _many(_headers, lambda wanted, asked: differences(wanted, asked.headers)),
+    "messages": _many(_messages, _look_at_messages),
+    "body": _many(_mapping, lambda wanted, asked: differences(wanted, asked.body)),
+    "when": _many(_function, _look_at_when),
 }
 
 KEYWORDS: Final = tuple(_KEYWORDS)
