@@ -6,8 +6,33 @@ with running_gateway(fair_use=1000) as gateway:
     client = flatfee.Client(api_key=gateway.api_key, base_url=gateway.base_url)
 """
 
+from flatfee.testing.asked import Asked
 from flatfee.testing.clock import VirtualClock
+from flatfee.testing.gates import Gate
 from flatfee.testing.gateway import ScriptedGateway, running_gateway
+from flatfee.testing.matchers import anything, contains, matches
 from flatfee.testing.options import Options
+from flatfee.testing.replies import OBEY, Raw, Reply, Tokens, ToolCall, call
+from flatfee.testing.script import Rule
+from flatfee.testing.strict import ScriptFailed, UnmatchedRequest
 
-__all__ = ["Options", "ScriptedGateway", "VirtualClock", "running_gateway"]
+__all__ = [
+    "OBEY",
+    "Asked",
+    "Gate",
+    "Options",
+    "Raw",
+    "Reply",
+    "Rule",
+    "ScriptFailed",
+    "ScriptedGateway",
+    "Tokens",
+    "ToolCall",
+    "UnmatchedRequest",
+    "VirtualClock",
+    "anything",
+    "call",
+    "contains",
+    "matches",
+    "running_gateway",
+]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
+from flatfee.testing.conversation import Conversation
 from flatfee.wire import Header
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Asked:
     """One try of one route.
 
@@ -31,6 +33,11 @@ class Asked:
     upstream: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+
+    @cached_property
+    def conversation(self) -> Conversation:
+        """The conversation of the caller's body."""
+        return Conversation(self.body)
 
     @property
     def workflow(self) -> str | None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Coroutine, Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from flatfee.server.app import App
 from flatfee.server.gateway import Gateway
@@ -17,10 +17,13 @@ from flatfee.server.keys import KeyKind, new_key
 from flatfee.server.store.memory import MemoryStore
 from flatfee.testing.clock import VirtualClock
 from flatfee.testing.front import Front, Handler
+from flatfee.testing.gates import Gate
 from flatfee.testing.loop import LoopThread, Traffic
+from flatfee.testing.matching import MatchKeywords
 from flatfee.testing.options import Options
+from flatfee.testing.played import Answer
 from flatfee.testing.provider import DoubleProvider
-from flatfee.testing.script import Script
+from flatfee.testing.script import Rule, Script
 from flatfee.testing.serving import SocketServer
 
 _T = TypeVar("_T")
@@ -35,7 +38,7 @@ class ScriptedGateway:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.api_key = new_key(KeyKind.PROJECT)
-        self.rules = Script(strict=options.strict)
+        self.rules = Script(strict=options.strict, routes=[str(row.get("name")) for row in options.routes])
         self._clock = VirtualClock(options.start)
         self._traffic = Traffic(self._clock, autojump=options.autojump)
         settings = options.settings(self.api_key)
@@ -73,6 +76,29 @@ class ScriptedGateway:
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine on the gateway's event loop, and return what it returns."""
         return self._thread.call(work)
+
+    def script(
+        self,
+        *replies: Answer,
+        times: int | None = None,
+        first: bool = False,
+        name: str | None = None,
+        **match: Unpack[MatchKeywords],
+    ) -> Rule:
+        """Add a rule: what is said when a provider is asked for what ``match`` describes (``Script.add``)."""
+        return self.rules.add(*replies, times=times, first=first, name=name, **match)
+
+    def gate(self) -> Gate:
+        """Return a gate, which holds answers back until it is opened."""
+        return Gate()
+
+    def assert_all_matched(self) -> None:
+        """Raise ``UnmatchedRequest`` if a strict script had no rule for a request. Closing asks this as well."""
+        self.rules.check()
+
+    def assert_all_used(self) -> None:
+        """Raise ``AssertionError`` if the script has a reply that was not said."""
+        self.rules.check_all_used()
 
     @property
     def now(self) -> datetime:
@@ -119,9 +145,12 @@ def make_gateway(**options: Any) -> ScriptedGateway:
 
 @contextmanager
 def running_gateway(**options: Any) -> Generator[ScriptedGateway, None, None]:
-    """Run a scripted gateway while the block lasts. The options are those of ``Options``."""
-    gateway = make_gateway(**options)
-    try:
+    """Run a scripted gateway while the block lasts. The options are those of ``Options``.
+
+    Raises:
+        UnmatchedRequest: at the end, a strict script had no rule for a request.
+        ScriptFailed: at the end, a function of the script raised an error.
+    """
+    with closing(make_gateway(**options)) as gateway:
         yield gateway
-    finally:
-        gateway.close()
+    gateway.assert_all_matched()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from flatfee.wire import AttemptOutcome
 
@@ -59,6 +59,7 @@ class Played:
     before: tuple[Pause | Failure | Held, ...] = ()
 
 
+@runtime_checkable
 class Answering(Protocol):
     """What a rule may answer with: a reply, a fault."""
 
@@ -67,5 +68,17 @@ class Answering(Protocol):
         ...
 
 
-Make = Callable[["Asked"], "Answering | str"]
+@runtime_checkable
+class Beside(Protocol):
+    """What a rule may give that is no answer of a provider: the next rule that matches answers, or the model."""
+
+    def begin(self, asked: Asked) -> None:
+        """Let it happen to the request that is served. Called on the gateway's event loop, in that request's task."""
+        ...
+
+
+Make = Callable[["Asked"], "Answering | Beside | str"]
 """A function that makes an answer when it is needed."""
+
+Answer = Answering | Beside | Make | str
+"""What a rule may give: a text, a reply, a fault, or a function that returns one of them."""

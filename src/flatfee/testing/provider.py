@@ -33,13 +33,14 @@ class DoubleProvider:
         exchange = current() or _NOBODY
         tried = Tried(route=route.name, at=self._traffic.clock.monotonic())
         exchange.tries.append(tried)
-        chosen = self._script.choose(_asked(exchange, route, body, stream=stream))
+        asked = _asked(exchange, route, body, stream=stream)
+        chosen = self._script.choose(asked)
         if chosen is None:
             async with self._model.send(route, body, stream=stream) as answer:
                 yield answer
             return
         tried.rule, answering = chosen
-        played = answering.play(_asked(exchange, route, body, stream=stream))
+        played = answering.play(asked)
         for step in played.before:
             await self._step(step)
         yield _Answer(played, self)

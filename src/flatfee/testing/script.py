@@ -1,29 +1,245 @@
-"""The script of a gateway: rules in their order, and which of them answers a try."""
+"""The script of a gateway: rules in their order, and which of them answers a try.
+
+What a rule asks for is in ``matching``, what it answers in ``replies`` and ``faults``.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Unpack
 
 from flatfee.testing.asked import Asked
-from flatfee.testing.played import Answering
+from flatfee.testing.matching import Match, MatchKeywords, counts
+from flatfee.testing.played import Answer, Answering, Beside
+from flatfee.testing.replies import answering
+from flatfee.testing.strict import Final400, ScriptFailed, UnmatchedRequest, explained
+
+MAX_RULES: Final = 10_000
+MAX_ASKED: Final = 1000
+"""Tries that a rule remembers, the latest."""
+
+MAX_FAILURES: Final = 100
+"""Requests without a rule that are remembered, the first."""
+
+_TOLD: Final = 3
+"""Failures that are told in full."""
+
+
+class Rule:
+    """One rule of a script. ``name`` is what the journal calls it; ``match`` is what it asks for."""
+
+    def __init__(self, script: Script, name: str, match: Match, replies: Sequence[Answer], times: int | None) -> None:
+        self.name = name
+        self.match = match
+        self._script = script
+        self._replies = tuple(replies)
+        self._times = times
+        self._used = 0
+        self._asked: deque[Asked] = deque(maxlen=MAX_ASKED)
+
+    @property
+    def used(self) -> int:
+        """How many tries it has answered."""
+        return self._used
+
+    @property
+    def asked(self) -> tuple[Asked, ...]:
+        """The tries that it has answered; the latest ``MAX_ASKED`` of them."""
+        return tuple(self._asked)
+
+    @property
+    def unsaid(self) -> int:
+        """How many of its replies were not said yet."""
+        return max(0, len(self._replies) - self._used)
+
+    @property
+    def spent(self) -> str | None:
+        """Why it answers no more; ``None``: it does."""
+        return f"used up: times={self._times}" if self._times is not None and self._used >= self._times else None
+
+    @property
+    def for_ever(self) -> bool:
+        """Whether it leaves nothing that it matches to the rules behind it."""
+        return self._times is None and not any(isinstance(reply, Beside) for reply in self._replies)
+
+    def remove(self) -> None:
+        """Take it out of the script."""
+        self._script.remove(self)
+
+    def take(self, asked: Asked) -> Answer:
+        """Return the reply whose turn it is, and count it. The script holds its lock."""
+        reply = self._replies[min(self._used, len(self._replies) - 1)]
+        self._used += 1
+        self._asked.append(asked)
+        return reply
+
+    def __repr__(self) -> str:
+        return f"<Rule {self.name}, used {self._used}>"
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What a test must hear of, even if its client swallowed it."""
+
+    kind: type[AssertionError]
+    message: str
+    cause: Exception | None = None
 
 
 class Script:
-    """Rules in the order in which they were made. Used from the test's threads and the gateway's: it has a lock."""
+    """Rules in the order in which they were made; the first that matches and is not used up answers.
 
-    def __init__(self, *, strict: bool = False) -> None:
+    ``routes`` are the names that a rule may ask for. Used from the test's threads and the gateway's: what its
+    author's functions do, they do without the lock.
+    """
+
+    def __init__(self, *, strict: bool = False, routes: Sequence[str] = ()) -> None:
         self.strict = strict
+        self._routes = tuple(routes)
         self._lock = threading.Lock()
+        self._rules: tuple[Rule, ...] = ()
+        self._made = 0
+        self._failures: list[_Failure] = []
+        self._failed = 0
 
-    def choose(self, asked: Asked) -> tuple[str, Answering] | None:
-        """Return the name of the rule that answers a try, and its answer; ``None``: the default model does.
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules, in the order in which they are tried."""
+        return self._rules
+
+    def add(
+        self,
+        *replies: Answer,
+        times: int | None = None,
+        first: bool = False,
+        name: str | None = None,
+        **match: Unpack[MatchKeywords],
+    ) -> Rule:
+        """Add a rule behind the others, or before them with ``first``.
+
+        It gives its replies in turn, one for each try, and the last one for ever; with ``times`` it answers so
+        many tries at most.
 
         Raises:
-            Unmatched: the script is strict, and no rule matches.
+            TypeError: an unknown keyword, or what is no answer.
+            ValueError: an impossible value; or a rule that could never be reached.
         """
-        del asked
+        wanted = Match.of(match, self._routes)
+        answers = _checked(replies, times)
         with self._lock:
-            return None
+            if len(self._rules) >= MAX_RULES:
+                message = f"A script has at most {MAX_RULES} rules; remove some, or give one several replies."
+                raise ValueError(message)
+            if not first:
+                _check_reached(wanted, self._rules)
+            self._made += 1
+            rule = Rule(self, name or f"#{self._made} ({wanted})", wanted, answers, times)
+            self._rules = (rule, *self._rules) if first else (*self._rules, rule)
+        return rule
+
+    def remove(self, rule: Rule) -> None:
+        """Take a rule out; nothing happens if it is not there."""
+        with self._lock:
+            self._rules = tuple(each for each in self._rules if each is not rule)
 
     def clear(self) -> None:
-        """Forget every rule."""
+        """Forget every rule, and what went wrong."""
+        with self._lock:
+            self._rules, self._made, self._failures, self._failed = (), 0, [], 0
+
+    def choose(self, asked: Asked) -> tuple[str, Answering] | None:
+        """Return the name of the rule that answers a try, and its answer; ``None``: the default model does."""
+        rules = self._rules
+        rule: Rule | None = None
+        try:
+            for rule in rules:
+                if rule.spent is None and rule.match.holds(asked):
+                    made = _made(self._taken(rule, asked), asked)
+                    if isinstance(made, Beside):
+                        made.begin(asked)
+                    elif made is not None:
+                        return rule.name, made
+        except Exception as error:  # noqa: BLE001  # a function of the test's author: they are told
+            return "error", self._failed_with(rule, error)
+        if not self.strict:
+            return None
+        message = explained(asked, rules)
+        self._note(_Failure(UnmatchedRequest, message))
+        return "unmatched", Final400(message, "unmatched_request")
+
+    def check(self) -> None:
+        """Tell of what went wrong since this was last asked.
+
+        Raises:
+            UnmatchedRequest: a strict script had no rule for a request.
+            ScriptFailed: a function of the script raised an error.
+        """
+        with self._lock:
+            failures, failed = self._failures, self._failed
+            self._failures, self._failed = [], 0
+        if not failures:
+            return
+        first = failures[0]
+        told = list(dict.fromkeys(failure.message for failure in failures))[:_TOLD]
+        if failed > len(told):
+            told.append(f"({failed} tries in all.)")
+        raise first.kind("\n\n".join(told)) from first.cause
+
+    def check_all_used(self) -> None:
+        """Tell of rules that did not come to say all that they have.
+
+        Raises:
+            AssertionError: there are some; the message names each.
+        """
+        idle = [f"  {rule.name}: used {rule.used}, {rule.unsaid} not said" for rule in self._rules if rule.unsaid]
+        if idle:
+            message = "Not every reply of the script was said:\n" + "\n".join(idle)
+            raise AssertionError(message)
+
+    def _taken(self, rule: Rule, asked: Asked) -> Answer | None:
+        with self._lock:
+            return rule.take(asked) if rule.spent is None else None
+
+    def _failed_with(self, rule: Rule | None, error: Exception) -> Answering:
+        name = rule.name if rule is not None else "the script"
+        message = f"A function of rule {name} raised {type(error).__name__}: {error}"
+        self._note(_Failure(ScriptFailed, message, error))
+        return Final400(message, "script_failed")
+
+    def _note(self, failure: _Failure) -> None:
+        with self._lock:
+            self._failed += 1
+            if len(self._failures) < MAX_FAILURES:
+                self._failures.append(failure)
+
+
+def _made(reply: Answer | None, asked: Asked) -> Answering | Beside | None:
+    if reply is None or isinstance(reply, Answering | Beside):
+        return reply
+    return answering(reply(asked) if callable(reply) else reply)
+
+
+def _checked(replies: Sequence[Answer], times: int | None) -> Sequence[Answer]:
+    if not replies:
+        raise ValueError("A rule needs a reply; to let the default model answer, give OBEY.")
+    given: object = times
+    if given is not None and not counts(given):
+        message = f"times={times!r} is not possible: give how many tries the rule answers, 1 or more."
+        raise ValueError(message)
+    if times is not None and times < len(replies):
+        message = f"times={times} with {len(replies)} replies: the last would never be said; leave some out."
+        raise ValueError(message)
+    return [reply if callable(reply) else answering(reply) for reply in replies]
+
+
+def _check_reached(wanted: Match, rules: Sequence[Rule]) -> None:
+    for rule in rules:
+        if rule.for_ever and rule.match.covers(wanted):
+            message = (
+                f"A rule for {wanted} would never be reached: {rule.name} before it answers all of that for ever."
+                " Put the narrower rule before it, give first=True, or give the other one times=."
+            )
+            raise ValueError(message)

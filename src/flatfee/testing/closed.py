@@ -1,0 +1,28 @@
+"""What every form of the double has in common: a frozen value, from Python or JSON, that knows all of its members."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class Closed(BaseModel):
+    """A frozen value. An unknown member is an error that names the nearest one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _knows(cls, given: Any) -> Any:
+        if isinstance(given, Mapping):
+            known = [field.alias or name for name, field in cls.model_fields.items()]
+            for name in given:
+                if name not in known:
+                    close = difflib.get_close_matches(str(name), known, n=1)
+                    cure = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}."
+                    message = f"{cls.__name__} has no {name!r}; {cure}"
+                    raise ValueError(message)
+        return given

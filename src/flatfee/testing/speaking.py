@@ -1,0 +1,208 @@
+"""A reply as the bytes of a provider, plain and streamed from one description. Pure: no rules, no waiting."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from flatfee.server.providers import simulation
+from flatfee.testing.asked import Asked
+from flatfee.testing.conversation import Conversation, text_of
+from flatfee.testing.played import Pause, Piece, Played
+
+if TYPE_CHECKING:
+    from flatfee.testing.replies import Reply, ToolCall
+
+DONE: Final = b"data: [DONE]\n\n"
+
+_CREATED: Final = 1_700_000_000
+_WORDS_PER_PIECE: Final = 2
+_BYTES_PER_MESSAGE: Final = 8
+"""What a message costs besides its text, as the default model counts."""
+
+
+def spoken(reply: Reply, asked: Asked) -> Played:
+    """Return a reply as the provider that was asked sends it."""
+    ask = _Ask.of(asked)
+    said = _choices(reply, ask)
+    pieces = [list(choice.pieces()) for choice in said]
+    told = _usage(reply, ask, said) if reply.tells_usage else None
+    if asked.stream:
+        before = reply.delay
+        body = tuple(_stream(ask, said, pieces, told, reply.pace))
+    else:
+        before = reply.delay + reply.pace * (sum(map(len, pieces)) - 1)
+        body = (_plain(ask, said, told),)
+    return Played(before=(Pause(before),) if before > 0 else (), pieces=body)
+
+
+def obeyed(asked: Asked) -> Played:
+    """Return what the default model says."""
+    pieces = simulation.streamed(asked.upstream) if asked.stream else [simulation.plain(asked.upstream)]
+    return Played(pieces=tuple(pieces))
+
+
+def spaced(parts: Sequence[bytes], pace: float) -> tuple[Piece, ...]:
+    """Return parts with a pause of so many seconds between each two."""
+    if not pace:
+        return tuple(parts)
+    return tuple(piece for part in parts for piece in (Pause(pace), part))[1:]
+
+
+def event(payload: Mapping[str, Any]) -> bytes:
+    """Return a server-sent event."""
+    return b"data: " + msgspec.json.encode(payload) + b"\n\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ask:
+    """What the answer needs of the request that the provider got."""
+
+    identity: str
+    model: str
+    choices: int
+    include_usage: bool
+    prompt_tokens: int
+
+    @classmethod
+    def of(cls, asked: Asked) -> _Ask:
+        body = json.loads(asked.upstream)
+        options = body.get("stream_options")
+        heard = (len(text_of(message.get("content")).encode()) for message in Conversation(body).messages)
+        return cls(
+            identity=hashlib.sha256(asked.upstream).hexdigest()[:24],
+            model=asked.model,
+            choices=n if isinstance(n := body.get("n"), int) and n > 0 else 1,
+            include_usage=isinstance(options, dict) and bool(options.get("include_usage")),
+            prompt_tokens=_tokens(sum(size + _BYTES_PER_MESSAGE for size in heard)),
+        )
+
+    def head(self, kind: str) -> dict[str, Any]:
+        return {"id": f"chatcmpl-{self.identity}", "object": kind, "created": _CREATED, "model": self.model}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice:
+    """One choice of an answer."""
+
+    index: int
+    reply: Reply
+    identity: str
+
+    @property
+    def finish_reason(self) -> str:
+        return self.reply.finish_reason or ("tool_calls" if self.reply.tool_calls else "stop")
+
+    def message(self) -> dict[str, Any]:
+        reply = self.reply
+        message: dict[str, Any] = {"role": "assistant", "content": reply.said, "refusal": reply.refusal}
+        if reply.reasoning is not None:
+            message["reasoning_content"] = reply.reasoning
+        if reply.tool_calls:
+            message["tool_calls"] = [self._call(at, call, call.written) for at, call in enumerate(reply.tool_calls)]
+        return message
+
+    def pieces(self) -> Iterator[dict[str, Any]]:
+        """Yield the deltas that carry tokens."""
+        reply = self.reply
+        for piece in _cut(reply.reasoning or "", reply.chunks):
+            yield {"reasoning_content": piece}
+        for piece in reply.chunks if isinstance(reply.chunks, tuple) else _cut(reply.said or "", reply.chunks):
+            yield {"content": piece}
+        for piece in _cut(reply.refusal or "", reply.chunks):
+            yield {"refusal": piece}
+        for at, call in enumerate(reply.tool_calls):
+            yield {"tool_calls": [{"index": at, **self._call(at, call, "")}]}
+            halves = reply.chunks if isinstance(reply.chunks, int) else 2
+            for piece in _evenly(call.written, halves):
+                yield {"tool_calls": [{"index": at, "function": {"arguments": piece}}]}
+
+    def first(self) -> dict[str, Any]:
+        """Return the delta that begins the choice."""
+        return {"role": "assistant", "content": None if self.reply.said is None else "", "refusal": None}
+
+    def tokens(self) -> int:
+        reply = self.reply
+        said = [reply.said or "", reply.refusal or "", reply.reasoning or "", *(c.written for c in reply.tool_calls)]
+        return max(1, _tokens(sum(len(text.encode()) for text in said)))
+
+    def _call(self, at: int, call: ToolCall, arguments: str) -> dict[str, Any]:
+        identity = call.id or f"call_{hashlib.sha256(f'{self.identity}{self.index}.{at}'.encode()).hexdigest()[:24]}"
+        return {"id": identity, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
+
+def _choices(reply: Reply, ask: _Ask) -> list[_Choice]:
+    given = reply.choices or (reply,)
+    return [
+        _Choice(index=index, reply=given[min(index, len(given) - 1)], identity=ask.identity)
+        for index in range(ask.choices)
+    ]
+
+
+def _plain(ask: _Ask, said: Sequence[_Choice], usage: dict[str, Any] | None) -> bytes:
+    choices = [
+        {"index": choice.index, "message": choice.message(), "logprobs": None, "finish_reason": choice.finish_reason}
+        for choice in said
+    ]
+    told = {"usage": usage} if usage is not None else {}
+    return msgspec.json.encode({**ask.head("chat.completion"), "choices": choices, **told})
+
+
+def _stream(
+    ask: _Ask,
+    said: Sequence[_Choice],
+    pieces: Sequence[Sequence[dict[str, Any]]],
+    usage: dict[str, Any] | None,
+    pace: float,
+) -> Iterator[Piece]:
+    head = ask.head("chat.completion.chunk")
+
+    def chunk(choice: _Choice, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+        told = {"index": choice.index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return event({**head, "choices": [told]})
+
+    between: tuple[Piece, ...] = ()
+    for choice, deltas in zip(said, pieces, strict=True):
+        yield chunk(choice, choice.first())
+        for delta in deltas:
+            yield from between
+            yield chunk(choice, delta)
+            between = (Pause(pace),) if pace else ()
+        yield chunk(choice, {}, choice.finish_reason)
+    if usage is not None and ask.include_usage:
+        yield event({**head, "choices": [], "usage": usage})
+    yield DONE
+
+
+def _usage(reply: Reply, ask: _Ask, said: Sequence[_Choice]) -> dict[str, Any]:
+    given = reply.usage
+    heard = given.input if given is not None and given.input is not None else ask.prompt_tokens
+    made = given.output if given is not None and given.output is not None else sum(c.tokens() for c in said)
+    told: dict[str, Any] = {"prompt_tokens": heard, "completion_tokens": made, "total_tokens": heard + made}
+    return {**told, "prompt_tokens_details": {"cached_tokens": given.cached}} if given and given.cached else told
+
+
+def _tokens(size: int) -> int:
+    return -(-size // simulation.BYTES_PER_TOKEN)
+
+
+def _cut(text: str, chunks: int | tuple[str, ...] | None) -> list[str]:
+    """Cut a text into so many pieces, or by its words."""
+    if isinstance(chunks, int):
+        return _evenly(text, chunks)
+    words = text.split(" ")
+    starts = range(0, len(words), _WORDS_PER_PIECE)
+    pieces = [" ".join(words[start : start + _WORDS_PER_PIECE]) for start in starts]
+    return [*(piece + " " for piece in pieces[:-1]), *filter(None, pieces[-1:])]
+
+
+def _evenly(text: str, count: int) -> list[str]:
+    """Cut a text into so many pieces of nearly the same length, none of them empty."""
+    bounds = [len(text) * at // count for at in range(count + 1)]
+    return [text[start:end] for start, end in pairwise(bounds) if start < end]
