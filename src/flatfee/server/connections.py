@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -60,6 +61,14 @@ _NOTSENT_LOWAT: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)  
 _WISHES: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 
+class Timer(Protocol):
+    """What was put off."""
+
+    def cancel(self) -> None:
+        """Never do it."""
+        ...
+
+
 class _Part(Enum):
     """What the bytes that come next belong to."""
 
@@ -89,8 +98,8 @@ class GuardedConnection(HttpToolsProtocol):
         self._plain_head = b""  # of a request that asks for another protocol, until it is read again
         self._deaf = False
         self._heard_end = False
-        self._arrival: asyncio.TimerHandle | None = None
-        self._departure: asyncio.TimerHandle | None = None
+        self._arrival: Timer | None = None
+        self._departure: Timer | None = None
         self._unsent = 0
         self._looks_left = _LOOKS
 
@@ -312,10 +321,13 @@ class GuardedConnection(HttpToolsProtocol):
 
     # The two timers
 
+    def _later(self, seconds: float, call: Callable[[], object]) -> Timer:
+        return self.loop.call_later(seconds, call)
+
     def _expect(self, seconds: float | None) -> None:
         if self._arrival is not None:
             self._arrival.cancel()
-        self._arrival = None if seconds is None else self.loop.call_later(seconds, self._too_late)
+        self._arrival = None if seconds is None else self._later(seconds, self._too_late)
 
     def _too_late(self) -> None:
         self._arrival = None
@@ -350,14 +362,14 @@ class GuardedConnection(HttpToolsProtocol):
         self._stop_looking()
         self._unsent = self.transport.get_write_buffer_size()
         self._looks_left = _LOOKS
-        self._departure = self.loop.call_later(WRITE_SECONDS / _LOOKS, self._look)
+        self._departure = self._later(WRITE_SECONDS / _LOOKS, self._look)
 
     def _look(self) -> None:
         unsent = self.transport.get_write_buffer_size()
         self._looks_left = _LOOKS if unsent < self._unsent else self._looks_left - 1
         self._unsent = unsent
         if self._looks_left:
-            self._departure = self.loop.call_later(WRITE_SECONDS / _LOOKS, self._look)
+            self._departure = self._later(WRITE_SECONDS / _LOOKS, self._look)
             return
         log.info("connection.not_read", extra={"unsent": unsent})
         self.transport.abort()

@@ -12,10 +12,16 @@ START: Final = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
 """What time it is when a gateway starts, unless it is told: the same for every run, and far from a window's end."""
 
 
+def stopped() -> float:
+    """Tell the time of a clock that never moves."""
+    return 0.0
+
+
 class VirtualClock:
     """One time for all that a gateway reads: calendar, leases, limits and the timers of its event loop.
 
-    ``start`` is an aware date and time. ``steady`` is the machine's clock that it flows with, in seconds.
+    ``start`` is an aware date and time. ``steady`` is the machine's clock that it flows with, in seconds:
+    ``stopped`` for one that stands still but for what is skipped.
     """
 
     def __init__(self, start: datetime = START, steady: Callable[[], float] = time.monotonic) -> None:

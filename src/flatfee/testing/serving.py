@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, cast
 
 from flatfee.server.app import App
+from flatfee.server.connections import GuardedConnection
 from flatfee.server.run import GatewayServer
 from flatfee.testing.front import Front
+from flatfee.testing.loop import RealTimer
 
 _FOR_GOOD: Final = 10**9
 """Seconds that an idle connection is kept: time that is skipped must not close those of a client under test."""
+
+
+class PatientConnection(GuardedConnection):
+    """A connection whose caller has real time to send and to read: skipped time makes nobody late."""
+
+    def _later(self, seconds: float, call: Callable[[], object]) -> RealTimer:
+        return RealTimer(self.loop, seconds, call)
 
 
 class SocketServer(GatewayServer):
@@ -19,6 +29,7 @@ class SocketServer(GatewayServer):
     def __init__(self, front: Front) -> None:
         super().__init__(cast("App", front))
         self.config.timeout_keep_alive = _FOR_GOOD
+        self.config.http = PatientConnection
 
     async def open(self) -> tuple[str, int]:
         """Listen, and return host and port.
