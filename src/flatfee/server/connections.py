@@ -20,7 +20,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from flatfee.server.call import BODY_SECONDS
 from flatfee.server.faults import Fault, answer_alone
-from flatfee.server.ids import request_id
 from flatfee.server.outgoing import OldOutgoing, Outgoing
 from flatfee.wire import ErrorCode
 
@@ -301,7 +300,7 @@ class GuardedConnection(HttpToolsProtocol):
 
     def _say(self, fault: Fault) -> None:
         now = self._gateway.store.now()
-        known = request_id(now)
+        known: str = self._gateway.new_id(now)
         log.info("connection.refused", extra={"request_id": known, "code": fault.code})
         self.transport.write(answer_alone(fault, known, now))
         self.close_when_heard()

@@ -13,12 +13,11 @@ from typing import Any, TypeVar
 
 from flatfee.server.app import App
 from flatfee.server.gateway import Gateway
-from flatfee.server.keys import KeyKind, new_key
 from flatfee.server.store.memory import MemoryStore
 from flatfee.testing.clock import VirtualClock
 from flatfee.testing.front import Front, Handler
 from flatfee.testing.loop import LoopThread, Traffic
-from flatfee.testing.options import Options
+from flatfee.testing.options import Options, first_key
 from flatfee.testing.provider import DoubleProvider
 from flatfee.testing.script import Script
 from flatfee.testing.serving import SocketServer
@@ -34,11 +33,11 @@ class ScriptedGateway:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.api_key = new_key(KeyKind.PROJECT)
         self.rules = Script(strict=options.strict)
         self._clock = VirtualClock(options.start)
         self._traffic = Traffic(self._clock, autojump=options.autojump)
-        settings = options.settings(self.api_key)
+        settings = options.settings()
+        self._account, self._project, self.api_key = first_key(settings)
         provider = DoubleProvider(self.rules, self._traffic)
         self._gateway = Gateway(
             settings=settings,
@@ -114,7 +113,7 @@ class ScriptedGateway:
 
 def make_gateway(**options: Any) -> ScriptedGateway:
     """Start a gateway that somebody else ends. The options are those of ``Options``."""
-    return ScriptedGateway(Options(**options))
+    return ScriptedGateway(Options.of(options))
 
 
 @contextmanager
