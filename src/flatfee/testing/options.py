@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from flatfee.server.configuration import parse_values, read_text, validated, with_secrets
+from flatfee.server.configuration import SettingsError, parse_values, read_text, validated, with_secrets
 from flatfee.server.keys import KeyKind, new_key
 from flatfee.server.settings import AccountSettings, KeySettings, PlanSettings, ProjectSettings, Settings
 from flatfee.testing.clock import START
@@ -25,7 +25,9 @@ KEY_ENV: Final = "FLATFEE_API_KEY"
 LIMITS: Final = tuple(name for name in PlanSettings.model_fields if name != "name")
 """The limits of a plan, by the names that ``[[plans]]`` has for them."""
 
-_TERMS: Final = ("billing", "billing_day")
+TERMS: Final = ("billing", "billing_day")
+"""What an account has beside its plan."""
+
 _OF_THE_FILE: Final = ("routes", "policy", "aliases")
 _HERE: Final = "running_gateway()"
 
@@ -100,8 +102,12 @@ class Options:
             ValueError: an option cannot be given together with ``config``.
         """
         if self.config is None:
-            ready = validated(Settings, self._tables(), _HERE)
-            return with_secrets(ready, _HERE, {KEY_ENV: new_key(KeyKind.PROJECT)})
+            try:
+                ready = validated(Settings, self._tables(), _HERE)
+                return with_secrets(ready, _HERE, {KEY_ENV: new_key(KeyKind.PROJECT)})
+            except SettingsError as error:  # the options have no tables
+                told = [problem.removeprefix("plans[0].").removeprefix("accounts[0].") for problem in error.problems]
+                raise SettingsError(_HERE, told) from error
         for name in _OF_THE_FILE:
             if name in self.given:
                 message = f"{name}= and config= are both given; say it in the file, or leave the file out."
@@ -121,7 +127,7 @@ class Options:
             "providers": [{"name": PROVIDER, "kind": "simulated"}],
             "routes": [_route(row) for row in self.routes],
             "plans": [{"name": PLAN, **self._chosen(LIMITS)}],
-            "accounts": [{**account, **self._chosen(_TERMS)}],
+            "accounts": [{**account, **self._chosen(TERMS)}],
             "policy": self.policy,
             "aliases": self.aliases,
         }
@@ -136,8 +142,8 @@ class Options:
         assert plan is not None  # noqa: S101 - the file's names were looked at
         given = self.given.__contains__
         changed = validated(PlanSettings, plan.model_dump() | self._chosen(LIMITS, given), _HERE)
-        terms = validated(AccountSettings, first.model_dump() | self._chosen(_TERMS, given), _HERE)
-        account = first.model_copy(update={name: getattr(terms, name) for name in _TERMS})  # with the keys' secrets
+        terms = validated(AccountSettings, first.model_dump() | self._chosen(TERMS, given), _HERE)
+        account = first.model_copy(update={name: getattr(terms, name) for name in TERMS})  # with the keys' secrets
         plans = tuple(changed if each is plan else each for each in settings.plans)
         return settings.model_copy(update={"plans": plans, "accounts": (account, *others)})
 

@@ -1,9 +1,10 @@
-"""A scripted gateway on a socket: uvicorn, as in production, without its ticks and its patience."""
+"""Where a scripted gateway is reached: on a socket, by uvicorn as in production, or nowhere but in memory."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Final, cast
 
 from flatfee.server.app import App
@@ -57,3 +58,20 @@ class SocketServer(GatewayServer):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.lifespan.shutdown()
+
+
+class NoServer:
+    """Lets a ``Front`` live without a socket: requests come to it in memory."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self._ends = AsyncExitStack()
+
+    async def open(self) -> tuple[str, int]:
+        """Start, and return a host and a port that are nowhere."""
+        await self._ends.enter_async_context(self._front.app.running())
+        return "gateway", 80
+
+    async def close(self) -> None:
+        """End."""
+        await self._ends.aclose()
