@@ -14,7 +14,6 @@ from flatfee.server.call import Call, Receive, Scope, Send
 from flatfee.server.faults import CallerGone, Fault
 from flatfee.server.gateway import Gateway
 from flatfee.server.housekeeping import keep_house
-from flatfee.server.ids import request_id
 from flatfee.server.keys import KeyKind, digest
 from flatfee.server.origins import answer_preflight, check_origin, is_preflight
 from flatfee.server.peers import answering_peers
@@ -110,7 +109,7 @@ class App:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self.gateway
         now = gateway.store.now()
-        call = Call(scope, receive, send, request_id(now), now)
+        call = Call(scope, receive, send, gateway.new_id(now), now)
         with gateway.serving():
             try:
                 _guard(call, gateway)

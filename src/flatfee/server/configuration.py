@@ -11,7 +11,7 @@ import logging
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -32,6 +32,9 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
 }
 """Environment variable → key of ``[server]`` that it overrides."""
 
+_NOTHING: Final[Mapping[str, str]] = {}
+_Table = TypeVar("_Table", bound=BaseModel)
+
 _TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "server": tables.ServerSettings,
     "providers": tables.ProviderSettings,
@@ -48,7 +51,7 @@ _TABLES: Final[Mapping[str, type[BaseModel]]] = {
 }
 
 
-class SettingsError(Exception):
+class SettingsError(ValueError):
     """The configuration cannot be used. ``problems`` holds one line for each mistake."""
 
     def __init__(self, source: str, problems: Sequence[str]) -> None:
@@ -63,7 +66,7 @@ def load_settings(path: Path, env: Mapping[str, str]) -> Settings:
     Raises:
         SettingsError: the file cannot be read, is not TOML, or says something impossible.
     """
-    return parse_settings(_text(path), source=str(path), env=env)
+    return parse_settings(read_text(path), source=str(path), env=env)
 
 
 def read_settings(path: Path, env: Mapping[str, str]) -> Settings:
@@ -72,7 +75,7 @@ def read_settings(path: Path, env: Mapping[str, str]) -> Settings:
     Raises:
         SettingsError: the file cannot be read, is not TOML, or says something impossible.
     """
-    settings = _parse_values(_text(path), str(path), env)
+    settings = parse_values(read_text(path), str(path), env)
     if problems := list(_name_problems(settings)):
         raise SettingsError(str(path), problems)
     return settings
@@ -84,7 +87,15 @@ def parse_settings(text: str, *, source: str, env: Mapping[str, str]) -> Setting
     Raises:
         SettingsError: the text is not TOML, or says something impossible.
     """
-    settings = _parse_values(text, source, env)
+    return with_secrets(parse_values(text, source, env), source, env)
+
+
+def with_secrets(settings: Settings, source: str, env: Mapping[str, str]) -> Settings:
+    """Bring the secrets from the environment to settings whose values were read; ``source`` is named in errors.
+
+    Raises:
+        SettingsError: a name is unknown, or a secret is missing or impossible.
+    """
     for provider in settings.providers:
         if provider.api_key:
             log.warning("settings.api_key_in_file", extra={"provider": provider.name, "cure": "use api_key_env"})
@@ -94,14 +105,24 @@ def parse_settings(text: str, *, source: str, env: Mapping[str, str]) -> Setting
     return _with_secrets(settings, env)
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a configuration file.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(str(path), [f"cannot be read: {error}"]) from error
 
 
-def _parse_values(text: str, source: str, env: Mapping[str, str]) -> Settings:
+def parse_values(text: str, source: str, env: Mapping[str, str]) -> Settings:
+    """Read the values of a configuration file's text; its names and secrets are looked at by ``with_secrets``.
+
+    Raises:
+        SettingsError: the text is not TOML, or a value is impossible.
+    """
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -109,8 +130,21 @@ def _parse_values(text: str, source: str, env: Mapping[str, str]) -> Settings:
     overrides = {key: name for name, key in ENVIRONMENT.items() if name in env}
     if overrides and isinstance(data.get("server", {}), dict):
         data["server"] = data.get("server", {}) | {key: env[name] for key, name in overrides.items()}
+    return validated(Settings, data, source, overrides)
+
+
+def validated(
+    table: type[_Table], data: Mapping[str, object], source: str, overrides: Mapping[str, str] = _NOTHING
+) -> _Table:
+    """Return a table of the file, or all of it, from its values; ``source`` is named in errors.
+
+    ``overrides`` are keys of ``[server]`` that came from environment variables.
+
+    Raises:
+        SettingsError: a value is impossible.
+    """
     try:
-        return Settings.model_validate(data)
+        return table.model_validate(data)
     except ValidationError as error:
         raise SettingsError(source, _problems(error.errors(), overrides)) from error
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from flatfee.server.call import BODY_SECONDS
 from flatfee.server.faults import Fault, answer_alone
-from flatfee.server.ids import request_id
 from flatfee.server.outgoing import OldOutgoing, Outgoing
 from flatfee.wire import ErrorCode
 
@@ -60,6 +60,14 @@ _NOTSENT_LOWAT: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)  
 _WISHES: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 
+class Timer(Protocol):
+    """What was put off."""
+
+    def cancel(self) -> None:
+        """Never do it."""
+        ...
+
+
 class _Part(Enum):
     """What the bytes that come next belong to."""
 
@@ -89,8 +97,8 @@ class GuardedConnection(HttpToolsProtocol):
         self._plain_head = b""  # of a request that asks for another protocol, until it is read again
         self._deaf = False
         self._heard_end = False
-        self._arrival: asyncio.TimerHandle | None = None
-        self._departure: asyncio.TimerHandle | None = None
+        self._arrival: Timer | None = None
+        self._departure: Timer | None = None
         self._unsent = 0
         self._looks_left = _LOOKS
 
@@ -292,7 +300,7 @@ class GuardedConnection(HttpToolsProtocol):
 
     def _say(self, fault: Fault) -> None:
         now = self._gateway.store.now()
-        known = request_id(now)
+        known: str = self._gateway.new_id(now)
         log.info("connection.refused", extra={"request_id": known, "code": fault.code})
         self.transport.write(answer_alone(fault, known, now))
         self.close_when_heard()
@@ -312,10 +320,13 @@ class GuardedConnection(HttpToolsProtocol):
 
     # The two timers
 
+    def _later(self, seconds: float, call: Callable[[], object]) -> Timer:
+        return self.loop.call_later(seconds, call)
+
     def _expect(self, seconds: float | None) -> None:
         if self._arrival is not None:
             self._arrival.cancel()
-        self._arrival = None if seconds is None else self.loop.call_later(seconds, self._too_late)
+        self._arrival = None if seconds is None else self._later(seconds, self._too_late)
 
     def _too_late(self) -> None:
         self._arrival = None
@@ -350,14 +361,14 @@ class GuardedConnection(HttpToolsProtocol):
         self._stop_looking()
         self._unsent = self.transport.get_write_buffer_size()
         self._looks_left = _LOOKS
-        self._departure = self.loop.call_later(WRITE_SECONDS / _LOOKS, self._look)
+        self._departure = self._later(WRITE_SECONDS / _LOOKS, self._look)
 
     def _look(self) -> None:
         unsent = self.transport.get_write_buffer_size()
         self._looks_left = _LOOKS if unsent < self._unsent else self._looks_left - 1
         self._unsent = unsent
         if self._looks_left:
-            self._departure = self.loop.call_later(WRITE_SECONDS / _LOOKS, self._look)
+            self._departure = self._later(WRITE_SECONDS / _LOOKS, self._look)
             return
         log.info("connection.not_read", extra={"unsent": unsent})
         self.transport.abort()

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from flatfee.server.faults import Fault
 from flatfee.server.health import Health
+from flatfee.server.ids import request_id
 from flatfee.server.kept import KEEP_BYTES, KeptAnswers
 from flatfee.server.peers import HEALTH, Held, RoutesHealth
 from flatfee.server.providers.base import Provider
@@ -33,6 +34,7 @@ LEASE_SECONDS: Final = 60.0
 class Gateway:
     """One process's gateway. ``monotonic`` and ``chance`` are its clock for limits and its dice.
 
+    ``new_id`` makes the id of a request that comes at a moment of the wall clock.
     ``worker`` tells which one it is, where several serve together. ``operator`` names who administers
     it without a key: only for a gateway that no network reaches.
     """
@@ -44,6 +46,7 @@ class Gateway:
     health: Health = field(default_factory=Health)
     monotonic: Callable[[], float] = time.monotonic
     chance: Callable[[], float] = random.random
+    new_id: Callable[[float], str] = request_id
     operator: str | None = None
     running: dict[str, Ticket] = field(default_factory=dict)
     answers: KeptAnswers = field(init=False)

@@ -189,6 +189,10 @@ class Health:
         if circuit is not None:
             circuit.running -= 1
 
+    def close(self, route: str) -> None:
+        """Close a circuit, whatever its tries came to."""
+        self._circuits.pop(route, None)
+
     def _opened(self, route: str, opening: int) -> _Circuit | None:
         """Return the circuit if that opening is its last, and it has not closed since."""
         circuit = self._circuits.get(route)

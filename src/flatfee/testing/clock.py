@@ -12,19 +12,34 @@ START: Final = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
 """What time it is when a gateway starts, unless it is told: the same for every run, and far from a window's end."""
 
 
+def aware(moment: datetime, name: str) -> datetime:
+    """Return a date and time that has a zone.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if moment.tzinfo is None:
+        message = f"{name}={moment.isoformat()} has no time zone; write {moment.isoformat()}+00:00."
+        raise ValueError(message)
+    return moment
+
+
+def stopped() -> float:
+    """Tell the time of a clock that never moves."""
+    return 0.0
+
+
 class VirtualClock:
     """One time for all that a gateway reads: calendar, leases, limits and the timers of its event loop.
 
-    ``start`` is an aware date and time. ``steady`` is the machine's clock that it flows with, in seconds.
+    ``start`` is an aware date and time. ``steady`` is the machine's clock that it flows with, in seconds:
+    ``stopped`` for one that stands still but for what is skipped.
     """
 
     def __init__(self, start: datetime = START, steady: Callable[[], float] = time.monotonic) -> None:
-        if start.tzinfo is None:
-            message = f"start={start.isoformat()} has no time zone; write {start.isoformat()}+00:00."
-            raise ValueError(message)
         self._steady = steady
         self._began = steady()
-        self._start = start.timestamp()
+        self._start = aware(start, "start").timestamp()
         self._skipped = 0.0
         self._lock = threading.Lock()
 

@@ -85,11 +85,8 @@ class _Heard:
     async def __call__(self) -> Message:
         if self.exchange.heard is not None:
             return await self.receive()
-        self.traffic.talking += 1
-        try:
+        with self.traffic.hearing():
             message = await self.receive()
-        finally:
-            self.traffic.talking -= 1
         if message["type"] == "http.request":
             self.exchange.body += message.get("body", b"")
             if not message.get("more_body", False):
@@ -117,9 +114,6 @@ class _Said:
             if exchange.first_byte is None:
                 exchange.first_byte = self.traffic.clock.monotonic()
             exchange.keep(message["body"])
-        self.traffic.talking += 1
-        try:
+        with self.traffic.saying():
             await self.send(message)
-        finally:
-            self.traffic.talking -= 1
         exchange.whole = message["type"] == "http.response.body" and not message.get("more_body", False)

@@ -1,30 +1,32 @@
 """A scripted gateway: the production gateway, in a thread of this process, that does what a test says.
 
-What it can be told is in modules of their own: ``script``, ``state``, ``journal``, ``verdicts``.
+What it can be told is in modules of their own: ``script``, ``accounts``, ``state``, ``moving``, ``journal``,
+``verdicts``.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Coroutine, Generator
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Coroutine, Generator
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from flatfee.server.app import App
-from flatfee.server.gateway import Gateway
-from flatfee.server.keys import KeyKind, new_key
-from flatfee.server.store.memory import MemoryStore
-from flatfee.testing.clock import VirtualClock
-from flatfee.testing.front import Front, Handler
+from flatfee.testing import building, state
+from flatfee.testing.accounts import Accounts, AccountState
+from flatfee.testing.front import Handler
 from flatfee.testing.gates import Gate
-from flatfee.testing.loop import LoopThread, Traffic
+from flatfee.testing.keys import add_key
 from flatfee.testing.matching import MatchKeywords
+from flatfee.testing.moving import Time
 from flatfee.testing.options import Options
 from flatfee.testing.played import Answer
-from flatfee.testing.provider import DoubleProvider
-from flatfee.testing.script import Rule, Script
-from flatfee.testing.serving import SocketServer
+from flatfee.testing.script import Rule
+
+if TYPE_CHECKING:
+    import httpx
+
+    import flatfee
+    from flatfee.testing.memory import AsgiApp
 
 _T = TypeVar("_T")
 
@@ -32,37 +34,29 @@ _T = TypeVar("_T")
 class ScriptedGateway:
     """A running gateway. ``base_url`` and ``api_key`` are what a client needs of it.
 
-    Its methods may be called from any thread but the gateway's own. Make one with ``running_gateway``.
+    ``account`` is whose key that is, ``accounts`` are all, by name. ``workflows`` are the slots, ``routes`` the routes
+    by name. Its methods may be called from any thread but the gateway's own. Make one with ``running_gateway``.
     """
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.api_key = new_key(KeyKind.PROJECT)
-        self.rules = Script(strict=options.strict, routes=[str(row.get("name")) for row in options.routes])
-        self._clock = VirtualClock(options.start)
-        self._traffic = Traffic(self._clock, autojump=options.autojump)
-        settings = options.settings(self.api_key)
-        provider = DoubleProvider(self.rules, self._traffic)
-        self._gateway = Gateway(
-            settings=settings,
-            store=MemoryStore(self._clock.wall, steady=self._clock.monotonic),
-            providers={entry.name: provider for entry in settings.providers},
-            monotonic=self._clock.monotonic,
-            chance=random.Random(options.seed).random,
-        )
-        self._front = Front(App(self._gateway), self._traffic)
-        self._thread = LoopThread(self._traffic, "flatfee-testing")
-        self._server = SocketServer(self._front)
-        try:
-            self.host, self.port = self.run(self._server.open())
-        except BaseException:
-            self._thread.stop()
-            raise
+        self._built = building.build(options)
+        self.rules = self._built.rules
+        self.api_key = self._built.api_key
+        self.host, self.port = self._built.host, self._built.port
+        inside = self._built.inside
+        self.account = AccountState(inside.account, inside)
+        self.accounts = Accounts(inside)
+        self.workflows = state.Workflows(inside)
+        self.routes = state.Routes(inside)
+        self._inside = inside
+        self._time = Time(inside)
 
     @property
     def base_url(self) -> str:
-        """Where the gateway is: ``http://127.0.0.1:PORT/v1``."""
-        return f"http://{self.host}:{self.port}/v1"
+        """Where the gateway is: ``http://127.0.0.1:PORT/v1``; without a socket ``http://gateway/v1``."""
+        port = f":{self.port}" if self.options.socket else ""
+        return f"http://{self.host}{port}/v1"
 
     @property
     def env(self) -> dict[str, str]:
@@ -75,7 +69,7 @@ class ScriptedGateway:
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine on the gateway's event loop, and return what it returns."""
-        return self._thread.call(work)
+        return self._inside.run(work)
 
     def script(
         self,
@@ -103,7 +97,7 @@ class ScriptedGateway:
     @property
     def now(self) -> datetime:
         """What time it is for the gateway, in UTC."""
-        return datetime.fromtimestamp(self._clock.wall(), UTC)
+        return datetime.fromtimestamp(self._inside.clock.wall(), UTC)
 
     def advance(self, by: float | timedelta) -> None:
         """Let time go by at once, in seconds; timers ring on the way, each at its time.
@@ -113,26 +107,103 @@ class ScriptedGateway:
         Raises:
             ValueError: time does not go backwards.
         """
-        seconds = by.total_seconds() if isinstance(by, timedelta) else by
-        if not seconds >= 0:
-            message = f"advance({by!r}): time only goes forward; give seconds of 0 or more."
-            raise ValueError(message)
-        self.run(self._advance(seconds))
+        self._time.advance(by)
 
-    async def _advance(self, seconds: float) -> None:
-        await self._thread.loop.advance_to(self._clock.monotonic() + seconds)
-        await self._gateway.store.sweep()
+    def advance_to(self, moment: datetime) -> None:
+        """Let it be ``moment``, which has a zone.
+
+        Raises:
+            ValueError: it has passed already, or has no zone.
+        """
+        self._time.advance_to(moment)
+
+    def advance_to_window_end(self, account: str | None = None) -> None:
+        """Let the billing window of an account end, of the first one unless told: the next has just begun."""
+        self._time.advance_to_window_end(account)
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep by the gateway's clock: it goes on, and nobody waits. For clients whose sleep can be replaced."""
+        self._time.sleep(seconds)
+
+    async def asleep(self, seconds: float) -> None:
+        """Sleep so in a coroutine, on asyncio or trio."""
+        await self._time.asleep(seconds)
+
+    def new_key(
+        self,
+        *,
+        project: str | None = None,
+        account: str | None = None,
+        models: Collection[str] | None = None,
+        team: bool = False,
+        expires: datetime | timedelta | float | None = None,
+    ) -> str:
+        """Make a key, with its project and its account where those are new; return the secret.
+
+        A new account has a plan of its own, as the first one's was at the start. ``models`` are all that the key may
+        ask for, ``team`` makes a key of the whole account, ``expires`` is a moment, or seconds from now.
+
+        Raises:
+            ValueError: naming what is impossible.
+        """
+        return add_key(self._inside, project=project, account=account, models=models, team=team, expires=expires)
+
+    def ledger_down(self) -> AbstractContextManager[None]:
+        """Let the ledger be out of reach while a block lasts: ``store_unavailable``."""
+        return state.ledger_down(self._inside)
+
+    def overload(self) -> AbstractContextManager[None]:
+        """Let the gateway be as busy as it may be while a block lasts: ``gateway_overloaded``."""
+        return state.overload(self._inside)
+
+    def drain(self) -> AbstractContextManager[None]:
+        """Let the gateway be shutting down while a block lasts: what is new is ``gateway_overloaded``."""
+        return state.drain(self._inside)
+
+    def transport(self) -> httpx.BaseTransport:
+        """Return a transport for an ``httpx.Client``, that reaches the gateway without a socket."""
+        from flatfee.testing.memory import Transport
+
+        return Transport(self._built.memory)
+
+    def async_transport(self) -> httpx.AsyncBaseTransport:
+        """Return a transport for an ``httpx.AsyncClient``, that reaches the gateway without a socket."""
+        from flatfee.testing.memory import AsyncTransport
+
+        return AsyncTransport(self._built.memory)
+
+    @property
+    def asgi(self) -> AsgiApp:
+        """The gateway as an ASGI app, for any event loop."""
+        from flatfee.testing.memory import AsgiApp
+
+        return AsgiApp(self._built.memory)
+
+    def client(self, *, memory: bool = False, **options: Any) -> flatfee.Client:
+        """Return a client of the gateway. Between tries it sleeps by the gateway's clock, so nobody waits.
+
+        It is closed with the gateway. ``memory`` is for one without a socket, ``options`` are the client's own.
+        """
+        return self._built.clients.client(self, memory=memory, **options)
+
+    def async_client(self, *, memory: bool = False, **options: Any) -> flatfee.AsyncClient:
+        """Return such a client for coroutines."""
+        return self._built.clients.async_client(self, memory=memory, **options)
+
+    def reset(self) -> None:
+        """Be as at the start: script, journal, accounts, use, keys, slots and health. The clock and ``api_key`` stay.
+
+        Keys and accounts that were made since are gone. A request that runs is not known any more.
+        """
+        self._built.reset()
 
     def serve_beside(self, name: str, handler: Handler) -> None:
         """Let an ASGI app serve the paths whose first segment is ``name``."""
-        self._front.beside[name] = handler
+        self._inside.front.beside[name] = handler
 
     def close(self) -> None:
         """End the gateway: connections are closed, and nothing of it is left."""
-        try:
-            self.run(self._server.close())
-        finally:
-            self._thread.stop()
+        self._built.close()
 
     def __repr__(self) -> str:
         return f"<ScriptedGateway {self.base_url}>"
@@ -140,7 +211,7 @@ class ScriptedGateway:
 
 def make_gateway(**options: Any) -> ScriptedGateway:
     """Start a gateway that somebody else ends. The options are those of ``Options``."""
-    return ScriptedGateway(Options(**options))
+    return ScriptedGateway(Options.of(options))
 
 
 @contextmanager

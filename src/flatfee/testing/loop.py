@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 import threading
+import time
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
@@ -24,8 +25,8 @@ _Ts = TypeVarTuple("_Ts")
 CALL_SECONDS: Final = 60.0
 """Real seconds after which a test that asks the gateway's thread for something is told that it hangs."""
 
-_AT_ONCE: Final = 60.0
-"""Seconds that are skipped in one step where no request is served: nothing could happen in between that matters."""
+_PATIENCE: Final = 1.0
+"""Real seconds that an advance waits for who is sending: its body is not to be late because a test moved the clock."""
 
 
 @dataclass(slots=True)
@@ -33,14 +34,35 @@ class Traffic:
     """What is going on around the gateway, as far as it decides whether time may be skipped.
 
     ``serving`` counts the requests whose body has come and that are not done; ``talking`` those that a caller
-    is sending or reading; ``held`` the answers that a test holds back.
+    is sending or reading, ``sending`` the former of them; ``held`` the answers that a test holds back.
     """
 
     clock: VirtualClock
     autojump: bool = True
     serving: int = 0
     talking: int = 0
+    sending: int = 0
     held: int = 0
+
+    @contextmanager
+    def hearing(self) -> Generator[None, None, None]:
+        """Wait for what a caller sends."""
+        self.talking += 1
+        self.sending += 1
+        try:
+            yield
+        finally:
+            self.talking -= 1
+            self.sending -= 1
+
+    @contextmanager
+    def saying(self) -> Generator[None, None, None]:
+        """Wait for a caller to take what it is sent."""
+        self.talking += 1
+        try:
+            yield
+        finally:
+            self.talking -= 1
 
     @contextmanager
     def holding(self) -> Generator[None, None, None]:
@@ -57,18 +79,43 @@ class Traffic:
         return self.autojump and self.serving > 0 and not self.talking and not self.held
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Aim:
-    """Where somebody wants the clock to be."""
+    """Where somebody wants the clock to be. ``patient_until`` is real time."""
 
     moment: float
+    patient_until: float = field(default_factory=lambda: time.monotonic() + _PATIENCE)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class RealTimer:
+    """Rings after so many real seconds, however many are skipped meanwhile: for what a caller owes.
+
+    A caller that is about to send is not late because the time of another one's silent provider was skipped.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, call: Callable[[], object]) -> None:
+        self._loop = loop
+        self._due = time.monotonic() + seconds
+        self._call = call
+        self._handle = loop.call_later(seconds, self._ring)
+
+    def _ring(self) -> None:
+        left = self._due - time.monotonic()
+        if left > 0:
+            self._handle = self._loop.call_later(left, self._ring)
+        else:
+            self._call()
+
+    def cancel(self) -> None:
+        """Ring no more."""
+        self._handle.cancel()
 
 
 class _Selector(selectors.DefaultSelector):
     """Waits for sockets, or lets time go by instead."""
 
-    def __init__(self, skip: Callable[[float | None], bool]) -> None:
+    def __init__(self, skip: Callable[[float | None], float | None]) -> None:
         super().__init__()
         self._skip = skip
 
@@ -76,7 +123,7 @@ class _Selector(selectors.DefaultSelector):
         ready = super().select(0)
         if ready or (timeout is not None and timeout <= 0):
             return ready
-        return [] if self._skip(timeout) else super().select(timeout)
+        return super().select(self._skip(timeout))
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -85,7 +132,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, traffic: Traffic) -> None:
         self.traffic = traffic
         self._elsewhere = 0
-        self._aim: _Aim | None = None
+        self._aims: list[_Aim] = []
         super().__init__(_Selector(self._skip))
 
     def time(self) -> float:
@@ -107,33 +154,37 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     async def advance_to(self, moment: float) -> None:
         """Let the clock go to a moment, and every timer on the way ring at its time."""
-        self._aim = aim = _Aim(moment)
+        aim = _Aim(moment)
+        self._aims.append(aim)
         try:
             await aim.reached.wait()
         finally:
-            self._aim = None
+            self._aims.remove(aim)
 
-    def _skip(self, until_next: float | None) -> bool:
-        """Skip to the next timer, or to where somebody wants the clock to be; ``False``: wait for it."""
+    def _skip(self, until_next: float | None) -> float | None:
+        """Skip to the next timer, or to where somebody wants the clock to be; return for how long to wait really."""
+        aims = [aim for aim in self._aims if not aim.reached.is_set()]
         if self._elsewhere:
-            return False
-        if self._aim is not None:
-            return self._skip_to(self._aim, until_next)
+            return until_next
+        if aims:
+            return self._skip_to(min(aims, key=lambda aim: aim.moment), until_next)
         if until_next is None or not self.traffic.waits_for_time:
-            return False
+            return until_next
         self.traffic.clock.skip(until_next)
-        return True
+        return 0.0
 
-    def _skip_to(self, aim: _Aim, until_next: float | None) -> bool:
-        if self.traffic.talking:
-            return False
+    def _skip_to(self, aim: _Aim, until_next: float | None) -> float | None:
+        patience = aim.patient_until - time.monotonic() if self.traffic.sending else 0.0
+        if patience > 0:
+            return patience if until_next is None else min(patience, until_next)
         left = aim.moment - self.time()
         if left <= 0:
             aim.reached.set()
-            return True
+            return 0.0
+        # Where no request is served, nothing could happen in between that matters.
         steps = [left] if until_next is None or not self.traffic.serving else [left, until_next]
         self.traffic.clock.skip(min(steps))
-        return True
+        return 0.0
 
 
 class LoopThread:
@@ -157,17 +208,41 @@ class LoopThread:
         await self._end.wait()
 
     def call(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine on the loop, and wait for what it returns.
+        """Run a coroutine on the loop, and wait for what it returns. Raises as ``begin`` and ``result`` do."""
+        return self.result(self.begin(work))
+
+    def begin(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
+        """Begin a coroutine on the loop.
 
         Raises:
-            RuntimeError: asked from the loop's own thread, which would wait for itself.
+            RuntimeError: the loop has ended, or this is its own thread, which would wait for itself.
         """
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError(
                 "A function that answers for the script cannot ask its own gateway; let the test ask it."
             )
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(CALL_SECONDS)
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self.loop)
+        except RuntimeError as error:
+            work.close()
+            raise RuntimeError("This gateway has ended; use it within its running_gateway() block.") from error
+
+    @staticmethod
+    def result(begun: Future[_T]) -> _T:
+        """Wait for what was begun.
+
+        Raises:
+            TimeoutError: the gateway's thread has not done it within ``CALL_SECONDS`` real seconds.
+        """
+        try:
+            return begun.result(CALL_SECONDS)
+        except TimeoutError as error:
+            if begun.done():  # it is the work's own
+                raise
+            begun.cancel()
+            message = f"The gateway has not done this within {CALL_SECONDS:g} seconds: something blocks its thread."
+            raise TimeoutError(message) from error
 
     def stop(self) -> None:
         """End the loop and its thread."""

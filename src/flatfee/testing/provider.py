@@ -15,6 +15,7 @@ from flatfee.testing.exchange import Exchange, Tried, current
 from flatfee.testing.loop import Traffic
 from flatfee.testing.played import Failure, Held, Pause, Piece, Played
 from flatfee.testing.script import Script
+from flatfee.wire import AttemptOutcome
 
 _NOBODY: Final = Exchange(number=0, method="", path="", query="", headers={}, arrived=0.0)
 
@@ -26,6 +27,8 @@ class DoubleProvider:
         self._script = script
         self._traffic = traffic
         self._model = SimulatedProvider()
+        self.down: set[str] = set()
+        """Routes whose provider cannot be reached."""
 
     @asynccontextmanager
     async def send(self, route: RouteSettings, body: bytes, *, stream: bool) -> AsyncGenerator[Upstream, None]:
@@ -33,6 +36,9 @@ class DoubleProvider:
         exchange = current() or _NOBODY
         tried = Tried(route=route.name, at=self._traffic.clock.monotonic())
         exchange.tries.append(tried)
+        if route.name in self.down:
+            tried.rule = "down"
+            raise ProviderFailure(AttemptOutcome.UNAVAILABLE, "cannot be reached")
         asked = _asked(exchange, route, body, stream=stream)
         chosen = self._script.choose(asked)
         if chosen is None:

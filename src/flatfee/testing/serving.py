@@ -1,16 +1,27 @@
-"""A scripted gateway on a socket: uvicorn, as in production, without its ticks and its patience."""
+"""Where a scripted gateway is reached: on a socket, by uvicorn as in production, or nowhere but in memory."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Final, cast
 
 from flatfee.server.app import App
+from flatfee.server.connections import GuardedConnection
 from flatfee.server.run import GatewayServer
 from flatfee.testing.front import Front
+from flatfee.testing.loop import RealTimer
 
 _FOR_GOOD: Final = 10**9
 """Seconds that an idle connection is kept: time that is skipped must not close those of a client under test."""
+
+
+class PatientConnection(GuardedConnection):
+    """A connection whose caller has real time to send and to read: skipped time makes nobody late."""
+
+    def _later(self, seconds: float, call: Callable[[], object]) -> RealTimer:
+        return RealTimer(self.loop, seconds, call)
 
 
 class SocketServer(GatewayServer):
@@ -19,6 +30,7 @@ class SocketServer(GatewayServer):
     def __init__(self, front: Front) -> None:
         super().__init__(cast("App", front))
         self.config.timeout_keep_alive = _FOR_GOOD
+        self.config.http = PatientConnection
 
     async def open(self) -> tuple[str, int]:
         """Listen, and return host and port.
@@ -46,3 +58,20 @@ class SocketServer(GatewayServer):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.lifespan.shutdown()
+
+
+class NoServer:
+    """Lets a ``Front`` live without a socket: requests come to it in memory."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self._ends = AsyncExitStack()
+
+    async def open(self) -> tuple[str, int]:
+        """Start, and return a host and a port that are nowhere."""
+        await self._ends.enter_async_context(self._front.app.running())
+        return "gateway", 80
+
+    async def close(self) -> None:
+        """End."""
+        await self._ends.aclose()

@@ -1,0 +1,148 @@
+"""How a scripted gateway is put together, taken apart, and set back. What a test may tell it is not here."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from flatfee.server.app import App
+from flatfee.server.gateway import Gateway
+from flatfee.server.health import Health
+from flatfee.server.ids import request_id
+from flatfee.server.kept import KeptAnswers
+from flatfee.testing.clients import Clients
+from flatfee.testing.clock import VirtualClock, stopped
+from flatfee.testing.front import Front
+from flatfee.testing.inside import Inside
+from flatfee.testing.ledger import DoubleStore
+from flatfee.testing.loop import LoopThread, Traffic
+from flatfee.testing.options import Options, first_key
+from flatfee.testing.provider import DoubleProvider
+from flatfee.testing.script import Script
+from flatfee.testing.serving import NoServer, SocketServer
+from flatfee.testing.visits import MemoryServer
+
+if TYPE_CHECKING:
+    from flatfee.server.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A gateway that runs, and all that ends with it. ``settings`` are those of the start."""
+
+    options: Options
+    settings: Settings
+    rules: Script
+    inside: Inside
+    memory: MemoryServer
+    server: SocketServer | NoServer
+    clients: Clients
+    api_key: str
+    host: str
+    port: int
+
+    def reset(self) -> None:
+        """Be as at the start, but for the clock."""
+        self.rules.clear()
+        self.inside.run(self._reset())
+
+    async def _reset(self) -> None:
+        inside, gateway = self.inside, self.inside.gateway
+        inside.store.restore()
+        inside.provider.down.clear()
+        inside.front.exchanges.clear()
+        inside.front.completions = 0
+        gateway.settings = self.settings
+        gateway.health = Health()
+        gateway.answers = KeptAnswers(gateway.monotonic)
+        gateway.chance = dice(self.options)
+        gateway.draining = False
+
+    def close(self) -> None:
+        """End clients, requests, connections and the thread."""
+        try:
+            self.clients.close()
+            self.inside.run(self._close())
+        finally:
+            self.inside.thread.stop()
+
+    async def _close(self) -> None:
+        await self.memory.close()
+        await self.server.close()
+
+
+def build(options: Options) -> Built:
+    """Start a gateway.
+
+    Raises:
+        ValueError: an option is impossible.
+        OSError: the address cannot be listened on.
+    """
+    settings = options.settings()
+    account, project, api_key = first_key(settings)
+    clock = VirtualClock(options.start, stopped if options.frozen else time.monotonic)
+    traffic = Traffic(clock, autojump=options.autojump)
+    rules = Script(strict=options.strict, routes=[route.name for route in settings.routes])
+    provider = DoubleProvider(rules, traffic)
+    store = DoubleStore(clock)
+    gateway = Gateway(
+        settings=settings,
+        store=store,
+        providers={entry.name: provider for entry in settings.providers},
+        monotonic=clock.monotonic,
+        chance=dice(options),
+        new_id=ids(options),
+    )
+    front = Front(App(gateway), traffic)
+    server = SocketServer(front) if options.socket else NoServer(front)
+    plan = settings.plan(account.plan)
+    assert plan is not None  # noqa: S101 - settings name no plan that is not there
+    thread = LoopThread(traffic, "flatfee-testing")
+    try:
+        host, port = thread.call(server.open())
+    except BaseException:
+        thread.stop()
+        raise
+    store.keep()
+    inside = Inside(
+        gateway=gateway,
+        store=store,
+        provider=provider,
+        front=front,
+        thread=thread,
+        clock=clock,
+        account=account.name,
+        project=project.name,
+        plan=plan,
+    )
+    memory = MemoryServer(front, thread, set())
+    return Built(
+        options=options,
+        settings=settings,
+        rules=rules,
+        inside=inside,
+        memory=memory,
+        server=server,
+        clients=Clients(memory),
+        api_key=api_key,
+        host=host,
+        port=port,
+    )
+
+
+def dice(options: Options) -> Callable[[], float]:
+    """Return chance that is the same for the same seed."""
+    return random.Random(options.seed).random
+
+
+def ids(options: Options) -> Callable[[float], str]:
+    """Return what makes the ids of requests: numbers in their order where the same requests are to get the same."""
+    if not options.frozen:
+        return request_id
+    numbers = itertools.count(1)
+    return partial(request_id, random_bits=lambda _: next(numbers))
