@@ -15,13 +15,16 @@ from flatfee.server.app import App
 from flatfee.server.gateway import Gateway
 from flatfee.server.keys import KeyKind, new_key
 from flatfee.server.store.memory import MemoryStore
+from flatfee.testing.checks.base import Limits
 from flatfee.testing.clock import VirtualClock
 from flatfee.testing.front import Front, Handler
+from flatfee.testing.journal import Journal
 from flatfee.testing.loop import LoopThread, Traffic
 from flatfee.testing.options import Options
 from flatfee.testing.provider import DoubleProvider
 from flatfee.testing.script import Script
 from flatfee.testing.serving import SocketServer
+from flatfee.testing.verdicts import Verdict, judge, settled
 
 _T = TypeVar("_T")
 
@@ -37,6 +40,7 @@ class ScriptedGateway:
         self.api_key = new_key(KeyKind.PROJECT)
         self.rules = Script(strict=options.strict)
         self._clock = VirtualClock(options.start)
+        self._epoch = self._clock.wall() - self._clock.monotonic()
         self._traffic = Traffic(self._clock, autojump=options.autojump)
         settings = options.settings(self.api_key)
         provider = DoubleProvider(self.rules, self._traffic)
@@ -100,6 +104,31 @@ class ScriptedGateway:
     def serve_beside(self, name: str, handler: Handler) -> None:
         """Let an ASGI app serve the paths whose first segment is ``name``."""
         self._front.beside[name] = handler
+
+    @property
+    def journal(self) -> Journal:
+        """What the gateway was asked so far, and what became of it. A copy: ask again for more."""
+        self._thread.turn()
+        return Journal.copied(self._front.exchanges, self._epoch)
+
+    def verdict(self, **limits: Any) -> Verdict:
+        """Judge the client by what it sent so far. The arguments are those of ``Limits``."""
+        allowed = Limits(**limits)
+        return judge(settled(self.journal, allowed), allowed, active=self._slots())
+
+    def assert_resilient(self, **limits: Any) -> None:
+        """Accept a client that broke no rule. The arguments are those of ``Limits``.
+
+        Raises:
+            AssertionError: lists every violation, and what was asked.
+        """
+        self.verdict(**limits).insist()
+
+    def _slots(self) -> frozenset[str] | None:
+        """Return the workflows that hold a slot; ``None`` when the gateway is closed."""
+        if not self._thread.is_running:
+            return None
+        return frozenset(lease.id for lease in self.run(self._gateway.store.all_workflows()))
 
     def close(self) -> None:
         """End the gateway: connections are closed, and nothing of it is left."""
