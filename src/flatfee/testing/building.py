@@ -56,7 +56,6 @@ class Built:
         inside.store.restore()
         inside.provider.down.clear()
         inside.front.exchanges.clear()
-        inside.front.completions = 0
         gateway.settings = self.settings
         gateway.health = Health()
         gateway.answers = KeptAnswers(gateway.monotonic)

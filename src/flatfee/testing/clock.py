@@ -51,6 +51,11 @@ class VirtualClock:
         """Return the time of day, in seconds since the epoch."""
         return self._start + self.monotonic()
 
+    @property
+    def epoch(self) -> float:
+        """When the clock's monotonic time began, in seconds since the epoch."""
+        return self._start
+
     def skip(self, seconds: float) -> None:
         """Let the time be later by so many seconds, at once."""
         with self._lock:

@@ -1,13 +1,21 @@
-"""One request, as it is seen around the gateway: what came, which tries it led to, what went back. No judgement."""
+"""Requests, as they are seen around the gateway: what came, which tries it led to, what went back. No judgement.
+
+What is noted here changes while a request is served. A ``Journal`` is the copy that tests read.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
+
+_T = TypeVar("_T")
 
 SECRET_HEADERS: Final = frozenset(
     {"authorization", "proxy-authorization", "cookie", "api-key", "x-api-key", "openai-organization"}
@@ -16,6 +24,14 @@ SECRET_HEADERS: Final = frozenset(
 
 MAX_KEPT: Final = 1 << 20
 """Bytes of a response that are kept. Requests are bounded by the gateway itself."""
+
+MAX_EXCHANGES: Final = 10_000
+"""Requests that are kept; the oldest are forgotten."""
+
+MAX_BYTES: Final = 256 << 20
+"""Bytes of requests and responses that are kept in all; the oldest are forgotten."""
+
+_SECRET_PARTS: Final = ("token", "secret", "password", "api-key", "apikey", "auth", "cookie")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,9 +47,11 @@ class Tried:
 class Exchange:
     """One request and its response. Times are in seconds of the gateway's monotonic clock.
 
-    ``arrived`` is when its head did, ``heard`` when its body was whole, ``ended`` when the gateway was done with
-    it. ``left``: the caller went before the response was whole. ``cut``: a script broke the connection off.
-    Header names are lower case; those that hold secrets are not there.
+    ``arrived`` is when its head did, ``heard`` when its body was whole, ``ended`` when the response was whole, or
+    the gateway done with it. ``left``: the caller went before the response was whole. ``cut``: a script broke the
+    connection off. ``real`` is when it arrived by the machine's own clock, which nobody moves. ``unread_since`` is
+    since when the gateway waits for the caller to take what it sends. ``era`` counts how often a test had changed
+    the gateway's state by then. Header names are lower case; those that hold secrets are not there.
     """
 
     number: int
@@ -42,6 +60,8 @@ class Exchange:
     query: str
     headers: Mapping[str, str]
     arrived: float
+    real: float = 0.0
+    era: int = 0
     key: str = ""
     """Which key it came with, by its last four characters."""
     body: bytes = b""
@@ -56,6 +76,9 @@ class Exchange:
     whole: bool = False
     left: bool = False
     cut: bool = False
+    unread_since: float | None = None
+    copy: Any = None
+    """The journal's copy, once nothing of it will change any more."""
 
     @cached_property
     def json(self) -> Mapping[str, Any]:
@@ -71,10 +94,102 @@ class Exchange:
         """Whether it asks for a completion."""
         return self.method == "POST" and self.path == "/v1/chat/completions"
 
+    @property
+    def size(self) -> int:
+        """Bytes that are kept of it."""
+        return len(self.body) + len(self.response)
+
     def keep(self, data: bytes) -> None:
         """Keep a part of the response, up to ``MAX_KEPT`` bytes in all."""
         self.response_size += len(data)
         self.response += data[: MAX_KEPT - len(self.response)]
+
+
+class Exchanges:
+    """The requests so far, in the order of their arrival; bounded.
+
+    Written on the gateway's event loop and read from any thread: whoever does takes the lock.
+    ``forgotten`` counts those that are not kept any more.
+    """
+
+    def __init__(self, most: int = MAX_EXCHANGES, most_bytes: int = MAX_BYTES) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self._kept: deque[Exchange] = deque()
+        self._bytes = 0
+        self._completions = 0
+        self._era = 0
+        self._changed = threading.Condition()
+        self.forgotten = 0
+
+    @contextmanager
+    def noting(self) -> Generator[None, None, None]:
+        """Change what is noted; whoever waits for that is told."""
+        with self._changed:
+            yield
+            self._changed.notify_all()
+
+    def add(self, exchange: Exchange) -> None:
+        """Note a request that arrived, and number it among the completions if it is one."""
+        with self.noting():
+            exchange.era = self._era
+            if exchange.is_completion:
+                self._completions += 1
+                exchange.number = self._completions
+            self._kept.append(exchange)
+            self._forget()
+
+    def done(self, exchange: Exchange, now: float) -> None:
+        """Note that a response is whole, or that the gateway is done with a request before it is."""
+        if exchange.ended is not None:
+            return
+        with self.noting():
+            exchange.ended = now
+            exchange.left = not exchange.whole and not exchange.cut
+            self._bytes += exchange.size
+            self._forget()
+
+    def _forget(self) -> None:
+        while len(self._kept) > self._most or (self._bytes > self._most_bytes and len(self._kept) > 1):
+            oldest = self._kept.popleft()
+            self.forgotten += 1
+            if oldest.ended is not None:
+                self._bytes -= oldest.size
+
+    def state_changed(self) -> None:
+        """Note that a test changed what the gateway would answer: the same request may be right again."""
+        with self.noting():
+            self._era += 1
+
+    def clear(self) -> None:
+        """Forget every request, and number those that come from 1."""
+        with self.noting():
+            self._kept.clear()
+            self._bytes = self._completions = self.forgotten = 0
+
+    def copied(self, copy: Callable[[Exchange], _T]) -> tuple[tuple[_T, ...], int]:
+        """Return copies of the requests, all of one moment, and how many were forgotten before them."""
+        with self._changed:
+            return tuple(_copied(exchange, copy) for exchange in self._kept), self.forgotten
+
+    def wait(self, timeout: float, ready: Callable[[], _T | None]) -> _T | None:
+        """Ask ``ready`` after each change until it gives something; ``None`` after ``timeout`` real seconds."""
+        with self._changed:
+            return self._changed.wait_for(ready, timeout)
+
+
+def _copied(exchange: Exchange, copy: Callable[[Exchange], _T]) -> _T:
+    if exchange.copy is not None:
+        return cast("_T", exchange.copy)
+    made = copy(exchange)
+    if exchange.ended is not None:
+        exchange.copy = made
+    return made
+
+
+def is_secret(name: str) -> bool:
+    """Tell whether a header of this name (lower case) may hold a secret."""
+    return name in SECRET_HEADERS or any(part in name for part in _SECRET_PARTS)
 
 
 _current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)

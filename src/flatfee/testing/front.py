@@ -5,13 +5,14 @@ The app itself is the production one, and knows nothing of it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from flatfee.server.app import App
 from flatfee.server.call import Message, Receive, Scope, Send
-from flatfee.testing.exchange import SECRET_HEADERS, Exchange, enter
+from flatfee.testing.exchange import Exchange, Exchanges, enter, is_secret
 from flatfee.testing.loop import Traffic
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -28,9 +29,8 @@ class Front:
 
     app: App
     traffic: Traffic
-    exchanges: list[Exchange] = field(default_factory=list)
+    exchanges: Exchanges = field(default_factory=Exchanges)
     beside: dict[str, Handler] = field(default_factory=dict)
-    completions: int = 0
 
     @property
     def gateway(self) -> object:
@@ -49,12 +49,12 @@ class Front:
         exchange = self._noted(scope)
         enter(exchange)
         try:
-            await self.app(scope, _Heard(exchange, self.traffic, receive), _Said(exchange, self.traffic, send))
+            said = _Said(exchange, self.exchanges, self.traffic, send)
+            await self.app(scope, _Heard(exchange, self.traffic, receive), said)
         finally:
             if exchange.heard is not None:
                 self.traffic.serving -= 1
-            exchange.ended = self.traffic.clock.monotonic()
-            exchange.left = not exchange.whole and not exchange.cut
+            self.exchanges.done(exchange, self.traffic.clock.monotonic())
 
     def _noted(self, scope: Scope) -> Exchange:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -63,14 +63,12 @@ class Front:
             method=scope["method"],
             path=scope["path"],
             query=scope["query_string"].decode("latin-1"),
-            headers={name: value for name, value in headers.items() if name not in SECRET_HEADERS},
+            headers={name: value for name, value in headers.items() if not is_secret(name)},
             arrived=self.traffic.clock.monotonic(),
+            real=time.monotonic(),
             key=headers.get("authorization", "")[-_KEY_SHOWN:],
         )
-        if exchange.is_completion:
-            self.completions += 1
-            exchange.number = self.completions
-        self.exchanges.append(exchange)
+        self.exchanges.add(exchange)
         return exchange
 
 
@@ -100,20 +98,30 @@ class _Said:
     """``send``, with what went noted. While a part is being taken the caller is talking."""
 
     exchange: Exchange
+    exchanges: Exchanges
     traffic: Traffic
     send: Send
 
     async def __call__(self, message: Message) -> None:
         exchange = self.exchange
+        with self.exchanges.noting():
+            self._note(message)
+        with self.traffic.saying():
+            await self.send(message)
+        exchange.unread_since = None
+        exchange.whole = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if exchange.whole:  # whoever has read the answer may ask what became of it: before the app returns
+            self.exchanges.done(exchange, self.traffic.clock.monotonic())
+
+    def _note(self, message: Message) -> None:
+        exchange, now = self.exchange, self.traffic.clock.monotonic()
+        exchange.unread_since = now
         if message["type"] == "http.response.start":
             exchange.status = message["status"]
             exchange.response_headers = {
                 name.decode("latin-1"): value.decode("latin-1") for name, value in message["headers"]
             }
-        else:
-            if exchange.first_byte is None:
-                exchange.first_byte = self.traffic.clock.monotonic()
-            exchange.keep(message["body"])
-        with self.traffic.saying():
-            await self.send(message)
-        exchange.whole = message["type"] == "http.response.body" and not message.get("more_body", False)
+            return
+        if exchange.first_byte is None:
+            exchange.first_byte = now
+        exchange.keep(message["body"])

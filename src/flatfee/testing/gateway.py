@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from flatfee.testing import building, state
 from flatfee.testing.accounts import Accounts, AccountState
+from flatfee.testing.checks.base import Limits
 from flatfee.testing.front import Handler
 from flatfee.testing.gates import Gate
+from flatfee.testing.journal import Journal
 from flatfee.testing.keys import add_key
 from flatfee.testing.matching import MatchKeywords
 from flatfee.testing.moving import Time
 from flatfee.testing.options import Options
 from flatfee.testing.played import Answer
 from flatfee.testing.script import Rule
+from flatfee.testing.verdicts import Verdict, judge, settled
 
 if TYPE_CHECKING:
     import httpx
@@ -200,6 +203,31 @@ class ScriptedGateway:
     def serve_beside(self, name: str, handler: Handler) -> None:
         """Let an ASGI app serve the paths whose first segment is ``name``."""
         self._inside.front.beside[name] = handler
+
+    @property
+    def journal(self) -> Journal:
+        """What the gateway was asked so far, and what became of it. A copy: ask again for more."""
+        self._inside.thread.turn()
+        return Journal.copied(self._inside.front.exchanges, self._inside.clock.epoch)
+
+    def verdict(self, **limits: Any) -> Verdict:
+        """Judge the client by what it sent so far. The arguments are those of ``Limits``."""
+        allowed = Limits(**limits)
+        return judge(settled(self.journal, allowed), allowed, active=self._slots())
+
+    def assert_resilient(self, **limits: Any) -> None:
+        """Accept a client that broke no rule. The arguments are those of ``Limits``.
+
+        Raises:
+            AssertionError: lists every violation, and what was asked.
+        """
+        self.verdict(**limits).insist()
+
+    def _slots(self) -> frozenset[str] | None:
+        """Return the workflows that hold a slot; ``None`` when the gateway is closed."""
+        if not self._inside.thread.is_running:
+            return None
+        return frozenset(lease.id for lease in self.run(self._inside.store.all_workflows()))
 
     def close(self) -> None:
         """End the gateway: connections are closed, and nothing of it is left."""

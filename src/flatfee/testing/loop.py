@@ -244,6 +244,19 @@ class LoopThread:
             message = f"The gateway has not done this within {CALL_SECONDS:g} seconds: something blocks its thread."
             raise TimeoutError(message) from error
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the loop can be asked for anything."""
+        return self._thread.is_alive()
+
+    def turn(self) -> None:
+        """Wait until what the loop does at this moment is done; at once where it has ended, or asks itself."""
+        if threading.current_thread() is self._thread or not self.is_running:
+            return
+        done = threading.Event()
+        self.loop.call_soon_threadsafe(done.set)
+        done.wait(CALL_SECONDS)
+
     def stop(self) -> None:
         """End the loop and its thread."""
         if self._end is not None and self._thread.is_alive():

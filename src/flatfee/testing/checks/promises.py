@@ -1,0 +1,85 @@
+"""Whether a client keeps what it said: its deadlines and its idempotency keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from flatfee.testing.checks.base import Found, Limits, Seen, Wrong, failure, names, seconds
+from flatfee.testing.entry import Ending, Entry
+from flatfee.wire import Header
+
+
+def deadline(seen: Seen, limits: Limits) -> Found:
+    """No try begins past the deadline that the first one told, and each tells what is left of it."""
+    for call in seen.calls:
+        for first, earlier, then in _of_one_deadline(call.entries):
+            passed, end = _elapsed(first, then), (first.deadline_ms or 0) / 1000
+            if passed > end + limits.tolerance:
+                yield Wrong(
+                    f"{then.name} came {seconds(passed)} after {first.name}, whose deadline of {seconds(end)} "
+                    f"({Header.DEADLINE_MS}) was over by then. Stop trying when the deadline has passed.",
+                    (first, then),
+                )
+            elif _tells_too_much(earlier, then, limits):
+                told = "no deadline" if then.deadline_ms is None else f"{then.deadline_ms} ms"
+                yield Wrong(
+                    f"{then.name} told {told} ({Header.DEADLINE_MS}), {seconds(_elapsed(earlier, then))} after "
+                    f"{earlier.name} had told {earlier.deadline_ms} ms. Tell with each try what is left of it.",
+                    (earlier, then),
+                )
+
+
+def _of_one_deadline(entries: tuple[Entry, ...]) -> Iterator[tuple[Entry, Entry, Entry]]:
+    """Yield each later try with the first and the one before it. Another key is another call of the client."""
+    first = entries[0]
+    for earlier, then in pairwise(entries):
+        if then.idempotency_key != first.idempotency_key:
+            first = then
+        elif first.deadline_ms is not None:
+            yield first, earlier, then
+
+
+def _elapsed(first: Entry, then: Entry) -> float:
+    """Return the time between two tries as a client could know it: what the gateway's clock skipped it did not see.
+
+    A client that waits in the gateway's time is judged by the machine's clock, and so leniently.
+    """
+    return min(then.arrived - first.arrived, then.real - first.real)
+
+
+def _tells_too_much(earlier: Entry, then: Entry, limits: Limits) -> bool:
+    if earlier.deadline_ms is None:
+        return False
+    left = earlier.deadline_ms - 1000 * _elapsed(earlier, then)
+    return then.deadline_ms is None or then.deadline_ms > left + 1000 * limits.tolerance
+
+
+def idempotency(seen: Seen, limits: Limits) -> Found:
+    """An idempotency key belongs to one body, and stays when nobody knows whether the try before was served."""
+    del limits
+    bodies: dict[tuple[str, str | None], Entry] = {}
+    for entry in seen.completions:
+        if entry.idempotency_key is None:
+            continue
+        first = bodies.setdefault((entry.key, entry.idempotency_key), entry)
+        if first.digest != entry.digest:
+            yield Wrong(
+                f"{entry.name} has the Idempotency-Key of {first.name} and another body. "
+                "Make a new key for each call, and send the same bytes with each try of it.",
+                (first, entry),
+            )
+    for first, then in (pair for call in seen.calls for pair in call.retried):
+        if first.idempotency_key and _is_unclear(first) and then.idempotency_key != first.idempotency_key:
+            kept = "another" if then.idempotency_key else "no"
+            yield Wrong(
+                f"{then.name} sent {first.name} again after {failure(first)}, with {kept} Idempotency-Key: "
+                f"if the first was served, the account pays for both. Keep the key of {names([first])}.",
+                (first, then),
+            )
+
+
+def _is_unclear(entry: Entry) -> bool:
+    """Tell whether a client cannot know if it was served. Of a stream that began it knows: the key would not help."""
+    hung = entry.ending in {Ending.CUT, Ending.LEFT}
+    return hung and (entry.answer_size == 0 or not entry.stream)
