@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field, JsonValue, ValidationError
 
 from flatfee.testing.closed import Closed
+from flatfee.testing.gates import Gate
 from flatfee.testing.matchers import from_json
 from flatfee.testing.matching import KEYWORDS
 from flatfee.testing.played import Answer
@@ -48,13 +49,15 @@ class RuleForm(Closed):
     messages: JsonValue = None
     body: JsonValue = None
 
-    def add_to(self, script: Script) -> Rule:
-        """Add the rule to a script.
+    def add_to(self, script: Script, behind: Gate | None = None) -> Rule:
+        """Add the rule to a script, its answers behind a gate if there is one.
 
         Raises:
             ValueError: an impossible value, an answer of no known form, or a rule that could never be reached.
         """
         answers = [read_answer(reply, f"replies[{index}]") for index, reply in enumerate(self.replies)]
+        if behind is not None:
+            answers = [behind.then(answer) for answer in answers]  # type: ignore[arg-type]  # it refuses what is none
         match: Any = {name: from_json(value) for name, value in self._matches()}
         return script.add(*answers, times=self.times, first=self.first, name=self.name, **match)
 
@@ -103,5 +106,6 @@ def told(error: ValidationError, where: str = "") -> str:
     wrong = []
     for details in error.errors(include_url=False):
         place = ".".join([*filter(None, [where]), *map(str, details["loc"])])
-        wrong.append(f"{place}: {details['msg'].removeprefix('Value error, ')}" if place else details["msg"])
+        message = details["msg"].removeprefix("Value error, ")
+        wrong.append(f"{place}: {message}" if place else message)
     return "; ".join(wrong)

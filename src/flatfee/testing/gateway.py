@@ -26,10 +26,8 @@ from flatfee.testing.script import Rule
 from flatfee.testing.verdicts import Verdict, judge, settled
 
 if TYPE_CHECKING:
-    import httpx
-
     import flatfee
-    from flatfee.testing.memory import AsgiApp
+    from flatfee.testing.memory import AsgiApp, AsyncTransport, Transport
 
 _T = TypeVar("_T")
 
@@ -163,13 +161,13 @@ class ScriptedGateway:
         """Let the gateway be shutting down while a block lasts: what is new is ``gateway_overloaded``."""
         return state.drain(self._inside)
 
-    def transport(self) -> httpx.BaseTransport:
+    def transport(self) -> Transport:
         """Return a transport for an ``httpx.Client``, that reaches the gateway without a socket."""
         from flatfee.testing.memory import Transport
 
         return Transport(self._built.memory)
 
-    def async_transport(self) -> httpx.AsyncBaseTransport:
+    def async_transport(self) -> AsyncTransport:
         """Return a transport for an ``httpx.AsyncClient``, that reaches the gateway without a socket."""
         from flatfee.testing.memory import AsyncTransport
 

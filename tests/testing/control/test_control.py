@@ -35,8 +35,9 @@ def test_says_what_is_wrong_with_a_body(control: Caller) -> None:
         "advance is -1; input should be greater than or equal to 0."
     )
     assert control.refused("POST", "/clock", {"advance": 1, "by": 2}) == (
-        "There is no member 'by' here; there are: advance."
+        "There is no member 'by' here; there are: advance, advance_to."
     )
+    assert control.refused("POST", "/clock", {}).startswith("Send advance (seconds), or advance_to")
 
 
 def test_lists_what_there_is_where_a_path_is_wrong(control: Caller) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -32,7 +33,7 @@ class Limits:
     slots: bool | None = None
     must_retry: bool = False
     same_workflow: bool = False
-    skip: Collection[str] = ()
+    skip: Sequence[str] | AbstractSet[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

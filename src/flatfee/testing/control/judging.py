@@ -1,0 +1,64 @@
+"""Endpoints for what a test asks at its end: the journal, and the verdict on the client."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, Final
+
+from pydantic import Field, RootModel, TypeAdapter, ValidationError
+
+from flatfee.testing.checks.base import Limits
+from flatfee.testing.control.endpoint import Endpoint, Form, Json, Visit
+from flatfee.testing.forms import told
+
+
+class _Look(Form):
+    """How to look: with prompts and answers, once there are so many requests, at most so many real seconds later."""
+
+    bodies: bool = False
+    wait_for: int | None = Field(default=None, ge=1)
+    timeout: float = Field(default=10.0, gt=0, le=50.0)
+
+
+def _journal(visit: Visit[_Look]) -> Json:
+    look, journal = visit.body, visit.gateway.journal
+    if look.wait_for is not None:
+        journal = journal.wait_for(look.wait_for, timeout=look.timeout)
+    return {"object": "list", "data": journal.to_json(bodies=look.bodies), "text": journal.text(bodies=look.bodies)}
+
+
+_LIMITS: Final = TypeAdapter(Limits)
+_NAMES: Final = [field.name for field in fields(Limits)]
+
+
+class _Judged(RootModel[dict[str, Any]]):
+    """What the client is allowed: see ``Limits``."""
+
+
+def _verdict(visit: Visit[_Judged]) -> Json:
+    unknown = visit.body.root.keys() - _NAMES
+    if unknown:
+        message = f"There is no limit {min(unknown)!r}; there are: {', '.join(_NAMES)}."
+        raise ValueError(message)
+    try:
+        _LIMITS.validate_python(visit.body.root)
+    except ValidationError as error:
+        raise ValueError(told(error)) from error
+    verdict = visit.gateway.verdict(**visit.body.root)
+    return {"object": "verdict", **verdict.to_json(), "text": verdict.text()}
+
+
+def _matched(visit: Visit[Any]) -> Json:
+    """Tell what a strict script had no rule for."""
+    try:
+        visit.gateway.assert_all_matched()
+    except AssertionError as error:
+        return {"object": "script", "matched": False, "text": str(error)}
+    return {"object": "script", "matched": True, "text": ""}
+
+
+JUDGING: Final[tuple[Endpoint[Any], ...]] = (
+    Endpoint("GET", "/journal", "What the gateway was asked, and what became of it.", _journal, _Look),
+    Endpoint("POST", "/verdict", "Judge the client by that.", _verdict, _Judged),
+    Endpoint("GET", "/unmatched", "What a strict script had no rule for.", _matched, Form),
+)
