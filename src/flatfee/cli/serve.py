@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
@@ -90,7 +90,7 @@ def serve(
         _serve_test({name: value for name, value in options.items() if value is not None}, workers, end_with_stdin)
         return
     if strict or end_with_stdin:
-        raise typer.BadParameter("--strict and --end-with-stdin go with --test only.")
+        _end("--strict and --end-with-stdin go with --test only.")
     from flatfee.server.keys import KeyKind, new_key
     from flatfee.server.logs import configure_logging
 
@@ -99,8 +99,7 @@ def serve(
     key = None if path else new_key(KeyKind.PROJECT)
     settings = _settings(path, key or "", {"host": host, "port": port})
     if workers > 1 and settings.server.store == "memory://":
-        typer.echo(_OWN_LEDGERS.format(where=_store_key(path), count=workers), err=True)
-        raise typer.Exit(2)
+        _end(_OWN_LEDGERS.format(where=_store_key(path), count=workers))
 
     def ready(bound_host: str, bound_port: int) -> None:
         url = f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}/v1"
@@ -120,13 +119,18 @@ def _serve_test(options: dict[str, object], workers: int, end_with_stdin: bool) 
     from flatfee.testing.control.process import serve_until_told
 
     if workers != 1:
-        raise typer.BadParameter("--test is one process, whose state is in memory; leave --workers out.")
-    configure_logging()
+        _end("--test is one process, whose state is in memory; leave --workers out.")
+    configure_logging(logging.WARNING)  # what it is asked is in its journal
     try:
         serve_until_told(options, typer.echo, end_with_stdin=end_with_stdin)
     except (ValueError, OSError, SettingsError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error
+        _end(str(error), error)
+
+
+def _end(message: str, cause: BaseException | None = None) -> NoReturn:
+    """End the command with what is wrong."""
+    typer.echo(message, err=True)
+    raise typer.Exit(2) from cause
 
 
 def _run(settings: Settings, workers: int, store_key: str, ready: Callable[[str, int], None]) -> None:
@@ -143,8 +147,7 @@ def _run(settings: Settings, workers: int, store_key: str, ready: Callable[[str,
             run_workers(settings, workers, on_ready=ready)
     except StoreDown as error:
         cure = "Make its folder if there is none, and check that this user may write there; or name another file."
-        typer.echo(f"{store_key}: {error}. {cure}", err=True)
-        raise typer.Exit(2) from error
+        _end(f"{store_key}: {error}. {cure}", error)
     except SystemExit as error:
         typer.echo(_not_started(settings.server, error.__context__), err=True)
         raise typer.Exit(1) from error
@@ -160,8 +163,7 @@ def _settings(path: Path | None, key: str, given: Mapping[str, object]) -> Setti
     try:
         settings = load_settings(path, os.environ) if path else demo_settings(key)
     except SettingsError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error
+        _end(str(error), error)
     overrides = {name: value for name, value in given.items() if value is not None}
     return settings.model_copy(update={"server": settings.server.model_copy(update=overrides)})
 

@@ -174,8 +174,15 @@ class Exchanges:
 
     def wait(self, timeout: float, ready: Callable[[], _T | None]) -> _T | None:
         """Ask ``ready`` after each change until it gives something; ``None`` after ``timeout`` real seconds."""
+        given: list[_T] = []  # what it gives may be as good as nothing to an ``if``: an empty journal
+
+        def asked() -> bool:
+            given.extend(each for each in [ready()] if each is not None)
+            return bool(given)
+
         with self._changed:
-            return self._changed.wait_for(ready, timeout)
+            self._changed.wait_for(asked, timeout)
+        return given[0] if given else None
 
 
 def _copied(exchange: Exchange, copy: Callable[[Exchange], _T]) -> _T:

@@ -1,0 +1,115 @@
+"""``flatfee serve --test`` says in one line where it is, and ends when it is told to, by whatever way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+
+import flatfee
+
+pytestmark = pytest.mark.processes
+
+ROOT: Final = Path(__file__).parents[3]
+LIMIT: Final = 100.0
+ENVIRONMENT: Final = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+
+
+@contextmanager
+def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    line = [sys.executable, "-m", "flatfee", "serve", "--test", *options]
+    process = subprocess.Popen(
+        line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            assert first, process.communicate(timeout=LIMIT)
+            yield process, json.loads(first)
+        finally:
+            process.kill()
+
+
+def refused(*options: str) -> str:
+    line = [sys.executable, "-m", "flatfee", "serve", *options]
+    done = subprocess.run(line, capture_output=True, text=True, env=ENVIRONMENT, timeout=LIMIT, check=False)
+    assert done.returncode == 2, done
+    return done.stderr
+
+
+def test_says_where_it_is_in_one_line() -> None:
+    with serving() as (process, told):
+        assert told["flatfee"] == "ready"
+        assert told["pid"] == process.pid
+        with flatfee.Client(api_key=told["api_key"], base_url=told["base_url"]) as client:
+            answer = client.chat.completions.create(model="auto", messages=[{"role": "user", "content": "Hello"}])
+        assert answer.receipt is not None
+        assert len(httpx.get(f"{told['control_url']}/journal").json()["data"]) == 1
+
+
+@pytest.mark.parametrize("way", ["stop", "SIGTERM", "SIGINT", "stdin"])
+def test_ends_when_it_is_told_to(way: str) -> None:
+    with serving(*(["--end-with-stdin"] if way == "stdin" else [])) as (process, told):
+        if way == "stop":
+            assert httpx.post(f"{told['control_url']}/stop").json()["ended"]
+        elif way == "stdin":
+            assert process.stdin is not None
+            process.stdin.close()
+        else:
+            process.send_signal(signal.Signals[way])
+        assert process.wait(LIMIT) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_may_be_strict_and_take_a_configuration(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "flatfee", "init"], cwd=tmp_path, env=ENVIRONMENT, check=True, capture_output=True
+    )
+    with serving("--strict", "--config", str(tmp_path / "flatfee.toml")) as (_, told):
+        routes = {route["name"] for route in httpx.get(f"{told['control_url']}/routes").json()["data"]}
+        assert "premium-a" not in routes
+        with (
+            flatfee.Client(api_key=told["api_key"], base_url=told["base_url"]) as client,
+            pytest.raises(flatfee.BadRequestError, match="no rule"),
+        ):
+            client.chat.completions.create(model="auto", messages=[{"role": "user", "content": "Hello"}])
+
+
+def test_says_what_is_wrong_with_its_options() -> None:
+    assert "on this machine only, not on '0.0.0.0'" in refused("--test", "--host", "0.0.0.0")
+    assert "go with --test only" in refused("--strict")
+    assert "leave --workers out" in refused("--test", "--workers", "2")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"cannot listen on 127.0.0.1:{port}" in refused("--test", "--port", str(port))
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_example_of_another_language_passes(tmp_path: Path) -> None:
+    command = tmp_path / "flatfee"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m flatfee "$@"\n')
+    command.chmod(0o755)
+    done = subprocess.run(
+        ["node", "--test", "agent.test.mjs"],
+        cwd=ROOT / "examples" / "testing" / "node",
+        env=ENVIRONMENT | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "# pass 4" in done.stdout
