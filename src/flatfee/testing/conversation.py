@@ -67,6 +67,15 @@ class Conversation:
         return tuple(fresh)
 
     @cached_property
+    def answered_calls(self) -> tuple[tuple[str, str], ...]:
+        """Name and arguments of the calls in the model's last answer, if results of tools came since."""
+        said = [message for message in self.messages if message.get("role") == "assistant"]
+        if not said or not self.tool_results:
+            return ()
+        called = [_object(call.get("function")) for call in _objects(said[-1].get("tool_calls"))]
+        return tuple((str(each.get("name", "")), str(each.get("arguments", ""))) for each in called)
+
+    @cached_property
     def tools(self) -> tuple[str, ...]:
         """The names of the tools that are offered."""
         offered = (_object(tool.get(str(tool.get("type")))) for tool in _objects(self.body.get("tools")))

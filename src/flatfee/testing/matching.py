@@ -10,6 +10,7 @@ from typing import Any, Final, TypedDict
 from flatfee.testing.asked import Asked
 from flatfee.testing.conversation import ToolResult, text_of
 from flatfee.testing.differences import Difference, Told, differences
+from flatfee.testing.exchange import SECRET_HEADERS
 from flatfee.testing.matchers import Equals, Matcher, OneOf, matcher, shown
 from flatfee.wire import Header, Tier
 
@@ -151,6 +152,9 @@ def _result(name: str, given: object) -> Matcher | Mapping[str, Matcher]:
 
 def _headers(name: str, given: object) -> Mapping[str, Matcher]:
     if isinstance(given, Mapping) and all(isinstance(header, str) for header in given):
+        secret = next((header for header in given if header.lower() in SECRET_HEADERS), None)
+        if secret is not None:
+            raise _impossible(name, secret, "it holds a secret and is not kept; make a key of its own instead.")
         return {header.lower(): _text(f"{name}[{header!r}]", part) for header, part in given.items()}
     raise _impossible(name, given, "give a mapping of header names to texts or matchers.")
 

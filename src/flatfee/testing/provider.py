@@ -45,8 +45,7 @@ class DoubleProvider:
             async with self._model.send(route, body, stream=stream) as answer:
                 yield answer
             return
-        tried.rule, answering = chosen
-        played = answering.play(asked)
+        tried.rule, played = chosen
         for step in played.before:
             await self._step(step)
         yield _Answer(played, self)

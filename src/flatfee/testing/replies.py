@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -28,7 +27,7 @@ class ToolCall(Closed):
     @property
     def written(self) -> str:
         """The arguments as they stand in an answer."""
-        return self.arguments if isinstance(self.arguments, str) else json.dumps(self.arguments, ensure_ascii=False)
+        return self.arguments if isinstance(self.arguments, str) else speaking.written(self.arguments)
 
 
 def call(name: str, arguments: Mapping[str, Any] | str | None = None, /, **more: Any) -> ToolCall:
@@ -99,12 +98,17 @@ class Reply(Closed):
         """The text; ``None``: there is none."""
         if isinstance(self.chunks, tuple):
             return "".join(self.chunks)
-        return json.dumps(self.data, ensure_ascii=False) if "data" in self.model_fields_set else self.text
+        return speaking.written(self.data) if "data" in self.model_fields_set else self.text
 
     @property
     def tells_usage(self) -> bool:
         """Whether the answer tells what it used."""
         return self.usage is not None or "usage" not in self.model_fields_set
+
+    def loops(self, asked: Asked) -> bool:
+        """Return whether it would call the very tools whose results the request brings."""
+        answered = asked.conversation.answered_calls
+        return bool(self.tool_calls) and answered == tuple((call.name, call.written) for call in self.tool_calls)
 
     def play(self, asked: Asked) -> Played:
         """Return the answer to a try."""
@@ -135,7 +139,7 @@ class Raw(Closed):
     def play(self, asked: Asked) -> Played:
         """Return it, whatever was asked."""
         del asked
-        body = json.dumps(self.body) if isinstance(self.body, dict) else self.body
+        body = speaking.written(self.body) if isinstance(self.body, dict) else self.body
         parts = (body,) if self.chunks is None else self.chunks
         return Played(
             status=self.status,

@@ -13,9 +13,10 @@ from typing import Final, Unpack
 
 from flatfee.testing.asked import Asked
 from flatfee.testing.matching import Match, MatchKeywords, counts
-from flatfee.testing.played import Answer, Answering, Beside
-from flatfee.testing.replies import answering
-from flatfee.testing.strict import Final400, ScriptFailed, UnmatchedRequest, explained
+from flatfee.testing.played import Answer, Answering, Beside, Played
+from flatfee.testing.replies import Reply, answering
+from flatfee.testing.speaking import refused
+from flatfee.testing.strict import ScriptFailed, UnmatchedRequest, explained
 
 MAX_RULES: Final = 10_000
 MAX_ASKED: Final = 1000
@@ -48,7 +49,8 @@ class Rule:
     @property
     def asked(self) -> tuple[Asked, ...]:
         """The tries that it has answered; the latest ``MAX_ASKED`` of them."""
-        return tuple(self._asked)
+        with self._script.lock:
+            return tuple(self._asked)
 
     @property
     def unsaid(self) -> int:
@@ -56,14 +58,20 @@ class Rule:
         return max(0, len(self._replies) - self._used)
 
     @property
-    def spent(self) -> str | None:
-        """Why it answers no more; ``None``: it does."""
-        return f"used up: times={self._times}" if self._times is not None and self._used >= self._times else None
-
-    @property
-    def for_ever(self) -> bool:
+    def takes_all(self) -> bool:
         """Whether it leaves nothing that it matches to the rules behind it."""
-        return self._times is None and not any(isinstance(reply, Beside) for reply in self._replies)
+        last = self._replies[-1]
+        loops = isinstance(last, Reply) and bool(last.tool_calls)
+        return self._times is None and not loops and not any(isinstance(reply, Beside) for reply in self._replies)
+
+    def silent(self, asked: Asked) -> str | None:
+        """Return why it does not answer a try that it matches; ``None``: it does."""
+        if self._times is not None:
+            return f"used up: it answered times={self._times}" if self._used >= self._times else None
+        last = self._replies[-1]
+        if self._used >= len(self._replies) and isinstance(last, Reply) and last.loops(asked):
+            return "it has nothing new to say: it would repeat the tool call whose result came (unless told times=)"
+        return None
 
     def remove(self) -> None:
         """Take it out of the script."""
@@ -99,7 +107,7 @@ class Script:
     def __init__(self, *, strict: bool = False, routes: Sequence[str] = ()) -> None:
         self.strict = strict
         self._routes = tuple(routes)
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._rules: tuple[Rule, ...] = ()
         self._made = 0
         self._failures: list[_Failure] = []
@@ -129,7 +137,7 @@ class Script:
         """
         wanted = Match.of(match, self._routes)
         answers = _checked(replies, times)
-        with self._lock:
+        with self.lock:
             if len(self._rules) >= MAX_RULES:
                 message = f"A script has at most {MAX_RULES} rules; remove some, or give one several replies."
                 raise ValueError(message)
@@ -142,33 +150,33 @@ class Script:
 
     def remove(self, rule: Rule) -> None:
         """Take a rule out; nothing happens if it is not there."""
-        with self._lock:
+        with self.lock:
             self._rules = tuple(each for each in self._rules if each is not rule)
 
     def clear(self) -> None:
         """Forget every rule, and what went wrong."""
-        with self._lock:
+        with self.lock:
             self._rules, self._made, self._failures, self._failed = (), 0, [], 0
 
-    def choose(self, asked: Asked) -> tuple[str, Answering] | None:
-        """Return the name of the rule that answers a try, and its answer; ``None``: the default model does."""
+    def choose(self, asked: Asked) -> tuple[str, Played] | None:
+        """Return the name of the rule that answers a try, and what it does; ``None``: the default model does."""
         rules = self._rules
         rule: Rule | None = None
         try:
             for rule in rules:
-                if rule.spent is None and rule.match.holds(asked):
+                if rule.match.holds(asked):
                     made = _made(self._taken(rule, asked), asked)
                     if isinstance(made, Beside):
                         made.begin(asked)
                     elif made is not None:
-                        return rule.name, made
+                        return rule.name, made.play(asked)
         except Exception as error:  # noqa: BLE001  # a function of the test's author: they are told
             return "error", self._failed_with(rule, error)
         if not self.strict:
             return None
         message = explained(asked, rules)
         self._note(_Failure(UnmatchedRequest, message))
-        return "unmatched", Final400(message, "unmatched_request")
+        return "unmatched", refused(message, "unmatched_request")
 
     def check(self) -> None:
         """Tell of what went wrong since this was last asked.
@@ -177,7 +185,7 @@ class Script:
             UnmatchedRequest: a strict script had no rule for a request.
             ScriptFailed: a function of the script raised an error.
         """
-        with self._lock:
+        with self.lock:
             failures, failed = self._failures, self._failed
             self._failures, self._failed = [], 0
         if not failures:
@@ -200,17 +208,17 @@ class Script:
             raise AssertionError(message)
 
     def _taken(self, rule: Rule, asked: Asked) -> Answer | None:
-        with self._lock:
-            return rule.take(asked) if rule.spent is None else None
+        with self.lock:
+            return rule.take(asked) if rule.silent(asked) is None else None
 
-    def _failed_with(self, rule: Rule | None, error: Exception) -> Answering:
+    def _failed_with(self, rule: Rule | None, error: Exception) -> Played:
         name = rule.name if rule is not None else "the script"
         message = f"A function of rule {name} raised {type(error).__name__}: {error}"
         self._note(_Failure(ScriptFailed, message, error))
-        return Final400(message, "script_failed")
+        return refused(message, "script_failed")
 
     def _note(self, failure: _Failure) -> None:
-        with self._lock:
+        with self.lock:
             self._failed += 1
             if len(self._failures) < MAX_FAILURES:
                 self._failures.append(failure)
@@ -237,7 +245,7 @@ def _checked(replies: Sequence[Answer], times: int | None) -> Sequence[Answer]:
 
 def _check_reached(wanted: Match, rules: Sequence[Rule]) -> None:
     for rule in rules:
-        if rule.for_ever and rule.match.covers(wanted):
+        if rule.takes_all and rule.match.covers(wanted):
             message = (
                 f"A rule for {wanted} would never be reached: {rule.name} before it answers all of that for ever."
                 " Put the narrower rule before it, give first=True, or give the other one times=."

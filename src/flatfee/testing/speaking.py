@@ -44,8 +44,18 @@ def spoken(reply: Reply, asked: Asked) -> Played:
 
 def obeyed(asked: Asked) -> Played:
     """Return what the default model says."""
-    pieces = simulation.streamed(asked.upstream) if asked.stream else [simulation.plain(asked.upstream)]
+    try:
+        pieces = simulation.streamed(asked.upstream) if asked.stream else [simulation.plain(asked.upstream)]
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        # Shapes that the gateway passes on unread; a real provider refuses them as well.
+        return refused("The model cannot read the request.", "invalid_request_error")
     return Played(pieces=tuple(pieces))
+
+
+def refused(message: str, code: str) -> Played:
+    """Return a refusal that no other route is asked after, and that no client should repeat."""
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+    return Played(status=400, pieces=(msgspec.json.encode({"error": error}),))
 
 
 def spaced(parts: Sequence[bytes], pace: float) -> tuple[Piece, ...]:
@@ -53,6 +63,11 @@ def spaced(parts: Sequence[bytes], pace: float) -> tuple[Piece, ...]:
     if not pace:
         return tuple(parts)
     return tuple(piece for part in parts for piece in (Pause(pace), part))[1:]
+
+
+def written(value: object) -> str:
+    """Return a value as a model writes JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def event(payload: Mapping[str, Any]) -> bytes:
@@ -204,5 +219,6 @@ def _cut(text: str, chunks: int | tuple[str, ...] | None) -> list[str]:
 
 def _evenly(text: str, count: int) -> list[str]:
     """Cut a text into so many pieces of nearly the same length, none of them empty."""
+    count = max(1, min(count, len(text)))
     bounds = [len(text) * at // count for at in range(count + 1)]
     return [text[start:end] for start, end in pairwise(bounds) if start < end]

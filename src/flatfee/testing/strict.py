@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from flatfee.testing.asked import Asked
 from flatfee.testing.matchers import shown
 from flatfee.testing.matching import Checked, Match
-from flatfee.testing.played import Played
 
 MAX_TOLD: Final = 8000
 """Characters of a difference that are told."""
@@ -39,24 +36,9 @@ class Described(Protocol):
         """What it asks for."""
         ...
 
-    @property
-    def spent(self) -> str | None:
-        """Why it answers no more."""
+    def silent(self, asked: Asked) -> str | None:
+        """Return why it does not answer, even if all that it asks for holds."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Final400:
-    """A refusal that no other route is asked after, and that no client should repeat."""
-
-    message: str
-    code: str
-
-    def play(self, asked: Asked) -> Played:
-        """Return the refusal."""
-        del asked
-        error = {"message": self.message, "type": "invalid_request_error", "param": None, "code": self.code}
-        return Played(status=400, pieces=(json.dumps({"error": error}).encode(),))
 
 
 def explained(asked: Asked, rules: Sequence[Described]) -> str:
@@ -70,12 +52,12 @@ def _lines(asked: Asked, rules: Sequence[Described]) -> Iterator[str]:
     if not rules:
         yield "There are no rules."
     else:
-        outcomes = [(rule, rule.match.check(asked)) for rule in rules]
-        outcomes.sort(key=lambda outcome: _distance(*outcome))
-        nearest, checked = outcomes[0]
+        outcomes = [(rule, rule.match.check(asked), rule.silent(asked)) for rule in rules]
+        outcomes.sort(key=lambda outcome: _distance(*outcome[1:]))
+        nearest, checked, silent = outcomes[0]
         yield f"The nearest of {len(rules)} {'rule' if len(rules) == 1 else 'rules'} is {nearest.name}:"
-        yield from _differences(nearest, checked)
-        others = [rule.name for rule, _ in outcomes[1 : 1 + _OTHERS_SHOWN]]
+        yield from _differences(checked, silent)
+        others = [rule.name for rule, *_ in outcomes[1 : 1 + _OTHERS_SHOWN]]
         if others:
             more = len(outcomes) - 1 - len(others)
             yield f"Then: {'; '.join(others)}{f'; and {more} more' if more > 0 else ''}."
@@ -90,15 +72,15 @@ def _asked_for(asked: Asked) -> str:
     return ", ".join(f"{name}={shown(fact)}" for name, fact in facts.items())
 
 
-def _distance(rule: Described, checked: Sequence[Checked]) -> tuple[int, int, bool]:
+def _distance(checked: Sequence[Checked], silent: str | None) -> tuple[int, int, bool]:
     """Order rules by how few conditions fail, then by how many hold."""
     failed = sum(each.difference is not None for each in checked)
-    return failed, failed - len(checked), rule.spent is not None
+    return failed, failed - len(checked), silent is not None
 
 
-def _differences(rule: Described, checked: Sequence[Checked]) -> Iterator[str]:
-    if rule.spent is not None:
-        yield f"  - {rule.spent}"
+def _differences(checked: Sequence[Checked], silent: str | None) -> Iterator[str]:
+    if silent is not None:
+        yield f"  - {silent}"
     for each in checked:
         if each.difference is None:
             yield f"    {each.keyword}: holds"
