@@ -81,6 +81,8 @@ class Equals(Matcher):
         return value == self.wanted and isinstance(value, bool) is isinstance(self.wanted, bool)
 
     def __repr__(self) -> str:
+        if isinstance(self.wanted, str):
+            return repr(str(self.wanted))  # a member of an enum is its text
         return "nothing" if self.wanted is None else repr(self.wanted)
 
 

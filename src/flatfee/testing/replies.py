@@ -14,13 +14,14 @@ from flatfee.testing.played import Answering, Beside, Pause, Played
 
 Seconds = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
+Said = Annotated[str, Field(min_length=1)]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 
 
 class ToolCall(Closed):
     """A call of a tool. ``arguments`` as text are said as they are, broken or not. Without ``id`` one is made."""
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Said
     arguments: dict[str, JsonValue] | str = Field(default_factory=dict)
     id: str | None = None
 
@@ -66,8 +67,8 @@ class Reply(Closed):
     text: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     data: JsonValue = Field(default=None, alias="json")
-    refusal: str | None = None
-    reasoning: str | None = None
+    refusal: Said | None = None
+    reasoning: Said | None = None
     finish_reason: FinishReason | None = None
     usage: Tokens | None = None
     delay: Seconds = 0.0

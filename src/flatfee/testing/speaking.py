@@ -91,7 +91,8 @@ class _Ask:
         options = body.get("stream_options")
         heard = (len(text_of(message.get("content")).encode()) for message in Conversation(body).messages)
         return cls(
-            identity=hashlib.sha256(asked.upstream).hexdigest()[:24],
+            # Streamed or not, the same conversation gets the same answer.
+            identity=hashlib.sha256(msgspec.json.encode([asked.model, body.get("messages")])).hexdigest()[:24],
             model=asked.model,
             choices=n if isinstance(n := body.get("n"), int) and n > 0 else 1,
             include_usage=isinstance(options, dict) and bool(options.get("include_usage")),
