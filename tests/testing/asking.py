@@ -19,9 +19,9 @@ def asked(text: Any = "Hello", *, headers: dict[str, str] | None = None, **more:
     stream = bool(body.get("stream"))
     if stream:
         body.setdefault("stream_options", {"include_usage": True})
-    first = {"number": 1, "attempt": 1, "nth": 1, "route": "premium-a", "tier": "premium"}
+    first: dict[str, Any] = {"number": 1, "attempt": 1, "nth": 1, "route": "premium-a", "tier": "premium"}
     return Asked(
-        **{**first, **facts},
+        **(first | facts),
         model="premium-model-a",
         stream=stream,
         upstream=json.dumps({**body, "model": "premium-model-a"}).encode(),

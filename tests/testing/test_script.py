@@ -30,8 +30,6 @@ from flatfee.testing import script as scripts
 from flatfee.testing.played import Played
 from flatfee.testing.script import Script
 
-Client = flatfee.Client | openai.OpenAI
-
 
 @pytest.fixture
 def gateway() -> Iterator[ScriptedGateway]:
@@ -51,11 +49,11 @@ def theirs(gateway: ScriptedGateway) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def say(client: Client, text: str = "Hello", **more: Any) -> Any:
+def say(client: Any, text: str = "Hello", **more: Any) -> Any:
     return client.chat.completions.create(model="premium", messages=[user(text)], **more)
 
 
-def text_of(client: Client, text: str = "Hello", **more: Any) -> Any:
+def text_of(client: Any, text: str = "Hello", **more: Any) -> Any:
     return say(client, text, **more).choices[0].message.content
 
 
@@ -362,7 +360,8 @@ def test_an_error_of_a_function_is_the_tests(keyword: Any) -> None:
         raise KeyError("city")
 
     script = Script()
-    script.add("a", **{keyword: broken})
+    wanted: Any = {keyword: broken}
+    script.add("a", **wanted)
     name, played = script.choose(asked()) or ("", Played())
     assert (name, played.status) == ("error", 400)
     with pytest.raises(ScriptFailed, match=r"A function of rule #1 .* raised KeyError: 'city'") as caught:
