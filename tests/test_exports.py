@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import flatfee
+import flatfee.testing
 import flatfee.types
 
 PUBLIC = """
@@ -23,15 +24,21 @@ ToolLoopExceeded ToolResult ToolRun ToolStep Try UnprocessableEntityError Unsupp
 WorkflowScope WorkflowState
 """
 
+TESTING = """
+anything Asked call contains Gate matches OBEY Options Raw Reply Rule running_gateway ScriptedGateway ScriptFailed
+Tokens ToolCall UnmatchedRequest VirtualClock
+"""
+
 HEAVY = ("aiohttp", "flatfee.cli", "flatfee.server", "httpx", "msgspec", "rich", "starlette", "typer", "uvicorn")
 
 
 def test_the_public_names_are_pinned() -> None:
     assert sorted(flatfee.__all__) == sorted(PUBLIC.split())
+    assert sorted(flatfee.testing.__all__) == sorted(TESTING.split())
 
 
 def test_every_public_name_exists() -> None:
-    for module in (flatfee, flatfee.types):
+    for module in (flatfee, flatfee.types, flatfee.testing):
         assert len(set(module.__all__)) == len(module.__all__)
         assert [name for name in module.__all__ if not hasattr(module, name)] == []
 

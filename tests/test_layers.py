@@ -113,6 +113,18 @@ LAYERS = (
         apart_from=("testing/**/*.py", "cli/serve.py", "cli/testing/**/*.py"),
     ),
     Layer(
+        name="what a script says is pure",
+        files=tuple(
+            f"testing/{name}.py"
+            for name in (
+                *("conversation", "matchers", "differences", "matching"),
+                *("closed", "replies", "speaking", "strict", "forms"),
+            )
+        ),
+        forbids=("flatfee.client", "flatfee.cli", *IO, *CLOCK, *RANDOM),
+        pure=True,
+    ),
+    Layer(
         name="nothing needs the integrations, nor the SDKs they are for",
         files=("**/*.py",),
         forbids=("flatfee.integrations", "openai"),

@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from tests.testing.asking import user
+from tests.testing.asking import asked, user
 
 import flatfee
-from flatfee.testing import Gate, ScriptedGateway, running_gateway
+from flatfee.testing import Gate, Reply, ScriptedGateway, running_gateway
+from flatfee.testing.played import Held, Pause
 
 
 @pytest.fixture
@@ -100,3 +101,12 @@ def test_only_an_answer_can_be_held() -> None:
     wrong: Any = Edge()
     with pytest.raises(TypeError, match="only what a provider answers can be held back"):
         Gate().then(wrong)
+    with pytest.raises(TypeError, match="only what a provider answers can be held back"):
+        Gate().then(lambda _: wrong).play(asked())
+
+
+def test_what_a_function_makes_can_be_held() -> None:
+    gate = Gate()
+    played = gate.then(lambda asked: Reply(text=str(asked.number), delay=1)).play(asked(number=7))
+    assert played.before == (Held(gate), Pause(1))
+    assert b'"7"' in b"".join(piece for piece in played.pieces if isinstance(piece, bytes))

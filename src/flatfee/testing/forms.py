@@ -57,7 +57,7 @@ class RuleForm(Closed):
         """
         answers = [read_answer(reply, f"replies[{index}]") for index, reply in enumerate(self.replies)]
         if behind is not None:
-            answers = [behind.then(answer) for answer in answers]  # type: ignore[arg-type]  # it refuses what is none
+            answers = [behind.then(answer) for answer in answers]
         match: Any = {name: from_json(value) for name, value in self._matches()}
         return script(*answers, times=self.times, first=self.first, name=self.name, **match)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from flatfee.testing.asked import Asked
-from flatfee.testing.played import Answering, Beside, Held, Played
-from flatfee.testing.replies import answering
+from flatfee.testing.played import Answer, Answering, Beside, Held, Played
+from flatfee.testing.replies import made_for, reusable
 
 PATIENCE: Final = 30.0
 """Real seconds that ``wait_until_waiting`` waits, unless it is told otherwise."""
@@ -40,17 +40,15 @@ class Gate:
             for loop, opened in self._held:
                 loop.call_soon_threadsafe(opened.set)
 
-    def then(self, answer: Answering | str) -> Answering:
+    def then(self, answer: Answer) -> Answering:
         """Return an answer that is held back until the gate is open.
 
         Raises:
             TypeError: it is no answer of a provider.
         """
-        made = answering(answer)
-        if isinstance(made, Beside):
-            message = f"then({answer!r}): only what a provider answers can be held back."
-            raise TypeError(message)
-        return _Behind(self, made)
+        if isinstance(answer, Beside):
+            raise TypeError(_cannot_be_held(answer))
+        return _Behind(self, reusable(answer))
 
     def wait_until_waiting(self, count: int = 1, timeout: float = PATIENCE) -> None:
         """Wait until so many answers are held back at once, at most ``timeout`` real seconds.
@@ -84,8 +82,15 @@ class _Behind:
     """An answer behind a gate."""
 
     gate: Gate
-    answer: Answering
+    answer: Answer
 
     def play(self, asked: Asked) -> Played:
-        played = self.answer.play(asked)
+        made = made_for(asked, self.answer)
+        if isinstance(made, Beside):
+            raise TypeError(_cannot_be_held(made))
+        played = made.play(asked)
         return replace(played, before=(Held(self.gate), *played.before))
+
+
+def _cannot_be_held(given: object) -> str:
+    return f"then({given!r}): only what a provider answers can be held back."

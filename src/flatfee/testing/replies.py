@@ -10,7 +10,7 @@ from pydantic import Field, JsonValue, model_validator
 from flatfee.testing import speaking
 from flatfee.testing.asked import Asked
 from flatfee.testing.closed import Closed
-from flatfee.testing.played import Answering, Beside, Pause, Played
+from flatfee.testing.played import Answer, Answering, Beside, Pause, Played
 
 Seconds = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -162,6 +162,24 @@ class Obey(Closed):
 
 OBEY = Obey()
 """Let the default model answer: in a sequence, or for what a strict script allows."""
+
+
+def reusable(given: Answer) -> Answer:
+    """Return an answer as a script keeps it: a function is asked each time, a text is a ``Reply``.
+
+    Raises:
+        TypeError: it is no answer.
+    """
+    return given if callable(given) else answering(given)
+
+
+def made_for(asked: Asked, given: Answer) -> Answering | Beside:
+    """Return the answer to a try: what a function makes for it, or what was given.
+
+    Raises:
+        TypeError: it is no answer.
+    """
+    return answering(given(asked) if callable(given) else given)
 
 
 def answering(given: object) -> Answering | Beside:

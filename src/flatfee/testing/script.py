@@ -13,8 +13,8 @@ from typing import Final, Unpack
 
 from flatfee.testing.asked import Asked
 from flatfee.testing.matching import Match, MatchKeywords, counts
-from flatfee.testing.played import Answer, Answering, Beside, Played
-from flatfee.testing.replies import Reply, answering
+from flatfee.testing.played import Answer, Beside, Played
+from flatfee.testing.replies import Reply, made_for, reusable
 from flatfee.testing.speaking import refused
 from flatfee.testing.strict import ScriptFailed, UnmatchedRequest, explained
 
@@ -165,7 +165,8 @@ class Script:
         try:
             for rule in rules:
                 if rule.match.holds(asked):
-                    made = _made(self._taken(rule, asked), asked)
+                    reply = self._taken(rule, asked)
+                    made = made_for(asked, reply) if reply is not None else None
                     if isinstance(made, Beside):
                         made.begin(asked)
                     elif made is not None:
@@ -224,12 +225,6 @@ class Script:
                 self._failures.append(failure)
 
 
-def _made(reply: Answer | None, asked: Asked) -> Answering | Beside | None:
-    if reply is None or isinstance(reply, Answering | Beside):
-        return reply
-    return answering(reply(asked) if callable(reply) else reply)
-
-
 def _checked(replies: Sequence[Answer], times: int | None) -> Sequence[Answer]:
     if not replies:
         raise ValueError("A rule needs a reply; to let the default model answer, give OBEY.")
@@ -240,7 +235,7 @@ def _checked(replies: Sequence[Answer], times: int | None) -> Sequence[Answer]:
     if times is not None and times < len(replies):
         message = f"times={times} with {len(replies)} replies: the last would never be said; leave some out."
         raise ValueError(message)
-    return [reply if callable(reply) else answering(reply) for reply in replies]
+    return [reusable(reply) for reply in replies]
 
 
 def _check_reached(wanted: Match, rules: Sequence[Rule]) -> None:
