@@ -51,6 +51,32 @@ def test_the_nearest_rule_and_what_differs_are_shown() -> None:
     )
 
 
+def nearest(script: Script, asked: Any) -> str:
+    return explained(asked, script.rules).partition(" rules is ")[2].partition(":")[0]
+
+
+def test_what_was_said_tells_more_than_where() -> None:
+    script = Script(strict=True)
+    script.add("a", user="time", turn=1, name="where")
+    script.add("b", user="weather", turn=2, attempt=2, name="said")
+    assert nearest(script, asked("weather")) == "said"
+
+
+def test_of_rules_that_differ_in_their_texts_the_most_alike_is_the_nearest() -> None:
+    script = Script(strict=True)
+    for text in ("What time is it?", "How is the weather in Porto?", "Tell me a joke."):
+        script.add("a", user=text, name=text[:8])
+    assert nearest(script, asked("How is the weather in Lisbon?")) == "How is t"
+
+
+def test_a_function_that_relies_on_another_condition_does_not_break_the_difference() -> None:
+    script = Script(strict=True)
+    script.add("a", tool_result=contains("22"), when=lambda asked: asked.conversation.tool_results[0].text == "22")
+    told = refused(script, asked())
+    assert "  - tool_result: expected contains('22'), got no tool result since the last answer" in told
+    assert "got IndexError: tuple index out of range" in told
+
+
 def test_a_script_without_rules_says_so() -> None:
     assert "There are no rules." in explained(asked(), [])
 

@@ -31,13 +31,18 @@ class Difference:
         separator = "" if not self.path or self.path.startswith("[") else "."
         return replace(self, path=f"{step}{separator}{self.path}")
 
+    @property
+    def texts(self) -> tuple[str, str] | None:
+        """The text that was wanted and the one that there is, where one must be the other; the first of them."""
+        wanted = self.wanted.wanted if isinstance(self.wanted, Equals) else self.wanted
+        return (wanted[:SHOWN], self.value[:SHOWN]) if isinstance(wanted, str) and isinstance(self.value, str) else None
+
     def __str__(self) -> str:
         wanted = self.wanted.wanted if isinstance(self.wanted, Equals) else self.wanted
         start = 0
         if isinstance(wanted, str) and isinstance(self.value, str):
             start = max(0, _parting(wanted, self.value) - SHOWN // 4)
-        got = "nothing" if self.value is None else shown(self.value, start)
-        return f"expected {'nothing' if wanted is None else shown(wanted, start)}, got {got}"
+        return f"expected {_shown(wanted, start)}, got {_shown(self.value, start)}"
 
 
 def differences(wanted: object, value: object) -> Iterator[Difference]:
@@ -52,6 +57,10 @@ def differences(wanted: object, value: object) -> Iterator[Difference]:
             yield from (found.under(f"[{index}]") for found in differences(part, had))
     elif not matcher(wanted).holds(value):
         yield Difference(wanted=wanted, value=value)
+
+
+def _shown(value: object, start: int) -> str:
+    return "nothing" if value is None else shown(value, start)
 
 
 def _parting(one: str, other: str) -> int:

@@ -52,6 +52,11 @@ class Checked:
     keyword: str
     difference: Difference | None
 
+    @property
+    def where(self) -> str:
+        """The place that differs: the keyword, and the way from there."""
+        return str(self.difference.under(self.keyword).path) if self.difference is not None else self.keyword
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -82,7 +87,7 @@ class Match:
     def check(self, asked: Asked) -> tuple[Checked, ...]:
         """Return how each condition comes out."""
         return tuple(
-            Checked(keyword=name, difference=next(_KEYWORDS[name].look(wanted, asked), None))
+            Checked(keyword=name, difference=_difference(name, wanted, asked))
             for name, wanted in self.conditions.items()
         )
 
@@ -94,6 +99,13 @@ class Match:
     def __str__(self) -> str:
         told = ", ".join(f"{name}={shown(wanted)}" for name, wanted in self.conditions.items())
         return told or "any request"
+
+
+def _difference(name: str, wanted: Any, asked: Asked) -> Difference | None:
+    try:
+        return next(_KEYWORDS[name].look(wanted, asked), None)
+    except Exception as error:  # noqa: BLE001  # a function that relies on what the other keywords ask for
+        return Difference(wanted=wanted, value=Told(f"{type(error).__name__}: {error}"))
 
 
 def _no_such_keyword(name: str) -> str:

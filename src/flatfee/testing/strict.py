@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from itertools import takewhile
 from typing import Final, Protocol
 
 from flatfee.testing.asked import Asked
@@ -13,6 +16,11 @@ MAX_TOLD: Final = 8000
 """Characters of a difference that are told."""
 
 _OTHERS_SHOWN: Final = 5
+_COMPARED: Final = 100
+"""Rules whose texts are compared with the request's."""
+
+_TELLING: Final = frozenset({"user", "tool_result", "messages", "system", "schema"})
+"""Keywords that say more of which request a rule is for than where it stands."""
 
 
 class UnmatchedRequest(AssertionError):
@@ -41,6 +49,42 @@ class Described(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """How one rule came out. ``silent``: why it does not answer, even if all that it asks for holds."""
+
+    rule: Described
+    checked: Sequence[Checked]
+    silent: str | None
+
+    @classmethod
+    def of(cls, rule: Described, asked: Asked) -> _Outcome:
+        return cls(rule, rule.match.check(asked), rule.silent(asked))
+
+    @property
+    def distance(self) -> tuple[int, int, bool]:
+        """Order rules by how little of them fails, then by how much holds."""
+        failed = sum(_weight(each) for each in self.checked if each.difference is not None)
+        held = sum(_weight(each) for each in self.checked if each.difference is None)
+        return failed, -held, self.silent is not None
+
+    @property
+    def likeness(self) -> float:
+        """How like the texts are that should be equal, from 0 to 1: what tells rules of one kind apart."""
+        pairs = (each.difference.texts for each in self.checked if each.difference is not None)
+        return max((SequenceMatcher(None, *pair).quick_ratio() for pair in pairs if pair is not None), default=0.0)
+
+    def lines(self) -> Iterator[str]:
+        if self.silent is not None:
+            yield f"  - {self.silent}"
+        for each in self.checked:
+            yield f"    {each.keyword}: holds" if each.difference is None else f"  - {each.where}: {each.difference}"
+
+
+def _weight(checked: Checked) -> int:
+    return 2 if checked.keyword in _TELLING else 1
+
+
 def explained(asked: Asked, rules: Sequence[Described]) -> str:
     """Return why no rule matches a try, as lines of text."""
     return "\n".join(_lines(asked, rules))[:MAX_TOLD]
@@ -52,16 +96,21 @@ def _lines(asked: Asked, rules: Sequence[Described]) -> Iterator[str]:
     if not rules:
         yield "There are no rules."
     else:
-        outcomes = [(rule, rule.match.check(asked), rule.silent(asked)) for rule in rules]
-        outcomes.sort(key=lambda outcome: _distance(*outcome[1:]))
-        nearest, checked, silent = outcomes[0]
-        yield f"The nearest of {len(rules)} {'rule' if len(rules) == 1 else 'rules'} is {nearest.name}:"
-        yield from _differences(checked, silent)
-        others = [rule.name for rule, *_ in outcomes[1 : 1 + _OTHERS_SHOWN]]
+        nearest, *others = _by_distance([_Outcome.of(rule, asked) for rule in rules])
+        yield f"The nearest of {len(rules)} {'rule' if len(rules) == 1 else 'rules'} is {nearest.rule.name}:"
+        yield from nearest.lines()
         if others:
-            more = len(outcomes) - 1 - len(others)
-            yield f"Then: {'; '.join(others)}{f'; and {more} more' if more > 0 else ''}."
+            more = len(others) - _OTHERS_SHOWN
+            named = "; ".join(other.rule.name for other in others[:_OTHERS_SHOWN])
+            yield f"Then: {named}{f'; and {more} more' if more > 0 else ''}."
     yield "Add a rule for it, script OBEY to let the default model answer, or run the gateway without strict."
+
+
+def _by_distance(outcomes: Sequence[_Outcome]) -> list[_Outcome]:
+    """Return the nearest first; texts are compared only where nothing else tells rules apart."""
+    ordered = sorted(outcomes, key=lambda outcome: outcome.distance)
+    alike = list(takewhile(lambda each: each.distance == ordered[0].distance, ordered[:_COMPARED]))
+    return sorted(alike, key=lambda outcome: -outcome.likeness) + ordered[len(alike) :]
 
 
 def _asked_for(asked: Asked) -> str:
@@ -70,21 +119,3 @@ def _asked_for(asked: Asked) -> str:
     if told.tool_results:
         facts["tool_result"] = {result.name: result.text for result in told.tool_results}
     return ", ".join(f"{name}={shown(fact)}" for name, fact in facts.items())
-
-
-def _distance(checked: Sequence[Checked], silent: str | None) -> tuple[int, int, bool]:
-    """Order rules by how few conditions fail, then by how many hold."""
-    failed = sum(each.difference is not None for each in checked)
-    return failed, failed - len(checked), silent is not None
-
-
-def _differences(checked: Sequence[Checked], silent: str | None) -> Iterator[str]:
-    if silent is not None:
-        yield f"  - {silent}"
-    for each in checked:
-        if each.difference is None:
-            yield f"    {each.keyword}: holds"
-            continue
-        path = each.difference.path
-        where = f"{each.keyword}{path if path.startswith('[') else f'.{path}' if path else ''}"
-        yield f"  - {where}: {each.difference}"
