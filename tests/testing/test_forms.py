@@ -14,7 +14,7 @@ from flatfee.testing.script import Rule, Script
 
 
 def made(**form: Any) -> Rule:
-    return read_rule({"replies": ["a"], **form}).add_by(Script(routes=["premium-a"]).add)
+    return read_rule({"replies": ["a"], **form}).add_to(Script(routes=["premium-a"]))
 
 
 def test_every_keyword_but_the_function_has_a_member() -> None:
@@ -75,7 +75,7 @@ def test_a_kind_has_one_form() -> None:
 def test_times_place_and_name_are_taken() -> None:
     script = Script()
     script.add("before")
-    rule = read_rule({"replies": ["a"], "times": 2, "first": True, "name": "mine"}).add_by(script.add)
+    rule = read_rule({"replies": ["a"], "times": 2, "first": True, "name": "mine"}).add_to(script)
     assert script.rules[0] is rule
     assert rule.name == "mine"
     assert not rule.takes_all
@@ -106,6 +106,6 @@ def test_times_place_and_name_are_taken() -> None:
 )
 def test_what_cannot_be_is_refused_with_the_cure(form: Any, cure: str) -> None:
     with pytest.raises(ValueError) as caught:
-        read_rule(form).add_by(Script(routes=["premium-a"]).add)
+        read_rule(form).add_to(Script(routes=["premium-a"]))
     assert cure in str(caught.value)
     assert "pydantic" not in str(caught.value)

@@ -383,6 +383,43 @@ def test_closing_tells_of_an_error_that_the_client_swallowed() -> None:
         swallow(gateway)
 
 
+# What happens before a route is asked
+
+
+class Noted:
+    """Happens to a request, and notes it."""
+
+    def __init__(self) -> None:
+        self.begun: list[Asked] = []
+
+    def begin(self, asked: Asked) -> None:
+        self.begun.append(asked)
+
+    def __str__(self) -> str:
+        return "Noted"
+
+
+def test_what_happens_on_the_way_has_rules_of_its_own() -> None:
+    script, noted = Script(strict=True), Noted()
+    script.add("all")
+    script.add(noted, user=contains("Hel"), times=1)
+    assert script.has_early
+    arrived = asked(attempt=0, nth=0, route="", tier="")
+    assert [script.choose(arrived), script.choose(arrived)] == [None, None]
+    assert noted.begun == [arrived]
+    assert told(script, asked()) == "all"
+    script.check()
+
+
+def test_a_rule_is_for_the_way_or_for_providers() -> None:
+    script = Script()
+    with pytest.raises(ValueError, match="Noted and what a provider answers are two rules"):
+        script.add(Noted(), "a")
+    with pytest.raises(ValueError, match="Noted happens before a route is asked, so its rule cannot match 'nth'"):
+        script.add(Noted(), nth=1)
+    assert not script.has_early
+
+
 # What was used
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import Field, JsonValue, ValidationError
@@ -13,7 +13,7 @@ from flatfee.testing.matchers import from_json
 from flatfee.testing.matching import KEYWORDS
 from flatfee.testing.played import Answer
 from flatfee.testing.replies import Obey, Raw, Reply
-from flatfee.testing.script import Rule
+from flatfee.testing.script import Rule, Script
 
 ANSWERS: Final[Mapping[str, type[Closed]]] = {"reply": Reply, "raw": Raw, "obey": Obey}
 """``kind`` of an answer → its form. An object without a kind is a ``Reply``, a text is one as well."""
@@ -49,8 +49,8 @@ class RuleForm(Closed):
     messages: JsonValue = None
     body: JsonValue = None
 
-    def add_by(self, script: Callable[..., Rule], behind: Gate | None = None) -> Rule:
-        """Add the rule by ``gateway.script``, its answers behind a gate if there is one.
+    def add_to(self, script: Script, behind: Gate | None = None) -> Rule:
+        """Add the rule to a script, its answers behind a gate if there is one.
 
         Raises:
             ValueError: an impossible value, an answer of no known form, or a rule that could never be reached.
@@ -59,7 +59,7 @@ class RuleForm(Closed):
         if behind is not None:
             answers = [behind.then(answer) for answer in answers]
         match: Any = {name: from_json(value) for name, value in self._matches()}
-        return script(*answers, times=self.times, first=self.first, name=self.name, **match)
+        return script.add(*answers, times=self.times, first=self.first, name=self.name, **match)
 
     def _matches(self) -> list[tuple[str, Any]]:
         given = {(RuleForm.model_fields[name].alias or name): getattr(self, name) for name in self.model_fields_set}

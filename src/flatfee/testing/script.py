@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Unpack
 
@@ -38,6 +38,8 @@ class Rule:
         self._script = script
         self._replies = tuple(replies)
         self._times = times
+        self.early = any(isinstance(reply, Beside) for reply in replies)
+        """Whether it is looked at when a request comes, and not when a route is asked."""
         self._used = 0
         self._asked: deque[Asked] = deque(maxlen=MAX_ASKED)
 
@@ -62,7 +64,7 @@ class Rule:
         """Whether it leaves nothing that it matches to the rules behind it."""
         last = self._replies[-1]
         loops = isinstance(last, Reply) and bool(last.tool_calls)
-        return self._times is None and not loops and not any(isinstance(reply, Beside) for reply in self._replies)
+        return self._times is None and not loops and not self.early
 
     def silent(self, asked: Asked) -> str | None:
         """Return why it does not answer a try that it matches; ``None``: it does."""
@@ -118,6 +120,11 @@ class Script:
         """The rules, in the order in which they are tried."""
         return self._rules
 
+    @property
+    def has_early(self) -> bool:
+        """Whether there is a rule that is looked at when a request comes."""
+        return any(rule.early for rule in self._rules)
+
     def add(
         self,
         *replies: Answer,
@@ -137,11 +144,12 @@ class Script:
         """
         wanted = Match.of(match, self._routes)
         answers = _checked(replies, times)
+        early = _is_early(answers, match)
         with self.lock:
             if len(self._rules) >= MAX_RULES:
                 message = f"A script has at most {MAX_RULES} rules; remove some, or give one several replies."
                 raise ValueError(message)
-            if not first:
+            if not (first or early):
                 _check_reached(wanted, self._rules)
             self._made += 1
             rule = Rule(self, name or f"#{self._made} ({wanted})", wanted, answers, times)
@@ -159,8 +167,12 @@ class Script:
             self._rules, self._made, self._failures, self._failed = (), 0, [], 0
 
     def choose(self, asked: Asked) -> tuple[str, Played] | None:
-        """Return the name of the rule that answers a try, and what it does; ``None``: the default model does."""
-        rules = self._rules
+        """Return the name of the rule that answers a try, and what it does; ``None``: the default model does.
+
+        A request of which no route was asked yet (``attempt`` 0) meets the early rules, and no other.
+        """
+        early = not asked.attempt
+        rules = [rule for rule in self._rules if rule.early is early]
         rule: Rule | None = None
         try:
             for rule in rules:
@@ -173,7 +185,7 @@ class Script:
                         return rule.name, made.play(asked)
         except Exception as error:  # noqa: BLE001  # a function of the test's author: they are told
             return "error", self._failed_with(rule, error)
-        if not self.strict:
+        if early or not self.strict:
             return None
         message = explained(asked, rules)
         self._note(_Failure(UnmatchedRequest, message))
@@ -236,6 +248,19 @@ def _checked(replies: Sequence[Answer], times: int | None) -> Sequence[Answer]:
         message = f"times={times} with {len(replies)} replies: the last would never be said; leave some out."
         raise ValueError(message)
     return [reusable(reply) for reply in replies]
+
+
+def _is_early(answers: Sequence[Answer], match: Collection[str]) -> bool:
+    """Tell whether a rule is looked at when a request comes; refuse one that would be too early, or too late."""
+    early = [answer for answer in answers if isinstance(answer, Beside)]
+    if early and len(early) < len(answers):
+        message = f"{early[0]} and what a provider answers are two rules: give it one of its own, with times=1."
+        raise ValueError(message)
+    late = [name for name in ("route", "tier", "attempt", "nth") if name in match]
+    if early and late:
+        message = f"{early[0]} happens before a route is asked, so its rule cannot match {late[0]!r}; leave it out."
+        raise ValueError(message)
+    return bool(early)
 
 
 def _check_reached(wanted: Match, rules: Sequence[Rule]) -> None:

@@ -82,11 +82,11 @@ def _add(gateway: ScriptedGateway, written: _Written, gates: _Gates) -> Rule:
     gate = written.get("gate")
     form = read_rule({name: value for name, value in written.items() if name != "gate"})
     if gate is None:
-        return form.add_by(gateway.script)
+        return form.add_to(gateway.rules)
     if not isinstance(gate, str):
         message = f"gate is {gate!r}; give it a name, and open it with POST /_test/gates/NAME."
         raise ValueError(message)  # noqa: TRY004 - told as every wrong value of a form
-    return form.add_by(gateway.script, behind=gates.named(gate))
+    return form.add_to(gateway.rules, behind=gates.named(gate))
 
 
 def _shown(rule: Rule) -> Json:
