@@ -105,6 +105,11 @@ def test_a_call_takes_its_arguments_by_name_as_a_mapping_or_as_text() -> None:
         (Reply, {"text": "x", "choices": ({"text": "y"},)}, "move text into one of them"),
         (Reply, {"text": "x", "delay": -1}, "greater than or equal to 0"),
         (Reply, {"text": "x", "pace": float("inf")}, "finite"),
+        (
+            Reply,
+            {"chunks": "xy"},
+            "chunks\n  Value error, 'xy' is not possible; give how many pieces, or a list of them",
+        ),
         (Reply, {"text": "x", "chunks": 0}, "greater than or equal to 1"),
         (Reply, {"text": "x", "finish_reason": "done"}, "'stop', 'length'"),
         (Tokens, {"inputs": 1}, "Tokens has no 'inputs'; did you mean 'input'?"),
@@ -116,6 +121,11 @@ def test_a_call_takes_its_arguments_by_name_as_a_mapping_or_as_text() -> None:
 def test_forms_are_closed_and_say_the_cure(form: Any, given: dict[str, Any], cure: str) -> None:
     with pytest.raises(ValueError, match=cure.replace("?", r"\?")):
         form(**given)
+
+
+def test_a_form_is_shown_as_it_was_written() -> None:
+    assert repr(Reply(json=[1], delay=2)) == "Reply(json=[1], delay=2.0)"
+    assert repr(OBEY) == "Obey()"
 
 
 def test_forms_are_frozen() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -13,6 +13,11 @@ class Closed(BaseModel):
     """A frozen value. An unknown member is an error that names the nearest one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        """Show what was given."""
+        fields = type(self).model_fields
+        return ((fields[name].alias or name, getattr(self, name)) for name in fields if name in self.model_fields_set)
 
     @model_validator(mode="before")
     @classmethod

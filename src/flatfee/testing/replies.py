@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
 from flatfee.testing import speaking
 from flatfee.testing.asked import Asked
 from flatfee.testing.closed import Closed
 from flatfee.testing.played import Answer, Answering, Beside, Pause, Played
 
+_T = TypeVar("_T")
+
 Seconds = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 Said = Annotated[str, Field(min_length=1)]
+Several = Annotated[Sequence[_T], AfterValidator(tuple)]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 
 
@@ -65,7 +68,7 @@ class Reply(Closed):
 
     kind: Literal["reply"] = "reply"
     text: str | None = None
-    tool_calls: tuple[ToolCall, ...] = ()
+    tool_calls: Several[ToolCall] = ()
     data: JsonValue = Field(default=None, alias="json")
     refusal: Said | None = None
     reasoning: Said | None = None
@@ -73,13 +76,21 @@ class Reply(Closed):
     usage: Tokens | None = None
     delay: Seconds = 0.0
     pace: Seconds = 0.0
-    chunks: Annotated[int, Field(ge=1)] | tuple[str, ...] | None = None
-    choices: tuple[Reply, ...] = ()
+    chunks: Annotated[int, Field(ge=1)] | Several[str] | None = None
+    choices: Several[Reply] = ()
+
+    @field_validator("chunks", mode="before")
+    @classmethod
+    def _count_or_pieces(cls, given: object) -> object:
+        if given is None or isinstance(given, int | list | tuple):
+            return given
+        message = f"{given!r:.200} is not possible; give how many pieces, or a list of them."
+        raise ValueError(message)
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> Self:
         given = self.model_fields_set
-        pieces = self.chunks if isinstance(self.chunks, tuple) else None
+        pieces = None if isinstance(self.chunks, int) else self.chunks
         said = [self.text is not None, "data" in given, pieces is not None and self.text is None]
         if sum(said) > 1:
             raise ValueError("A Reply says text, json or chunks of text; give one of them.")
@@ -97,7 +108,7 @@ class Reply(Closed):
     @property
     def said(self) -> str | None:
         """The text; ``None``: there is none."""
-        if isinstance(self.chunks, tuple):
+        if self.chunks is not None and not isinstance(self.chunks, int):
             return "".join(self.chunks)
         return speaking.written(self.data) if "data" in self.model_fields_set else self.text
 
@@ -109,7 +120,7 @@ class Reply(Closed):
     def loops(self, asked: Asked) -> bool:
         """Return whether it would call the very tools whose results the request brings."""
         answered = asked.conversation.answered_calls
-        return bool(self.tool_calls) and answered == tuple((call.name, call.written) for call in self.tool_calls)
+        return bool(answered) and answered == tuple((call.name, call.written) for call in self.tool_calls)
 
     def play(self, asked: Asked) -> Played:
         """Return the answer to a try."""
@@ -127,7 +138,7 @@ class Raw(Closed):
     status: Annotated[int, Field(ge=200, le=599)] = 200
     headers: dict[str, str] = Field(default_factory=dict)
     body: str | bytes | dict[str, JsonValue] = ""
-    chunks: tuple[str | bytes, ...] | None = None
+    chunks: Several[str | bytes] | None = None
     delay: Seconds = 0.0
     pace: Seconds = 0.0
 

@@ -129,7 +129,7 @@ class _Choice:
         reply = self.reply
         for piece in _cut(reply.reasoning or "", reply.chunks):
             yield {"reasoning_content": piece}
-        for piece in reply.chunks if isinstance(reply.chunks, tuple) else _cut(reply.said or "", reply.chunks):
+        for piece in _cut(reply.said or "", reply.chunks, given=True):
             yield {"content": piece}
         for piece in _cut(reply.refusal or "", reply.chunks):
             yield {"refusal": piece}
@@ -208,10 +208,12 @@ def _tokens(size: int) -> int:
     return -(-size // simulation.BYTES_PER_TOKEN)
 
 
-def _cut(text: str, chunks: int | tuple[str, ...] | None) -> list[str]:
-    """Cut a text into so many pieces, or by its words."""
+def _cut(text: str, chunks: int | Sequence[str] | None, *, given: bool = False) -> Sequence[str]:
+    """Cut a text into so many pieces, or by its words; ``given``: the pieces may be given, too."""
     if isinstance(chunks, int):
         return _evenly(text, chunks)
+    if chunks is not None and given:
+        return chunks
     words = text.split(" ")
     starts = range(0, len(words), _WORDS_PER_PIECE)
     pieces = [" ".join(words[start : start + _WORDS_PER_PIECE]) for start in starts]
