@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from tests.testing.asking import asked
 
-from flatfee.testing import OBEY, Raw, Reply, anything, call, contains, matches
+from flatfee.testing import OBEY, Gate, Raw, Reply, anything, call, contains, forms, matches
+from flatfee.testing.closed import Closed
 from flatfee.testing.forms import ANSWERS, RuleForm, read_answer, read_rule
 from flatfee.testing.matching import KEYWORDS, Match
+from flatfee.testing.played import Held, Played
 from flatfee.testing.script import Rule, Script
 
 
@@ -79,6 +81,25 @@ def test_times_place_and_name_are_taken() -> None:
     assert script.rules[0] is rule
     assert rule.name == "mine"
     assert not rule.takes_all
+
+
+def test_answers_can_wait_behind_a_gate() -> None:
+    script, gate = Script(), Gate()
+    read_rule({"replies": ["a", {"text": "b"}]}).add_to(script, behind=gate)
+    _, played = script.choose(asked()) or ("", Played())
+    assert played.before == (Held(gate),)
+
+
+def test_what_no_gate_can_hold_is_refused_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Edge(Closed):
+        kind: str = "edge"
+
+        def begin(self, asked: object) -> None:
+            """Happen."""
+
+    monkeypatch.setattr(forms, "ANSWERS", {"edge": Edge})
+    with pytest.raises(ValueError, match=r"replies\[0\]: .* only what a provider answers can be held back"):
+        read_rule({"replies": [{"kind": "edge"}]}).add_to(Script(), behind=Gate())
 
 
 @pytest.mark.parametrize(

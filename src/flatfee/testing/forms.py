@@ -55,9 +55,7 @@ class RuleForm(Closed):
         Raises:
             ValueError: an impossible value, an answer of no known form, or a rule that could never be reached.
         """
-        answers = [read_answer(reply, f"replies[{index}]") for index, reply in enumerate(self.replies)]
-        if behind is not None:
-            answers = [behind.then(answer) for answer in answers]
+        answers = [_read_behind(behind, reply, f"replies[{index}]") for index, reply in enumerate(self.replies)]
         match: Any = {name: from_json(value) for name, value in self._matches()}
         return script.add(*answers, times=self.times, first=self.first, name=self.name, **match)
 
@@ -76,6 +74,15 @@ def read_rule(value: object) -> RuleForm:
         return RuleForm.model_validate(value)
     except ValidationError as error:
         raise ValueError(told(error)) from error
+
+
+def _read_behind(gate: Gate | None, reply: JsonValue, where: str) -> Answer:
+    answer = read_answer(reply, where)
+    try:
+        return gate.then(answer) if gate is not None else answer
+    except TypeError as error:
+        message = f"{where}: {error}"
+        raise ValueError(message) from error
 
 
 def read_answer(value: object, where: str = "the answer") -> Answer:
