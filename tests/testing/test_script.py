@@ -400,14 +400,17 @@ class Noted:
 
 
 def test_what_happens_on_the_way_has_rules_of_its_own() -> None:
-    script, noted = Script(strict=True), Noted()
+    script, noted, then = Script(strict=True), Noted(), Noted()
     script.add("all")
     script.add(noted, user=contains("Hel"), times=1)
+    script.add(then)
     assert script.has_early
-    arrived = asked(attempt=0, nth=0, route="", tier="")
-    assert [script.choose(arrived), script.choose(arrived)] == [None, None]
-    assert noted.begun == [arrived]
+    first, second = (asked(attempt=0, nth=0, route="", tier="", number=number) for number in (1, 2))
+    assert [script.choose(first), script.choose(second)] == [None, None]
+    assert (noted.begun, then.begun) == ([first], [second])
     assert told(script, asked()) == "all"
+    with pytest.raises(ValueError, match="never be reached"):
+        script.add(Noted())
     script.check()
 
 

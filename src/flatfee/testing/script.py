@@ -64,7 +64,7 @@ class Rule:
         """Whether it leaves nothing that it matches to the rules behind it."""
         last = self._replies[-1]
         loops = isinstance(last, Reply) and bool(last.tool_calls)
-        return self._times is None and not loops and not self.early
+        return self._times is None and not loops
 
     def silent(self, asked: Asked) -> str | None:
         """Return why it does not answer a try that it matches; ``None``: it does."""
@@ -111,6 +111,8 @@ class Script:
         self._routes = tuple(routes)
         self.lock = threading.Lock()
         self._rules: tuple[Rule, ...] = ()
+        self.has_early = False
+        """Whether there may be a rule that is looked at when a request comes."""
         self._made = 0
         self._failures: list[_Failure] = []
         self._failed = 0
@@ -119,11 +121,6 @@ class Script:
     def rules(self) -> tuple[Rule, ...]:
         """The rules, in the order in which they are tried."""
         return self._rules
-
-    @property
-    def has_early(self) -> bool:
-        """Whether there is a rule that is looked at when a request comes."""
-        return any(rule.early for rule in self._rules)
 
     def add(
         self,
@@ -149,10 +146,11 @@ class Script:
             if len(self._rules) >= MAX_RULES:
                 message = f"A script has at most {MAX_RULES} rules; remove some, or give one several replies."
                 raise ValueError(message)
-            if not (first or early):
-                _check_reached(wanted, self._rules)
+            if not first:
+                _check_reached(wanted, [other for other in self._rules if other.early is early])
             self._made += 1
             rule = Rule(self, name or f"#{self._made} ({wanted})", wanted, answers, times)
+            self.has_early = self.has_early or early
             self._rules = (rule, *self._rules) if first else (*self._rules, rule)
         return rule
 
@@ -165,29 +163,30 @@ class Script:
         """Forget every rule, and what went wrong."""
         with self.lock:
             self._rules, self._made, self._failures, self._failed = (), 0, [], 0
+            self.has_early = False
 
     def choose(self, asked: Asked) -> tuple[str, Played] | None:
         """Return the name of the rule that answers a try, and what it does; ``None``: the default model does.
 
         A request of which no route was asked yet (``attempt`` 0) meets the early rules, and no other.
         """
-        early = not asked.attempt
-        rules = [rule for rule in self._rules if rule.early is early]
+        rules, early = self._rules, not asked.attempt
         rule: Rule | None = None
         try:
             for rule in rules:
-                if rule.match.holds(asked):
+                if rule.early is early and rule.match.holds(asked):
                     reply = self._taken(rule, asked)
                     made = made_for(asked, reply) if reply is not None else None
                     if isinstance(made, Beside):
                         made.begin(asked)
-                    elif made is not None:
+                        return None
+                    if made is not None:
                         return rule.name, made.play(asked)
         except Exception as error:  # noqa: BLE001  # a function of the test's author: they are told
             return "error", self._failed_with(rule, error)
         if early or not self.strict:
             return None
-        message = explained(asked, rules)
+        message = explained(asked, [rule for rule in rules if not rule.early])
         self._note(_Failure(UnmatchedRequest, message))
         return "unmatched", refused(message, "unmatched_request")
 
