@@ -226,6 +226,7 @@ def test_several_choices_are_as_many_as_were_asked_for() -> None:
     for n, texts in ((1, "a"), (2, "ab"), (3, "abb")):
         assert "".join(choice["message"]["content"] for choice in said(reply, n=n)["choices"]) == texts
     assert [choice["message"]["content"] for choice in said("x", n=2)["choices"]] == ["x", "x"]
+    assert len(said("x", n=10**9)["choices"]) == 128
 
 
 def test_silence_comes_before_the_first_token_and_between_pieces() -> None:

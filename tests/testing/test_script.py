@@ -370,6 +370,33 @@ def test_an_error_of_a_function_is_the_tests(keyword: Any) -> None:
     script.check()
 
 
+def test_a_function_may_fail_the_test() -> None:
+    script = Script()
+    script.add(lambda asked: pytest.fail("not this route"))
+    assert (script.choose(asked()) or ("",))[0] == "error"
+    with pytest.raises(ScriptFailed, match="raised Failed: not this route"):
+        script.check()
+
+
+def test_whoever_interrupts_is_not_held_up() -> None:
+    def interrupt(asked: Asked) -> str:
+        raise KeyboardInterrupt
+
+    script = Script()
+    script.add(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        script.choose(asked())
+
+
+def test_a_function_that_waits_is_refused_at_once() -> None:
+    async def later(asked: Asked) -> str:
+        return "x"
+
+    wrong: Any = later
+    with pytest.raises(TypeError, match="later is a coroutine function; what answers for a script must not wait"):
+        Script().add(wrong)
+
+
 def test_closing_tells_of_an_error_that_the_client_swallowed() -> None:
     def swallow(gateway: ScriptedGateway) -> None:
         wrong: Any = lambda asked: 5  # noqa: E731  # as a script has it

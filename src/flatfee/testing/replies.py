@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -181,6 +182,9 @@ def reusable(given: Answer) -> Answer:
     Raises:
         TypeError: it is no answer.
     """
+    if inspect.iscoroutinefunction(given):
+        message = f"{given.__qualname__} is a coroutine function; what answers for a script must not wait: use def."
+        raise TypeError(message)
     return given if callable(given) else answering(given)
 
 

@@ -96,7 +96,7 @@ class _Failure:
 
     kind: type[AssertionError]
     message: str
-    cause: Exception | None = None
+    cause: BaseException | None = None
 
 
 class Script:
@@ -182,7 +182,9 @@ class Script:
                         return None
                     if made is not None:
                         return rule.name, made.play(asked)
-        except Exception as error:  # noqa: BLE001  # a function of the test's author: they are told
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  # a function of the test's author, pytest.fail() included
             return "error", self._failed_with(rule, error)
         if early or not self.strict:
             return None
@@ -223,7 +225,7 @@ class Script:
         with self.lock:
             return rule.take(asked) if rule.silent(asked) is None else None
 
-    def _failed_with(self, rule: Rule | None, error: Exception) -> Played:
+    def _failed_with(self, rule: Rule | None, error: BaseException) -> Played:
         name = rule.name if rule is not None else "the script"
         message = f"A function of rule {name} raised {type(error).__name__}: {error}"
         self._note(_Failure(ScriptFailed, message, error))

@@ -19,6 +19,9 @@ from flatfee.testing.played import Pause, Piece, Played
 if TYPE_CHECKING:
     from flatfee.testing.replies import Reply, ToolCall
 
+MAX_CHOICES: Final = 128
+"""More are not said, however many are asked for; OpenAI refuses more."""
+
 DONE: Final = b"data: [DONE]\n\n"
 
 _CREATED: Final = 1_700_000_000
@@ -94,7 +97,7 @@ class _Ask:
             # Streamed or not, the same conversation gets the same answer.
             identity=hashlib.sha256(msgspec.json.encode([asked.model, body.get("messages")])).hexdigest()[:24],
             model=asked.model,
-            choices=n if isinstance(n := body.get("n"), int) and n > 0 else 1,
+            choices=min(n, MAX_CHOICES) if isinstance(n := body.get("n"), int) and n > 0 else 1,
             include_usage=isinstance(options, dict) and bool(options.get("include_usage")),
             prompt_tokens=_tokens(sum(size + _BYTES_PER_MESSAGE for size in heard)),
         )
