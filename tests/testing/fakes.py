@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from flatfee.testing import ScriptedGateway
 from flatfee.testing.asked import Asked
@@ -42,7 +42,7 @@ class Table:
 
 
 class Gate:
-    """Holds an answer back, until it is opened from any thread."""
+    """Holds answers back, until it is opened from any thread, or its block ends."""
 
     def __init__(self) -> None:
         self._open = asyncio.Event()
@@ -62,6 +62,13 @@ class Gate:
         """Let it go."""
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._open.set)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self.waited_at:
+            self.open()
 
 
 SILENT = Plays(Played(before=(Pause(),)))
