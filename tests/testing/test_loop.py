@@ -10,14 +10,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 import pytest
+from tests.testing.fakes import HELLO, SILENT, Gate, answer, held, play, refusal, said, stream
 
 import flatfee
-from tests.testing.fakes import HELLO, SILENT, Gate, answer, held, play, refusal, said, stream
 from flatfee.testing import ScriptedGateway, running_gateway
-from flatfee.testing.played import Pause
+from flatfee.testing.played import Held, Pause
 
 PATIENCE = 60.0
 """Real seconds after which a test that waits for a condition fails."""
@@ -94,22 +95,24 @@ def test_a_silence_in_mid_stream_meets_the_idle_limit(gateway: ScriptedGateway, 
         assert 30 <= virtual(gateway, lambda: list(events)) < 60
 
 
-def test_pauses_ring_in_their_order(gateway: ScriptedGateway) -> None:
-    play(gateway, premium_a=stream(Pause(3), said("3")), economy_a=stream(Pause(2), said("2")))
-    order: list[str] = []
+def test_pauses_ring_in_their_order(gateway: ScriptedGateway, client: flatfee.Client) -> None:
+    gate = Gate()
+    play(
+        gateway,
+        premium_a=stream(Held(gate), Pause(3), said("3")),
+        economy_a=stream(Held(gate), Pause(2), said("2")),
+    )
+    ended: dict[str, datetime] = {}
 
-    async def main() -> None:
-        async with gateway.async_client(memory=True) as client:
+    def one(model: str) -> None:
+        list(ask(client, model, stream=True))
+        ended[model] = gateway.now
 
-            async def one(model: str) -> None:
-                async for _ in await client.chat.completions.create(model=model, messages=HELLO, stream=True):
-                    continue
-                order.append(model)
-
-            await asyncio.gather(one("premium"), one("economy"))
-
-    asyncio.run(main())
-    assert order == ["economy", "premium"]
+    with ThreadPoolExecutor() as threads, gate:
+        for model in ("premium", "economy"):
+            threads.submit(one, model)
+        until(lambda: gateway._inside.front.traffic.held == 2)
+    assert [*sorted(ended, key=ended.__getitem__)] == ["economy", "premium"]
 
 
 def test_nothing_is_skipped_while_an_answer_is_held_back(gateway: ScriptedGateway, client: flatfee.Client) -> None:
@@ -260,10 +263,17 @@ def test_several_threads_advance_one_after_the_other(gateway: ScriptedGateway) -
 
 
 def test_who_sleep_at_the_same_time_sleep_beside_each_other(gateway: ScriptedGateway) -> None:
-    async def main() -> None:
-        await asyncio.gather(*(gateway.asleep(1000 + number) for number in range(20)))
+    done = threading.Event()
 
-    assert 1019 <= virtual(gateway, lambda: asyncio.run(main())) < 1100
+    def all_at_once() -> None:
+        with ThreadPoolExecutor(9) as threads:
+            threads.submit(gateway.run, asyncio.to_thread(done.wait, PATIENCE))
+            until(lambda: gateway._inside.thread.loop._elsewhere == 1)
+            sleeping = [threads.submit(gateway.sleep, 1000 + number) for number in range(8)]
+            until(lambda: len(gateway._inside.thread.loop._aims) == len(sleeping))
+            done.set()
+
+    assert 1007 <= virtual(gateway, all_at_once) < 1100
 
 
 def test_a_function_of_the_script_cannot_ask_its_gateway(gateway: ScriptedGateway) -> None:

@@ -75,7 +75,7 @@ class Time:
         self.advance_to(self._inside.run(work()))
 
     def sleep(self, seconds: float) -> None:
-        """Sleep by the gateway's clock: it goes on, and nobody waits. Who sleeps at the same time sleeps beside."""
+        """Sleep by the gateway's clock: it goes on, and nobody waits. Who sleeps at the same moment sleeps beside."""
         self._inside.run(self._go_on(_seconds("sleep", seconds)))
         _slept.set(_slept.get() + seconds)
 
