@@ -53,6 +53,12 @@ class Gate:
         self._loop = asyncio.get_running_loop()
         await self._open.wait()
 
+    async def is_waited_at(self) -> None:
+        """Wait, on another event loop, until an answer is held back."""
+        async with asyncio.timeout(60):
+            while not self.waited_at:
+                await asyncio.sleep(0.001)  # noqa: ASYNC110 - nothing of this event loop can tell
+
     @property
     def waited_at(self) -> bool:
         """Whether an answer is held back."""

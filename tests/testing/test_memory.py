@@ -149,8 +149,7 @@ def test_a_cancelled_request_is_a_disconnect(gateway: ScriptedGateway, run: Call
     async def main() -> None:
         async with ahttp(gateway) as http, anyio.create_task_group() as group:
             group.start_soon(lambda: http.post("chat/completions", json=BODY))
-            while not gate.waited_at:
-                await anyio.sleep(0.001)
+            await anyio.to_thread.run_sync(until, lambda: gate.waited_at)
             group.cancel_scope.cancel()
 
     run(main)
