@@ -57,7 +57,7 @@ class Gate:
         """Wait, on another event loop, until an answer is held back."""
         async with asyncio.timeout(60):
             while not self.waited_at:
-                await asyncio.sleep(0.001)  # noqa: ASYNC110 - nothing of this event loop can tell
+                await asyncio.sleep(0.001)
 
     @property
     def waited_at(self) -> bool:

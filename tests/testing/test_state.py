@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.testing.fakes import HELLO, Gate, Table, held, play
 
 import flatfee
 from flatfee.testing import ScriptedGateway, running_gateway
 from flatfee.wire import ErrorCode
-from tests.testing.fakes import HELLO, Gate, Table, held, play
 
 
 @pytest.fixture
