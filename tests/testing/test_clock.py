@@ -35,7 +35,7 @@ def client(gateway: ScriptedGateway) -> flatfee.Client:
 
 
 def ask(client: flatfee.Client, **more: Any) -> flatfee.Receipt:
-    receipt = client.chat.completions.create(model="premium", messages=HELLO, **more).receipt
+    receipt: flatfee.Receipt | None = client.chat.completions.create(model="premium", messages=HELLO, **more).receipt
     assert receipt is not None
     return receipt
 
@@ -202,7 +202,7 @@ def test_an_idle_workflow_ends(gateway: ScriptedGateway, client: flatfee.Client)
     gateway.advance(119)
     assert len(gateway.workflows.active) == 1
     gateway.advance(2)
-    assert gateway.workflows.active == ()
+    assert not gateway.workflows.active
 
 
 def test_a_circuit_cools_down(gateway: ScriptedGateway, client: flatfee.Client) -> None:

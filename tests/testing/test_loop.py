@@ -52,7 +52,7 @@ def wants_to_move(gateway: ScriptedGateway) -> bool:
     return bool(gateway._inside.thread.loop._aims)
 
 
-def ask(client: flatfee.Client, model: str = "premium", **more: Any) -> flatfee.ChatCompletion:
+def ask(client: flatfee.Client, model: str = "premium", **more: Any) -> Any:
     return client.chat.completions.create(model=model, messages=HELLO, **more)
 
 

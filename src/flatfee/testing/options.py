@@ -47,10 +47,10 @@ class Options:
     ``routes`` are rows as in ``[[routes]]``; a row needs ``name`` and ``tier`` only. ``policy`` and ``aliases``
     are those tables. ``config`` is a configuration file in place of all these, or its text: then the plan's limits,
     ``billing`` and ``billing_day`` change its first account where they are given. ``start`` is what time it is, a
-    date and time with a zone, or its ISO text; ``frozen`` lets the clock stand still but for what is advanced or skipped, so that the same
-    requests get the same receipts. ``autojump`` lets time skip where the gateway only waits. ``strict`` refuses what
-    no rule matches. Without ``socket`` no port is opened, and only transports in memory reach the gateway;
-    ``port`` 0 is a free one.
+    date and time with a zone, or its ISO text; ``frozen`` lets the clock stand still but for what is advanced or
+    skipped, so that the same requests get the same receipts. ``autojump`` lets time skip where the gateway only
+    waits. ``strict`` refuses what no rule matches. Without ``socket`` no port is opened, and only transports in
+    memory reach the gateway; ``port`` 0 is a free one.
     """
 
     fair_use: int = 100_000
