@@ -105,7 +105,7 @@ def test_pauses_ring_in_their_order(gateway: ScriptedGateway, client: flatfee.Cl
         for model in ("premium", "economy"):
             threads.submit(lambda model: list(ask(client, model, stream=True)), model)
         until(lambda: gateway._inside.front.traffic.held == 2)
-    ended = {each.json["model"]: each.ended or 0.0 for each in gateway._inside.front.exchanges}
+    ended = {json.loads(each.raw)["model"]: each.ended or 0.0 for each in gateway.journal.completions}
     assert ended["economy"] < ended["premium"]
 
 

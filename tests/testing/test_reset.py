@@ -32,14 +32,14 @@ def test_a_reset_forgets_everything_but_the_time_and_the_key() -> None:
         assert gateway.workflows.active == ()
         assert [*gateway.accounts] == ["acme"]
         assert gateway.routes["premium-a"].health.circuit == "closed"
-        assert list(gateway._inside.front.exchanges) == []
+        assert list(gateway.journal) == []
         assert client.receipts.list().data == []
         again = client.chat.completions.create(model="premium", messages=HELLO, max_tokens=5, extra_headers=once)
         assert first.receipt is not None
         assert again.receipt is not None
         assert again.receipt.request_id != first.receipt.request_id
         assert again.receipt.fair_use == first.receipt.fair_use
-        assert [each.number for each in gateway._inside.front.exchanges if each.is_completion] == [1]
+        assert [each.number for each in gateway.journal.completions] == [1]
         with pytest.raises(flatfee.AuthenticationError):
             gateway.client(api_key=key).usage.retrieve()
 
