@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -46,26 +47,26 @@ class Gate:
 
     def __init__(self) -> None:
         self._open = asyncio.Event()
+        self._reached = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def passed(self) -> None:
         """Return once it is open."""
         self._loop = asyncio.get_running_loop()
+        self._reached.set()
         await self._open.wait()
-
-    async def is_waited_at(self) -> None:
-        """Wait, on another event loop, until an answer is held back."""
-        async with asyncio.timeout(60):
-            while not self.waited_at:
-                await asyncio.sleep(0.001)
 
     @property
     def waited_at(self) -> bool:
         """Whether an answer is held back."""
-        return self._loop is not None
+        return self._reached.is_set()
+
+    async def is_waited_at(self) -> None:
+        """Wait, on another event loop, until an answer is held back."""
+        assert await asyncio.to_thread(self._reached.wait, 60)
 
     def open(self) -> None:
-        """Let it go."""
+        """Let go of what is held back."""
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._open.set)
 
