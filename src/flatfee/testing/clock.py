@@ -12,16 +12,24 @@ START: Final = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
 """What time it is when a gateway starts, unless it is told: the same for every run, and far from a window's end."""
 
 
-def aware(moment: datetime, name: str) -> datetime:
-    """Return a date and time that has a zone.
+def aware(moment: datetime | str, name: str) -> datetime:
+    """Return a date and time that has a zone; a text is read as ISO 8601.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it has none, or is no date and time.
     """
-    if moment.tzinfo is None:
-        message = f"{name}={moment.isoformat()} has no time zone; write {moment.isoformat()}+00:00."
+    given: object = moment
+    try:
+        read = datetime.fromisoformat(given) if isinstance(given, str) else given
+    except ValueError:
+        read = None
+    if not isinstance(read, datetime):
+        message = f"{name}={given!r} is no date and time; use a datetime, or a text such as '{START.isoformat()}'."
+        raise ValueError(message)  # noqa: TRY004 - a value of the wrong type is a wrong value
+    if read.tzinfo is None:
+        message = f"{name}={read.isoformat()} has no time zone; write {read.isoformat()}+00:00."
         raise ValueError(message)
-    return moment
+    return read
 
 
 def stopped() -> float:
@@ -32,11 +40,11 @@ def stopped() -> float:
 class VirtualClock:
     """One time for all that a gateway reads: calendar, leases, limits and the timers of its event loop.
 
-    ``start`` is an aware date and time. ``steady`` is the machine's clock that it flows with, in seconds:
+    ``start`` is a date and time with a zone. ``steady`` is the machine's clock that it flows with, in seconds:
     ``stopped`` for one that stands still but for what is skipped.
     """
 
-    def __init__(self, start: datetime = START, steady: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, start: datetime | str = START, steady: Callable[[], float] = time.monotonic) -> None:
         self._steady = steady
         self._began = steady()
         self._start = aware(start, "start").timestamp()

@@ -110,8 +110,8 @@ class ScriptedGateway:
         """
         self._time.advance(by)
 
-    def advance_to(self, moment: datetime) -> None:
-        """Let it be ``moment``, which has a zone.
+    def advance_to(self, moment: datetime | str) -> None:
+        """Let it be ``moment``, a date and time with a zone, or its ISO text.
 
         Raises:
             ValueError: it has passed already, or has no zone.
@@ -137,7 +137,7 @@ class ScriptedGateway:
         account: str | None = None,
         models: Collection[str] | None = None,
         team: bool = False,
-        expires: datetime | timedelta | float | None = None,
+        expires: datetime | str | timedelta | float | None = None,
     ) -> str:
         """Make a key, with its project and its account where those are new; return the secret.
 

@@ -27,7 +27,7 @@ def add_key(
     account: str | None,
     models: Collection[str] | None,
     team: bool,
-    expires: datetime | timedelta | float | None,
+    expires: datetime | str | timedelta | float | None,
 ) -> str:
     """Make a key, with its project and its account where those are new; return the secret."""
     if team and project is not None:
@@ -83,11 +83,11 @@ def _scope(inside: Inside, models: Collection[str] | None) -> frozenset[str] | N
     return names
 
 
-def _end(expires: datetime | timedelta | float | None, now: float) -> float | None:
+def _end(expires: datetime | str | timedelta | float | None, now: float) -> float | None:
     match expires:
         case None:
             return None
-        case datetime():
+        case datetime() | str():
             return aware(expires, "expires").timestamp()
         case timedelta():
             return now + expires.total_seconds()

@@ -10,13 +10,16 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from flatfee.server.call import Message, Receive, Scope, Send
 from flatfee.testing.bridge import Wake
 from flatfee.testing.visits import END, MemoryServer, Visit
+
+if TYPE_CHECKING:
+    from anyio import CancelScope
 
 
 class Transport(httpx.BaseTransport):
@@ -89,7 +92,7 @@ class AsgiApp:
         visit = self._server.begin(_plain(scope), body)
         try:
             async with create_task_group() as group:
-                group.start_soon(_leave_with_the_caller, visit, receive)
+                group.start_soon(_end_with_the_caller, group.cancel_scope, receive)
                 while (message := await _anext(visit, None)) is not END:
                     await send(message)
                 group.cancel_scope.cancel()
@@ -104,10 +107,10 @@ async def _live(receive: Receive, send: Send) -> None:
         await send({"type": f"lifespan.{step}.complete"})
 
 
-async def _leave_with_the_caller(visit: Visit, receive: Receive) -> None:
+async def _end_with_the_caller(scope: CancelScope, receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         continue
-    visit.leave()
+    scope.cancel()
 
 
 def _plain(scope: Scope) -> MutableMapping[str, Any]:

@@ -45,7 +45,7 @@ class Time:
 
         self._inside.run(work())
 
-    def advance_to(self, moment: datetime) -> None:
+    def advance_to(self, moment: datetime | str) -> None:
         """Let it be ``moment``.
 
         Raises:
@@ -58,7 +58,7 @@ class Time:
                 seconds = wall - self._inside.clock.wall()
                 if seconds < 0:
                     now = datetime.fromtimestamp(self._inside.clock.wall(), UTC).isoformat()
-                    message = f"advance_to({moment.isoformat()}): it is {now} already, and time only goes forward."
+                    message = f"advance_to({moment}): it is {now} already, and time only goes forward."
                     raise ValueError(message)
                 await self._go_on(seconds)
 
@@ -75,7 +75,7 @@ class Time:
         self.advance_to(self._inside.run(work()))
 
     def sleep(self, seconds: float) -> None:
-        """Sleep by the gateway's clock: it goes on, and nobody waits. Who sleeps at the same time sleeps beside."""
+        """Sleep by the gateway's clock: it goes on, and nobody waits. Who sleeps at the same moment sleeps beside."""
         self._inside.run(self._go_on(_seconds("sleep", seconds)))
         _slept.set(_slept.get() + seconds)
 

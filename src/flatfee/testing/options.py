@@ -46,11 +46,11 @@ class Options:
 
     ``routes`` are rows as in ``[[routes]]``; a row needs ``name`` and ``tier`` only. ``policy`` and ``aliases``
     are those tables. ``config`` is a configuration file in place of all these, or its text: then the plan's limits,
-    ``billing`` and ``billing_day`` change its first account where they are given. ``start`` is what time it is, an
-    aware date and time; ``frozen`` lets the clock stand still but for what is advanced or skipped, so that the same
-    requests get the same receipts. ``autojump`` lets time skip where the gateway only waits. ``strict`` refuses what
-    no rule matches. Without ``socket`` no port is opened, and only transports in memory reach the gateway;
-    ``port`` 0 is a free one.
+    ``billing`` and ``billing_day`` change its first account where they are given. ``start`` is what time it is, a
+    date and time with a zone, or its ISO text; ``frozen`` lets the clock stand still but for what is advanced or
+    skipped, so that the same requests get the same receipts. ``autojump`` lets time skip where the gateway only
+    waits. ``strict`` refuses what no rule matches. Without ``socket`` no port is opened, and only transports in
+    memory reach the gateway; ``port`` 0 is a free one.
     """
 
     fair_use: int = 100_000
@@ -69,7 +69,7 @@ class Options:
     policy: Mapping[str, Any] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     config: str | os.PathLike[str] | None = None
-    start: datetime = START
+    start: datetime | str = START
     frozen: bool = False
     seed: int = 0
     strict: bool = False
@@ -164,7 +164,9 @@ def first_key(settings: Settings) -> tuple[AccountSettings, ProjectSettings, str
     )
 
 
-def _route(row: Mapping[str, Any]) -> dict[str, Any]:
+def _route(row: object) -> object:
+    if not isinstance(row, Mapping):
+        return row  # which the settings refuse
     return {"provider": PROVIDER, "model": f"{row.get('name')}-model", **row}
 
 
