@@ -70,10 +70,13 @@ class Answering(Protocol):
 
 @runtime_checkable
 class Beside(Protocol):
-    """What a rule may give that is no answer of a provider: the next rule that matches answers, or the model."""
+    """What a rule may give that is no answer of a provider: it happens when the request has come."""
 
     def begin(self, asked: Asked) -> None:
-        """Let it happen to the request that is served. Called on the gateway's event loop, in that request's task."""
+        """Let it happen to the request that is served. Called on the gateway's event loop, in that request's task.
+
+        ``asked`` names no route yet, and its ``attempt`` is 0.
+        """
         ...
 
 

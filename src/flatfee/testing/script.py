@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Unpack
 
@@ -37,6 +37,8 @@ class Rule:
         self._script = script
         self._replies = tuple(replies)
         self._times = times
+        self.early = any(isinstance(reply, Beside) for reply in replies)
+        """Whether it is looked at when a request comes, and not when a route is asked."""
         self._used = 0
         self._asked: deque[Asked] = deque(maxlen=MAX_ASKED)
 
@@ -63,7 +65,7 @@ class Rule:
     @property
     def for_ever(self) -> bool:
         """Whether it leaves nothing that it matches to the rules behind it."""
-        return self._times is None and not any(isinstance(reply, Beside) for reply in self._replies)
+        return self._times is None and not self.early
 
     def remove(self) -> None:
         """Take it out of the script."""
@@ -110,6 +112,11 @@ class Script:
         """The rules, in the order in which they are tried."""
         return self._rules
 
+    @property
+    def has_early(self) -> bool:
+        """Whether there is a rule that is looked at when a request comes."""
+        return any(rule.early for rule in self._rules)
+
     def add(
         self,
         *replies: Answer,
@@ -129,11 +136,12 @@ class Script:
         """
         wanted = Match.of(match, self._routes)
         answers = _checked(replies, times)
+        _check_moment(answers, match)
         with self._lock:
             if len(self._rules) >= MAX_RULES:
                 message = f"A script has at most {MAX_RULES} rules; remove some, or give one several replies."
                 raise ValueError(message)
-            if not first:
+            if not (first or any(isinstance(reply, Beside) for reply in answers)):
                 _check_reached(wanted, self._rules)
             self._made += 1
             rule = Rule(self, name or f"#{self._made} ({wanted})", wanted, answers, times)
@@ -151,12 +159,15 @@ class Script:
             self._rules, self._made, self._failures, self._failed = (), 0, [], 0
 
     def choose(self, asked: Asked) -> tuple[str, Answering] | None:
-        """Return the name of the rule that answers a try, and its answer; ``None``: the default model does."""
-        rules = self._rules
+        """Return the name of the rule that answers a try, and its answer; ``None``: the default model does.
+
+        A request of which no route was asked yet (``attempt`` 0) meets the early rules, and no other.
+        """
+        rules, early = self._rules, not asked.attempt
         rule: Rule | None = None
         try:
             for rule in rules:
-                if rule.spent is None and rule.match.holds(asked):
+                if rule.early is early and rule.spent is None and rule.match.holds(asked):
                     made = _made(self._taken(rule, asked), asked)
                     if isinstance(made, Beside):
                         made.begin(asked)
@@ -164,9 +175,9 @@ class Script:
                         return rule.name, made
         except Exception as error:  # noqa: BLE001  # a function of the test's author: they are told
             return "error", self._failed_with(rule, error)
-        if not self.strict:
+        if early or not self.strict:
             return None
-        message = explained(asked, rules)
+        message = explained(asked, [rule for rule in rules if not rule.early])
         self._note(_Failure(UnmatchedRequest, message))
         return "unmatched", Final400(message, "unmatched_request")
 
@@ -233,6 +244,18 @@ def _checked(replies: Sequence[Answer], times: int | None) -> Sequence[Answer]:
         message = f"times={times} with {len(replies)} replies: the last would never be said; leave some out."
         raise ValueError(message)
     return [reply if callable(reply) else answering(reply) for reply in replies]
+
+
+def _check_moment(answers: Sequence[Answer], match: Collection[str]) -> None:
+    """Refuse a rule that would be looked at too early, or too late."""
+    early = [answer for answer in answers if isinstance(answer, Beside)]
+    if early and len(early) < len(answers):
+        message = f"{early[0]} and what a provider answers are two rules: give it one of its own, with times=1."
+        raise ValueError(message)
+    late = [name for name in ("route", "tier", "attempt", "nth") if name in match]
+    if early and late:
+        message = f"{early[0]} happens before a route is asked, so its rule cannot match {late[0]!r}; leave it out."
+        raise ValueError(message)
 
 
 def _check_reached(wanted: Match, rules: Sequence[Rule]) -> None:
