@@ -9,7 +9,7 @@ import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, NoReturn
+from typing import Final
 
 import msgspec
 
@@ -35,8 +35,8 @@ Answers = Callable[[Send], Awaitable[None]]
 """Serves the request, given where its answer goes."""
 
 
-class Broken(OSError):
-    """The connection to the caller broke: to the gateway, a caller that left."""
+class Gone(OSError):
+    """The caller left, or was cut off."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,18 +50,19 @@ class Line:
     traffic: Traffic
     now: float
 
-    async def breaks(self) -> NoReturn:
-        """Break the connection, and return to nobody.
+    async def breaks(self) -> None:
+        """Break the connection.
 
         Raises:
-            Broken: always, once the server has noticed.
+            Gone: always, once the server has noticed.
         """
         if BREAK not in self.scope:
-            raise RuntimeError(f"This server cannot break connections: its scope has no {BREAK!r}.")
+            message = f"This server cannot break connections: its scope has no {BREAK!r}."
+            raise RuntimeError(message)
         self.exchange.cut = True
         self.scope[BREAK]()
         await self.left()
-        raise Broken("cut off by the script")
+        raise Gone("cut off by the script")
 
     async def left(self) -> None:
         """Return once the caller is gone."""
@@ -72,14 +73,14 @@ class Line:
         """Let real time go by; ``None``: until the caller is gone.
 
         Raises:
-            Broken: it left meanwhile.
+            Gone: it left meanwhile.
         """
         with self.traffic.holding():
             leaving = asyncio.ensure_future(self.left())
             try:
                 await asyncio.wait([leaving], timeout=seconds)
                 if leaving.done():
-                    raise Broken("the caller left")
+                    raise Gone("the caller left")
             finally:
                 leaving.cancel()
 
@@ -97,7 +98,7 @@ async def serve(edges: Sequence[Edge], line: Line, receive: Receive, app: App) -
         app = _at(edge, line, app)
     try:
         await app(line.scope, receive, line.send)
-    except Broken:
+    except Gone:
         return
 
 
@@ -146,24 +147,49 @@ def _through(make: Callable[[Edge, Line], Send]) -> Callable[[Edge, Line, Answer
     return served
 
 
+def _until(happens: Callable[[Edge, Line], Awaitable[None]]) -> Callable[[Edge, Line, Answers], Awaitable[None]]:
+    """Let an answer through up to a point, where something happens."""
+
+    async def served(edge: Edge, line: Line, answers: Answers) -> None:
+        until = _Until(edge, line, lambda: happens(edge, line))
+        await answers(until)
+        for message in until.plain:
+            await until.pass_on(message)
+
+    return served
+
+
 @dataclass(slots=True)
 class _Until:
-    """``send`` up to a point, where something happens."""
+    """``send`` up to a point, where something happens.
+
+    A plain answer is out of the gateway's hands at once, as on a socket, and passed on when the gateway is done; a
+    stream waits for what happens to it.
+    """
 
     edge: Edge
     line: Line
     happens: Callable[[], Awaitable[None]]
-    passed: bool = False
+    plain: list[Message] = field(default_factory=list)
     streamed: bool = False
+    passed: bool = False
     sent: int = 0
     tail: bytes = b""
 
     async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            kinds = [value for name, value in message["headers"] if name == b"content-type"]
+            self.streamed = any(value.startswith(b"text/event-stream") for value in kinds)
+        if self.streamed:
+            await self.pass_on(message)
+        else:
+            self.plain.append(message)
+
+    async def pass_on(self, message: Message) -> None:
+        """Send a message, or what may go of it."""
         if self.passed:
             await self.line.send(message)
         elif message["type"] == "http.response.start":
-            kinds = [value for name, value in message["headers"] if name == b"content-type"]
-            self.streamed = any(value.startswith(b"text/event-stream") for value in kinds)
             if self.edge.after is None and self.edge.after_bytes is None:
                 await self._happen()
             await self.line.send(message)
@@ -287,8 +313,8 @@ def _typing(edge: Edge, line: Line) -> Send:
 
 _WAYS: Final[Mapping[Kind, Callable[[Edge, Line, Answers], Awaitable[None]]]] = {
     "lost": _lost,
-    "cut": _through(lambda edge, line: _Until(edge, line, line.breaks)),
-    "stall": _through(lambda edge, line: _Until(edge, line, lambda: line.wait(edge.seconds))),
+    "cut": _until(lambda _, line: line.breaks()),
+    "stall": _until(lambda edge, line: line.wait(edge.seconds)),
     "page": _page,
     "error": _error,
     "stripped": _through(_stripping),

@@ -84,7 +84,7 @@ class Edge(Closed):
         return self
 
     def __str__(self) -> str:
-        told = (f"{name}={getattr(self, name)!r}" for name in sorted(self.model_fields_set - {"kind"}))
+        told = (f"{name}={getattr(self, name)!r}" for name in _TAKES[self.kind] if name in self.model_fields_set)
         return f"Edge.{self.kind}({', '.join(told)})"
 
     def begin(self, asked: Asked) -> None:

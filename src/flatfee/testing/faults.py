@@ -96,7 +96,7 @@ class Fault(Closed):
         return FAULTS[self.kind].play(self, asked)
 
     def __str__(self) -> str:
-        told = (f"{name}={getattr(self, name)!r}" for name in sorted(self.model_fields_set - {"kind"}))
+        told = (f"{name}={getattr(self, name)!r}" for name in FAULTS[self.kind].takes if name in self.model_fields_set)
         return f"Fault.{self.kind}({', '.join(told)})"
 
     @classmethod
