@@ -6,30 +6,23 @@ Three callers take turns: ``flatfee.Client``, ``flatfee.AsyncClient`` and openai
 
 from __future__ import annotations
 
-import asyncio
-import json
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 import openai
 import pytest
 from tests.faults.rows import TABLE
-from tests.faults.speech import OTHERWISE, TEXT
+from tests.faults.scenario import FIRST, OTHER
 from tests.faults.table import Company, Expected, Row, Verdict
-from tests.testing.played_rows import LARGE, ON_SOCKETS_ONLY, PLAYED
+from tests.testing.played_rows import ON_SOCKETS_ONLY, PLAYED
+from tests.testing.row_runs import Heard, Place, Places, all_places, ask, texts_of
 
 import flatfee
 from flatfee.errors import CODE_CLASSES
 from flatfee.receipt import Receipt
-from flatfee.testing import Asked, Fault, ScriptedGateway, running_gateway
+from flatfee.testing import ScriptedGateway
 from flatfee.wire import ERRORS, AttemptOutcome, Reason
-
-FIRST, OTHER = "first", "other"
-MODELS: Final = {"model": "premium", "messages": [{"role": "user", "content": "Say the sentence."}]}
 
 _REASONS: Final = {
     AttemptOutcome.TIMEOUT: Reason.PROVIDER_TIMEOUT,
@@ -43,99 +36,10 @@ _REASONS: Final = {
 ROWS: Final = [row for row in TABLE if row.name not in ON_SOCKETS_ONLY]
 
 
-@dataclass(slots=True)
-class Heard:
-    """What a client heard. ``error`` is the exception; ``receipt`` that of the answer or of the exception."""
-
-    texts: dict[int, str] = field(default_factory=dict)
-    finishes: dict[int, str | None] = field(default_factory=dict)
-    receipt: Receipt | None = None
-    error: Exception | None = None
-
-    def take(self, part: Any) -> None:
-        """Take a completion, or an event of one."""
-        self.receipt = Receipt.of(part) or self.receipt
-        for choice in part.choices:
-            said = getattr(choice, "message", None) or choice.delta
-            self.texts[choice.index] = self.texts.get(choice.index, "") + (said.content or "")
-            if choice.finish_reason:
-                self.finishes[choice.index] = choice.finish_reason
-
-
-Caller = Callable[[Mapping[str, Any]], Heard]
-
-
-def blocking(client: flatfee.Client | openai.OpenAI) -> Caller:
-    def ask(body: Mapping[str, Any]) -> Heard:
-        heard = Heard()
-        try:
-            answer: Any = client.chat.completions.create(**body)
-            for part in answer if body["stream"] else [answer]:
-                heard.take(part)
-        except (flatfee.APIError, openai.APIError) as error:
-            heard.error, heard.receipt = error, Receipt.of(error)
-        return heard
-
-    return ask
-
-
-def awaiting(client: flatfee.AsyncClient, runner: asyncio.Runner) -> Caller:
-    async def asked(body: Mapping[str, Any]) -> Heard:
-        heard = Heard()
-        try:
-            answer: Any = await client.chat.completions.create(**body)
-            if not body["stream"]:
-                heard.take(answer)
-                return heard
-            async for part in answer:
-                heard.take(part)
-        except flatfee.APIError as error:
-            heard.error, heard.receipt = error, error.receipt
-        return heard
-
-    return lambda body: runner.run(asked(body))
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A gateway, and who asks it."""
-
-    gateway: ScriptedGateway
-    callers: tuple[Caller, ...]
-
-
-Places = Mapping[Company, Place]
-
-
 @pytest.fixture(scope="module")
 def places() -> Iterator[Places]:
-    """A gateway for each company that a failing route may have."""
-    first = {"name": FIRST, "tier": "premium", "priority": 1, "total_timeout": 300.0}
-    other = {"name": OTHER, "tier": "premium", "priority": 2}
-    with ExitStack() as ends:
-        runner = ends.enter_context(asyncio.Runner())
-
-        def place(*routes: Mapping[str, Any]) -> Place:
-            gateway = ends.enter_context(running_gateway(routes=routes, fair_use=1 << 50, concurrent_workflows=1000))
-            to: dict[str, Any] = {"api_key": gateway.api_key, "base_url": gateway.base_url, "max_retries": 0}
-            ours, theirs = flatfee.Client(**to), openai.OpenAI(**to)
-            waiting = flatfee.AsyncClient(**to)
-            ends.enter_context(ours)
-            ends.enter_context(theirs)
-            ends.callback(lambda: runner.run(waiting.close()))
-            return Place(gateway, (blocking(ours), awaiting(waiting, runner), blocking(theirs)))
-
-        beside = place(first, other)
-        yield {
-            Company.ALONE: place(first),
-            Company.HEALTHY: beside,
-            Company.OTHERWISE: beside,
-            Company.PREFILL: place(first, {**other, "prefill": True}),
-        }
-
-
-def fault_of(row: Row, shape: str) -> Fault:
-    return PLAYED.get(f"{row.name}-{shape}") or PLAYED[row.name]
+    with all_places() as places:
+        yield places
 
 
 def test_every_row_has_a_fault_or_a_reason() -> None:
@@ -160,27 +64,23 @@ def test_a_row(row: Row, places: Places) -> None:
 
 
 def run(row: Row, company: Company, shape: str, place: Place) -> list[str]:
-    gateway = place.gateway
-    gateway.reset()
-    gateway.script(fault_of(row, shape), times=row.times or 1000, route=FIRST)
-    said = OTHERWISE if company is Company.OTHERWISE else texts_of(row)[0]
-    gateway.script(going_on if company is Company.PREFILL else said)
-    turn = zlib.crc32(f"{row.key}{company}{shape}".encode()) % len(place.callers)
-    heard = place.callers[turn]({**MODELS, **row.body, "stream": shape == "stream"})
-    return [*wrongs_of(row, row.expects[company], heard), *pauses_wrongs(row, gateway)]
+    heard = ask(row, company, shape, place)
+    expected = row.expects[company]
+    return [
+        *wrongs_of(row, expected, heard),
+        *pauses_wrongs(row, place.gateway),
+        *money_wrongs(row, expected, place.gateway),
+    ]
 
 
-def texts_of(row: Row) -> list[str]:
-    """Return what each choice of a whole answer says."""
-    if row.name == "event-of-10-mb":
-        return ["x" * LARGE]
-    return [text + "🚀" if row.name == "half-characters" else text for text in row.texts]
-
-
-def going_on(asked: Asked) -> str:
-    """Answer with what is still to be said: the last message is what the caller has."""
-    last = json.loads(asked.upstream)["messages"][-1]
-    return TEXT.removeprefix(last["content"]) if last["role"] == "assistant" else TEXT
+def money_wrongs(row: Row, expected: Expected, gateway: ScriptedGateway) -> Iterator[str]:
+    """Say what is wrong with the bill: an answer is charged, and a failure is not."""
+    used = gateway.account.usage.fair_use.used
+    charged = expected.verdict is not Verdict.CLEAN_ERROR or row.charged_when_cut
+    if (used > 0) is not charged:
+        yield f"{used} units were charged"
+    if gateway.workflows.active:
+        yield f"slots are held: {gateway.workflows.active}"
 
 
 def pauses_wrongs(row: Row, gateway: ScriptedGateway) -> Iterator[str]:
