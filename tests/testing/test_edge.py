@@ -201,12 +201,15 @@ def test_what_a_proxy_may_not_do_is_told(edge: Edge, gateway: ScriptedGateway, c
         client.chat.completions.create(**HELLO, stream=stream)
 
 
-def test_edges_add_up(gateway: ScriptedGateway, client: flatfee.Client) -> None:
-    gateway.script(Edge.stripped())
-    gateway.script(Edge.packed())
-    raw = client.chat.completions.with_raw_response.create(**HELLO)
-    assert Header.LANE not in raw.headers
-    assert raw.headers["content-encoding"] == "gzip"
+def test_the_first_edge_that_matches_happens_and_no_other(gateway: ScriptedGateway, client: flatfee.Client) -> None:
+    gateway.script(Edge.stripped(), times=1)
+    gateway.script(Edge.packed(), Edge.typed("text/plain"))
+    heads = [client.chat.completions.with_raw_response.create(**HELLO).headers for _ in range(3)]
+    assert [Header.LANE in head for head in heads] == [False, True, True]
+    assert [head.get("content-encoding") for head in heads] == [None, "gzip", None]
+    assert heads[-1]["content-type"] == "text/plain"
+    with pytest.raises(ValueError, match="never be reached"):
+        gateway.script(Edge.cut())
 
 
 def test_an_edge_is_for_the_requests_that_its_rule_matches(gateway: ScriptedGateway, client: flatfee.Client) -> None:

@@ -100,9 +100,9 @@ def still_running(gateway: ScriptedGateway, ends: ExitStack) -> Ask:
     gateway.script(gate.then("late"), times=1)
     headers = {"Idempotency-Key": "runs"}
     pool = ends.enter_context(ThreadPoolExecutor(1))
-    ends.callback(gate.open)
     first = pool.submit(hello(extra_headers=headers), gateway.client(max_retries=0))
-    ends.callback(lambda: gate.open() or first.result(10))
+    ends.callback(first.result, 10)
+    ends.callback(gate.open)
     gate.wait_until_waiting()
     return hello(extra_headers=headers)
 

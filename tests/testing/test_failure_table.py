@@ -75,7 +75,8 @@ def run(row: Row, company: Company, shape: str, place: Place) -> list[str]:
 
 def money_wrongs(row: Row, expected: Expected, gateway: ScriptedGateway) -> Iterator[str]:
     """Say what is wrong with the bill: an answer is charged, and a failure is not."""
-    used = gateway.account.usage.fair_use.used
+    told = gateway.account.usage.fair_use
+    used = (told.used if told is not None else None) or 0
     charged = expected.verdict is not Verdict.CLEAN_ERROR or row.charged_when_cut
     if (used > 0) is not charged:
         yield f"{used} units were charged"

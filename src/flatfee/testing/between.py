@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -30,7 +30,6 @@ PAGE: Final = b"<html><head><title>%d</title></head><body><h1>%d</h1><hr>proxy</
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _EVENT_END: Final = b"\n\n"
 
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Answers = Callable[[Send], Awaitable[None]]
 """Serves the request, given where its answer goes."""
 
@@ -92,24 +91,12 @@ class Line:
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def serve(edges: Sequence[Edge], line: Line, receive: Receive, app: App) -> None:
-    """Serve one request, with what happens on the way; the first edge is the nearest to the caller."""
-    for edge in reversed(edges):
-        app = _at(edge, line, app)
+async def serve(edge: Edge, line: Line, answers: Answers) -> None:
+    """Serve one request, with what happens on the way."""
     try:
-        await app(line.scope, receive, line.send)
+        await _WAYS[edge.kind](edge, line, answers)
     except Gone:
         return
-
-
-def _at(edge: Edge, line: Line, app: App) -> App:
-    async def served(scope: Scope, receive: Receive, send: Send) -> None:
-        async def behind(send: Send) -> None:
-            await app(scope, receive, send)
-
-        await _WAYS[edge.kind](edge, replace(line, send=send), behind)
-
-    return served
 
 
 async def _lost(_: Edge, line: Line, answers: Answers) -> None:

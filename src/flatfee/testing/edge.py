@@ -97,7 +97,7 @@ class Edge(Closed):
         if asked.attempt or exchange is None:
             message = f"{self} happens before a route is asked; give it to script() itself, not by a function."
             raise TypeError(message)
-        exchange.edges.append(self)
+        exchange.edge = self
 
     @classmethod
     def lost(cls) -> Edge:

@@ -54,8 +54,8 @@ class Exchange:
     the gateway done with it. ``left``: the caller went before the response was whole. ``cut``: a script broke the
     connection off. ``real`` is when it arrived by the machine's own clock, which nobody moves. ``unread_since`` is
     since when the gateway waits for the caller to take what it sends. ``era`` counts how often a test had changed
-    the gateway's state by then. ``edges`` are what a script lets happen on the way to
-    the caller. Header names are lower case; those that hold secrets are not there.
+    the gateway's state by then. ``edge`` is what a script lets happen on the way to the
+    caller. Header names are lower case; those that hold secrets are not there.
     """
 
     number: int
@@ -77,7 +77,7 @@ class Exchange:
     response_size: int = 0
     first_byte: float | None = None
     ended: float | None = None
-    edges: list[Edge] = field(default_factory=list)
+    edge: Edge | None = None
     whole: bool = False
     left: bool = False
     cut: bool = False

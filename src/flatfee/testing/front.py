@@ -72,15 +72,17 @@ class Front:
         again = await _Again.of(heard, gateway.settings.server.max_body_bytes)
         if exchange.heard is not None:
             self.script.choose(_arrived(exchange))
+        if exchange.edge is None:
+            await self.app(scope, again, said)
+            return
+
+        async def answers(send: Send) -> None:
+            await self.app(scope, again, send)
+
         line = Line(
-            scope=scope,
-            receive=heard,
-            send=said,
-            exchange=exchange,
-            traffic=self.traffic,
-            now=gateway.store.now(),
+            scope=scope, receive=heard, send=said, exchange=exchange, traffic=self.traffic, now=gateway.store.now()
         )
-        await serve(exchange.edges, line, again, self.app)
+        await serve(exchange.edge, line, answers)
 
     def _noted(self, scope: Scope) -> Exchange:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}

@@ -65,7 +65,7 @@ class Rule:
     @property
     def for_ever(self) -> bool:
         """Whether it leaves nothing that it matches to the rules behind it."""
-        return self._times is None and not self.early
+        return self._times is None
 
     def remove(self) -> None:
         """Take it out of the script."""
@@ -103,6 +103,8 @@ class Script:
         self._routes = tuple(routes)
         self._lock = threading.Lock()
         self._rules: tuple[Rule, ...] = ()
+        self.has_early = False
+        """Whether there may be a rule that is looked at when a request comes."""
         self._made = 0
         self._failures: list[_Failure] = []
         self._failed = 0
@@ -111,11 +113,6 @@ class Script:
     def rules(self) -> tuple[Rule, ...]:
         """The rules, in the order in which they are tried."""
         return self._rules
-
-    @property
-    def has_early(self) -> bool:
-        """Whether there is a rule that is looked at when a request comes."""
-        return any(rule.early for rule in self._rules)
 
     def add(
         self,
@@ -141,10 +138,11 @@ class Script:
             if len(self._rules) >= MAX_RULES:
                 message = f"A script has at most {MAX_RULES} rules; remove some, or give one several replies."
                 raise ValueError(message)
-            if not (first or any(isinstance(reply, Beside) for reply in answers)):
-                _check_reached(wanted, self._rules)
+            rule = Rule(self, name or f"#{self._made + 1} ({wanted})", wanted, answers, times)
+            if not first:
+                _check_reached(wanted, [other for other in self._rules if other.early is rule.early])
             self._made += 1
-            rule = Rule(self, name or f"#{self._made} ({wanted})", wanted, answers, times)
+            self.has_early = self.has_early or rule.early
             self._rules = (rule, *self._rules) if first else (*self._rules, rule)
         return rule
 
@@ -157,6 +155,7 @@ class Script:
         """Forget every rule, and what went wrong."""
         with self._lock:
             self._rules, self._made, self._failures, self._failed = (), 0, [], 0
+            self.has_early = False
 
     def choose(self, asked: Asked) -> tuple[str, Answering] | None:
         """Return the name of the rule that answers a try, and its answer; ``None``: the default model does.
@@ -171,7 +170,8 @@ class Script:
                     made = _made(self._taken(rule, asked), asked)
                     if isinstance(made, Beside):
                         made.begin(asked)
-                    elif made is not None:
+                        return None
+                    if made is not None:
                         return rule.name, made
         except Exception as error:  # noqa: BLE001  # a function of the test's author: they are told
             return "error", self._failed_with(rule, error)
