@@ -12,8 +12,11 @@ import pytest
 
 import flatfee
 from flatfee.errors import CODE_CLASSES
-from flatfee.testing import Edge, ScriptedGateway, ScriptFailed, running_gateway
+from flatfee.testing import Edge, ScriptedGateway, ScriptFailed, VirtualClock, running_gateway
+from flatfee.testing.between import Line
 from flatfee.testing.edge import EDGES
+from flatfee.testing.exchange import Exchange
+from flatfee.testing.loop import Traffic
 from flatfee.wire import ERRORS, ErrorCode, Header
 
 HELLO: dict[str, Any] = {"model": "premium", "messages": [{"role": "user", "content": "Hello"}]}
@@ -233,15 +236,52 @@ def test_openai_python_is_told_as_much(gateway: ScriptedGateway) -> None:
             theirs.chat.completions.create(**HELLO)
 
 
-def test_the_same_happens_in_memory(gateway: ScriptedGateway) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "edge",
+    [
+        *(
+            Edge.lost(),
+            Edge.cut(),
+            Edge.cut(after=2),
+            Edge.stall(seconds=0.01),
+            Edge.page(),
+            Edge.error("rate_limited"),
+        ),
+        *(Edge.stripped(), Edge.packed(), Edge.gathered(), Edge.typed("text/html")),
+    ],
+    ids=str,
+)
+def test_the_same_happens_without_a_socket(edge: Edge, stream: bool, gateway: ScriptedGateway) -> None:
+    gateway.script(edge)
+    outcomes = [outcome(gateway.client(memory=memory, max_retries=0), stream=stream) for memory in (False, True)]
+    assert outcomes[0] == outcomes[1]
+
+
+def outcome(client: flatfee.Client, *, stream: bool) -> tuple[str, str | None]:
+    try:
+        text = streamed(client) if stream else client.chat.completions.create(**HELLO).choices[0].message.content
+    except flatfee.APIError as error:
+        return type(error).__name__, error.partial
+    return "whole", text
+
+
+def test_without_a_socket_nothing_connects_while_it_is_down(gateway: ScriptedGateway) -> None:
     client = gateway.client(memory=True, max_retries=0)
-    gateway.script(Edge.cut(after=3), times=1)
-    with pytest.raises(flatfee.APIConnectionError) as caught:
-        streamed(client)
-    assert TEXT.startswith(caught.value.partial or "?")
     with gateway.down(), pytest.raises(flatfee.APIConnectionError):
         client.chat.completions.create(**HELLO)
     assert streamed(client) == TEXT
+
+
+def test_a_server_that_cannot_break_connections_says_so() -> None:
+    async def nothing(*_: Any) -> Any:
+        raise AssertionError
+
+    exchange = Exchange(number=1, method="POST", path="/", query="", headers={}, arrived=0.0)
+    traffic = Traffic(VirtualClock())
+    line = Line(scope={}, receive=nothing, send=nothing, exchange=exchange, traffic=traffic, now=0.0)
+    with pytest.raises(RuntimeError, match="cannot break connections"):
+        asyncio.run(line.breaks())
 
 
 def test_an_async_client_is_cut_off_too(gateway: ScriptedGateway) -> None:
@@ -265,6 +305,20 @@ def test_while_it_is_down_nothing_connects_and_then_the_address_is_the_same(
             client.chat.completions.create(**HELLO)
         assert caught.value.sent is False
     assert streamed(client) == TEXT
+
+
+def test_the_journal_and_its_verdict_see_what_the_client_got(gateway: ScriptedGateway) -> None:
+    """A client that does not wait as it was told is found out, whoever told it."""
+    gateway.script(Edge.error("workflow_limit", retry_after=30), times=2)
+    client = gateway.client(max_retries=0)
+    for _ in range(2):
+        with pytest.raises(flatfee.ConcurrencyLimitError):
+            client.chat.completions.create(**HELLO)
+    entry = gateway.journal.last
+    assert (entry.status, entry.code, entry.retry_after) == (429, "workflow_limit", 30)
+    assert "Edge.error(code=" in gateway.journal.text()
+    with pytest.raises(AssertionError, match="30 s"):
+        gateway.assert_resilient()
 
 
 # Rules and forms

@@ -13,7 +13,7 @@ from flatfee.testing import Asked, Fault, Reply, ScriptedGateway, running_gatewa
 from flatfee.testing.edge import EDGES
 from flatfee.testing.failing import FAULTS
 from flatfee.testing.faults import Kind
-from flatfee.testing.forms import ANSWERS, read_answer
+from flatfee.testing.forms import ANSWERS, read_answer, read_rule
 from flatfee.testing.manners import MANNERS
 from flatfee.testing.refusing import OVERFLOWS, Shape
 
@@ -88,6 +88,18 @@ def test_a_fault_is_the_same_as_json(fault: Fault) -> None:
     form = fault.model_dump(mode="json", exclude_unset=True)
     assert Fault.model_validate(form) == fault
     assert read_answer(json.loads(json.dumps(form))) == fault
+
+
+def test_a_rule_from_json_is_for_routes_or_for_the_way_to_the_caller(
+    gateway: ScriptedGateway, client: flatfee.Client
+) -> None:
+    read_rule({"replies": [{"kind": "status", "status_code": 503}], "route": "premium-a"}).add_to(gateway.rules)
+    read_rule({"replies": [{"kind": "cut"}], "times": 1}).add_to(gateway.rules)
+    with pytest.raises(flatfee.APIConnectionError):
+        client.chat.completions.create(**HELLO)
+    receipt = client.chat.completions.create(**HELLO).receipt
+    assert receipt is not None
+    assert receipt.reason == "provider_error"
 
 
 def test_faults_and_edges_can_be_told_apart_as_json() -> None:

@@ -129,54 +129,56 @@ def _through(make: Callable[[Edge, Line], Send]) -> Callable[[Edge, Line, Answer
     """Let the app serve, and what it says go through something."""
 
     async def served(edge: Edge, line: Line, answers: Answers) -> None:
-        await answers(make(edge, line))
-
-    return served
-
-
-def _until(happens: Callable[[Edge, Line], Awaitable[None]]) -> Callable[[Edge, Line, Answers], Awaitable[None]]:
-    """Let an answer through up to a point, where something happens."""
-
-    async def served(edge: Edge, line: Line, answers: Answers) -> None:
-        until = _Until(edge, line, lambda: happens(edge, line))
-        await answers(until)
-        for message in until.plain:
-            await until.pass_on(message)
+        handed = _Handed(make(edge, line))
+        await answers(handed)
+        for message in handed.plain:
+            await handed.send(message)
 
     return served
 
 
 @dataclass(slots=True)
-class _Until:
-    """``send`` up to a point, where something happens.
+class _Handed:
+    """Takes an answer from the gateway.
 
-    A plain answer is out of the gateway's hands at once, as on a socket, and passed on when the gateway is done; a
-    stream waits for what happens to it.
+    A plain one is out of its hands at once, as on a socket, and sent when the gateway is done; a stream waits for
+    what happens to it.
     """
+
+    send: Send
+    plain: list[Message] = field(default_factory=list)
+    streamed: bool = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.streamed = _is_stream(message)
+        if self.streamed:
+            await self.send(message)
+        else:
+            self.plain.append(message)
+
+
+def _is_stream(head: Message) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in head["headers"])
+
+
+@dataclass(slots=True)
+class _Until:
+    """``send`` up to a point, where something happens."""
 
     edge: Edge
     line: Line
     happens: Callable[[], Awaitable[None]]
-    plain: list[Message] = field(default_factory=list)
     streamed: bool = False
     passed: bool = False
     sent: int = 0
     tail: bytes = b""
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            kinds = [value for name, value in message["headers"] if name == b"content-type"]
-            self.streamed = any(value.startswith(b"text/event-stream") for value in kinds)
-        if self.streamed:
-            await self.pass_on(message)
-        else:
-            self.plain.append(message)
-
-    async def pass_on(self, message: Message) -> None:
-        """Send a message, or what may go of it."""
         if self.passed:
             await self.line.send(message)
         elif message["type"] == "http.response.start":
+            self.streamed = _is_stream(message)
             if self.edge.after is None and self.edge.after_bytes is None:
                 await self._happen()
             await self.line.send(message)
@@ -300,8 +302,8 @@ def _typing(edge: Edge, line: Line) -> Send:
 
 _WAYS: Final[Mapping[Kind, Callable[[Edge, Line, Answers], Awaitable[None]]]] = {
     "lost": _lost,
-    "cut": _until(lambda _, line: line.breaks()),
-    "stall": _until(lambda edge, line: line.wait(edge.seconds)),
+    "cut": _through(lambda edge, line: _Until(edge, line, line.breaks)),
+    "stall": _through(lambda edge, line: _Until(edge, line, lambda: line.wait(edge.seconds))),
     "page": _page,
     "error": _error,
     "stripped": _through(_stripping),

@@ -49,7 +49,7 @@ EDGES: Final[dict[Kind, str]] = {
 
 
 class Edge(Closed):
-    """One thing that happens to an answer on its way to the caller. Frozen, and closed to what its kind does not know.
+    """One thing that happens to a completion on its way to the caller. Frozen, and closed to what it does not know.
 
     Made by the methods below; as JSON it has a ``kind``, the name of the method, and that method's arguments:
     ``{"kind": "cut", "after": 3}``. It is matched when the request has arrived, before any route is chosen, so its
