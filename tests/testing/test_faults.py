@@ -141,7 +141,7 @@ def test_errors_have_the_shape_of_their_provider(shape: Shape, status: int) -> N
         assert body == b"No."
         return
     told = json.loads(body)
-    inner = told if shape == "vllm" else told["error"]
+    inner = told["error"]
     assert inner["message"] == "No."
     assert (told.get("type") == "error") is (shape == "anthropic")
     assert (inner.get("code") == status) is (shape in {"vllm", "llamacpp", "openrouter"})
@@ -173,8 +173,7 @@ def test_context_overflow_in_each_providers_words(
     else:
         with pytest.raises(flatfee.BadRequestError) as caught:
             client.chat.completions.create(**HELLO)
-        told = "The provider refused the request and gave no reason." if shape == "vllm" else OVERFLOWS[shape].message
-        assert caught.value.message == told
+        assert caught.value.message == OVERFLOWS[shape].message
 
 
 @pytest.mark.parametrize(("status", "error"), [(409, flatfee.ConflictError), (422, flatfee.UnprocessableEntityError)])

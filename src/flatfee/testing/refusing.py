@@ -87,11 +87,12 @@ def _anthropic(told: Trouble) -> Any:
 
 
 def _vllm(told: Trouble) -> Any:
-    return {"object": "error", "message": told.message, "type": told.type, "param": None, "code": told.status}
+    return {"error": {"message": told.message, "type": told.type, "param": None, "code": told.status}}
 
 
 def _llamacpp(told: Trouble) -> Any:
-    return {"error": {"code": told.status, "message": told.message, "type": told.type}}
+    sizes = {"n_prompt_tokens": 9000, "n_ctx": 8192} if told.type == "exceed_context_size_error" else {}
+    return {"error": {"code": told.status, "message": told.message, "type": told.type, **sizes}}
 
 
 def _openrouter(told: Trouble) -> Any:
@@ -121,6 +122,8 @@ def event(shape: Shape, told: Trouble) -> bytes:
     if shape == "text":
         return b"data: " + json.dumps({"error": told.message}).encode() + b"\n\n"
     payload = _BODIES[shape](told)
+    if shape == "vllm":  # its older versions, still in use, put nothing around it
+        payload = {"object": "error", **payload["error"]}
     if shape == "openrouter":  # it puts the error into an event of the answer
         choice = {"index": 0, "delta": {"content": ""}, "finish_reason": "error"}
         payload = {"id": "gen-1", "object": "chat.completion.chunk", "choices": [choice], **payload}
