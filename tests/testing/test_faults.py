@@ -232,6 +232,24 @@ def test_a_cut_strikes_before_the_finish_however_late_it_was_meant() -> None:
     assert b'"finish_reason":"stop"' not in cut
 
 
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [(Fault.slow(90.0, of=TEXT), "ok"), (Fault.broken_events(9, of=TEXT), "ok"), (Fault.ends(of=TEXT), "error")],
+    ids=str,
+)
+def test_faults_of_streams_have_a_plain_form(
+    fault: Fault, outcome: str, gateway: ScriptedGateway, client: flatfee.Client
+) -> None:
+    gateway.script(fault, route="premium-a")
+    gateway.script(TEXT)
+    before = gateway.now
+    answer = client.chat.completions.create(**HELLO)
+    assert answer.choices[0].message.content == TEXT
+    assert answer.receipt is not None
+    assert (answer.receipt.attempts or ())[0].outcome == outcome
+    assert fault.kind != "slow" or (gateway.now - before).total_seconds() >= 90
+
+
 def test_ten_megabytes_in_one_event_arrive(gateway: ScriptedGateway, client: flatfee.Client) -> None:
     gateway.script(Fault.large_event())
     assert len(text_of(client)) == 10 << 20
