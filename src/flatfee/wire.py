@@ -370,5 +370,5 @@ def _seconds_until(date: str | None, now: str | None) -> float | None:
 
     try:
         return max(0.0, (parsedate_to_datetime(date) - parsedate_to_datetime(now)).total_seconds())
-    except (ValueError, TypeError):  # no date, or one of two without a zone
+    except (ValueError, TypeError, OverflowError):  # no date, one of two without a zone, or a year without end
         return None

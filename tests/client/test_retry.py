@@ -105,6 +105,10 @@ def test_a_wait_of_nothing_tells_nothing() -> None:
         ({"retry-after": "Sun, 06 Nov 1994 08:49:07 GMT", "date": "Sun, 06 Nov 1994 08:49:37 GMT"}, 0.0),
         ({"retry-after": "Sun, 06 Nov 1994 08:49:07 GMT"}, None),
         ({"retry-after": "Sun, 06 Nov 1994 08:49:07", "date": "Sun, 06 Nov 1994 08:49:37 GMT"}, None),
+        (
+            {"retry-after": "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "date": "Sun, 06 Nov 1994 08:49:37 GMT"},
+            None,
+        ),
         ({"retry-after": "later", "date": "now"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),

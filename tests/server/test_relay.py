@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -139,6 +140,19 @@ async def test_a_providers_retry_after_is_waited_for_up_to_five_seconds(
     answer = ScriptedAnswer(Reply([], 429, headers))
     failed = await rejected(RouteSettings.model_validate(route("r")), answer, lambda: 0.0)
     assert failed.pause == pause
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry-after-ms": "1500"},
+        {"retry-after": "Sun, 06 Nov 1994 08:49:39 GMT", "date": "Sun, 06 Nov 1994 08:49:37 GMT"},
+    ],
+)
+async def test_a_date_counts_from_the_providers_own_and_milliseconds_are_read(headers: Mapping[str, str]) -> None:
+    answer = ScriptedAnswer(Reply([], 429, headers))
+    failed = await rejected(RouteSettings.model_validate(route("r")), answer, lambda: 0.0)
+    assert failed.pause == (2.0 if "date" in headers else 1.5)
 
 
 def test_the_pause_before_a_second_try_varies(monkeypatch: pytest.MonkeyPatch) -> None:

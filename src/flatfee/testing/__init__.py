@@ -8,6 +8,8 @@ with running_gateway(fair_use=1000) as gateway:
 
 from flatfee.testing.asked import Asked
 from flatfee.testing.clock import VirtualClock
+from flatfee.testing.edge import Edge
+from flatfee.testing.faults import Fault
 from flatfee.testing.gates import Gate
 from flatfee.testing.gateway import ScriptedGateway, running_gateway
 from flatfee.testing.matchers import anything, contains, matches
@@ -19,6 +21,8 @@ from flatfee.testing.strict import ScriptFailed, UnmatchedRequest
 __all__ = [
     "OBEY",
     "Asked",
+    "Edge",
+    "Fault",
     "Gate",
     "Options",
     "Raw",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -62,6 +63,24 @@ class Built:
         gateway.chance = dice(self.options)
         gateway.draining = False
 
+    @contextmanager
+    def down(self) -> Generator[None, None, None]:
+        """Be out of reach while the block lasts: connections are refused, and those that there are cut off."""
+        self.inside.run(self._go_down())
+        try:
+            yield
+        finally:
+            self.inside.run(self._come_up())
+
+    async def _go_down(self) -> None:
+        self.inside.front.is_down = True
+        await self.memory.close()
+        await self.server.go_down()
+
+    async def _come_up(self) -> None:
+        await self.server.come_up()
+        self.inside.front.is_down = False
+
     def close(self) -> None:
         """End clients, requests, connections and the thread."""
         try:
@@ -97,7 +116,7 @@ def build(options: Options) -> Built:
         chance=dice(options),
         new_id=ids(options),
     )
-    front = Front(App(gateway), traffic)
+    front = Front(App(gateway), traffic, script=rules)
     server = SocketServer(front) if options.socket else NoServer(front)
     plan = settings.plan(account.plan)
     assert plan is not None  # noqa: S101 - settings name no plan that is not there

@@ -76,6 +76,8 @@ class Entry:
     epoch: float
     real: float
     era: int
+    edge: str = ""
+    """What a script let happen between the gateway and this caller."""
 
     def __repr__(self) -> str:
         return f"<Entry {self.name} {self.status} {self.code or ''} {self.ending}>"
@@ -104,6 +106,7 @@ class Entry:
             epoch=epoch,
             real=exchange.real,
             era=exchange.era,
+            edge=str(exchange.edge or ""),
         )
 
     # What came

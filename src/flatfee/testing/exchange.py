@@ -13,7 +13,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+if TYPE_CHECKING:
+    from flatfee.testing.edge import Edge
 
 _T = TypeVar("_T")
 
@@ -51,7 +54,8 @@ class Exchange:
     the gateway done with it. ``left``: the caller went before the response was whole. ``cut``: a script broke the
     connection off. ``real`` is when it arrived by the machine's own clock, which nobody moves. ``unread_since`` is
     since when the gateway waits for the caller to take what it sends. ``era`` counts how often a test had changed
-    the gateway's state by then. Header names are lower case; those that hold secrets are not there.
+    the gateway's state by then. ``edge`` is what a script lets happen on the way to the
+    caller. Header names are lower case; those that hold secrets are not there.
     """
 
     number: int
@@ -73,6 +77,7 @@ class Exchange:
     response_size: int = 0
     first_byte: float | None = None
     ended: float | None = None
+    edge: Edge | None = None
     whole: bool = False
     left: bool = False
     cut: bool = False

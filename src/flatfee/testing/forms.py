@@ -8,6 +8,9 @@ from typing import Annotated, Any, Final
 from pydantic import Field, JsonValue, ValidationError
 
 from flatfee.testing.closed import Closed
+from flatfee.testing.edge import EDGES, Edge
+from flatfee.testing.failing import FAULTS
+from flatfee.testing.faults import Fault
 from flatfee.testing.gates import Gate
 from flatfee.testing.matchers import from_json
 from flatfee.testing.matching import KEYWORDS
@@ -15,7 +18,13 @@ from flatfee.testing.played import Answer
 from flatfee.testing.replies import Obey, Raw, Reply
 from flatfee.testing.script import Rule, Script
 
-ANSWERS: Final[Mapping[str, type[Closed]]] = {"reply": Reply, "raw": Raw, "obey": Obey}
+ANSWERS: Final[Mapping[str, type[Closed]]] = {
+    "reply": Reply,
+    "raw": Raw,
+    "obey": Obey,
+    **dict.fromkeys(FAULTS, Fault),
+    **dict.fromkeys(EDGES, Edge),
+}
 """``kind`` of an answer → its form. An object without a kind is a ``Reply``, a text is one as well."""
 
 

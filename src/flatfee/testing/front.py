@@ -6,14 +6,18 @@ The app itself is the production one, and knows nothing of it.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from flatfee.server.app import App
 from flatfee.server.call import Message, Receive, Scope, Send
+from flatfee.testing.asked import Asked
+from flatfee.testing.between import Line, serve
 from flatfee.testing.exchange import Exchange, Exchanges, enter, is_secret
 from flatfee.testing.loop import Traffic
+from flatfee.testing.script import Script
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -24,13 +28,16 @@ _KEY_SHOWN: Final = 4
 class Front:
     """The ASGI app that is served. ``exchanges`` are the requests so far, in the order of their arrival.
 
-    ``beside`` serves paths that are not the gateway's own, by their first segment.
+    ``script`` says what happens between the gateway and its caller. ``beside`` serves paths that are
+    not the gateway's own, by their first segment. While it ``is_down``, nobody may ask it.
     """
 
     app: App
     traffic: Traffic
     exchanges: Exchanges = field(default_factory=Exchanges)
+    script: Script = field(default_factory=Script)
     beside: dict[str, Handler] = field(default_factory=dict)
+    is_down: bool = False
 
     @property
     def gateway(self) -> object:
@@ -48,13 +55,34 @@ class Front:
             return
         exchange = self._noted(scope)
         enter(exchange)
+        heard, said = _Heard(exchange, self.traffic, receive), _Said(exchange, self.exchanges, self.traffic, send)
         try:
-            said = _Said(exchange, self.exchanges, self.traffic, send)
-            await self.app(scope, _Heard(exchange, self.traffic, receive), said)
+            if exchange.is_completion and self.script.has_early:
+                await self._serve_with_edges(scope, heard, said)
+            else:
+                await self.app(scope, heard, said)
         finally:
             if exchange.heard is not None:
                 self.traffic.serving -= 1
             self.exchanges.done(exchange, self.traffic.clock.monotonic())
+
+    async def _serve_with_edges(self, scope: Scope, heard: _Heard, said: _Said) -> None:
+        """Hear the request first: what happens on the way may depend on all of it."""
+        exchange, gateway = heard.exchange, self.app.gateway
+        again = await _Again.of(heard, gateway.settings.server.max_body_bytes)
+        if exchange.heard is not None:
+            self.script.choose(_arrived(exchange))
+        if exchange.edge is None:
+            await self.app(scope, again, said)
+            return
+
+        async def answers(send: Send) -> None:
+            await self.app(scope, again, send)
+
+        line = Line(
+            scope=scope, receive=heard, send=said, exchange=exchange, traffic=self.traffic, now=gateway.store.now()
+        )
+        await serve(exchange.edge, line, answers)
 
     def _noted(self, scope: Scope) -> Exchange:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -91,6 +119,44 @@ class _Heard:
                 self.exchange.heard = self.traffic.clock.monotonic()
                 self.traffic.serving += 1
         return message
+
+
+@dataclass(slots=True)
+class _Again:
+    """``receive`` of what was heard already, and then of what comes."""
+
+    heard: _Heard
+    messages: deque[Message] = field(default_factory=deque)
+
+    @classmethod
+    async def of(cls, heard: _Heard, most: int) -> Self:
+        """Hear a whole body, or somewhat more of it than the gateway takes."""
+        again = cls(heard)
+        while heard.exchange.heard is None and len(heard.exchange.body) <= most:
+            again.messages.append(await heard())
+            if again.messages[-1]["type"] != "http.request":
+                break
+        return again
+
+    async def __call__(self) -> Message:
+        return self.messages.popleft() if self.messages else await self.heard()
+
+
+def _arrived(exchange: Exchange) -> Asked:
+    """Return what a rule for the way to the caller sees: a request of which no route was asked yet."""
+    body = exchange.json
+    return Asked(
+        number=exchange.number,
+        attempt=0,
+        nth=0,
+        route="",
+        tier="",
+        model=str(body.get("model", "")),
+        stream=body.get("stream") is True,
+        upstream=b"",
+        headers=exchange.headers,
+        body=body,
+    )
 
 
 @dataclass(slots=True)

@@ -80,7 +80,10 @@ class ScriptedGateway:
         name: str | None = None,
         **match: Unpack[MatchKeywords],
     ) -> Rule:
-        """Add a rule: what is said when a provider is asked for what ``match`` describes (``Script.add``)."""
+        """Add a rule: what is said when a provider is asked for what ``match`` describes (``Script.add``).
+
+        An ``Edge`` happens between the gateway and its caller, to requests that ``match`` describes when they come.
+        """
         return self.rules.add(*replies, times=times, first=first, name=name, **match)
 
     def gate(self) -> Gate:
@@ -160,6 +163,10 @@ class ScriptedGateway:
     def drain(self) -> AbstractContextManager[None]:
         """Let the gateway be shutting down while a block lasts: what is new is ``gateway_overloaded``."""
         return state.drain(self._inside)
+
+    def down(self) -> AbstractContextManager[None]:
+        """Let connections be refused while a block lasts, and cut those off that there are. The address stays."""
+        return self._built.down()
 
     def transport(self) -> Transport:
         """Return a transport for an ``httpx.Client``, that reaches the gateway without a socket."""

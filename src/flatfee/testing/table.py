@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from flatfee.testing.entry import Ending, Entry, RouteTry
 
-_HEAD: Final = ("#", "at", "took", "request", "workflow", "lane", "tries", "answer", "ended")
+_HEAD: Final = ("#", "at", "took", "request", "workflow", "lane", "tries", "answer", "ended", "edge")
 _WIDEST: Final = 60
 _MOST_LINES: Final = 200
 _LONGEST_BODY: Final = 2_000
@@ -42,6 +42,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
         _cell(", ".join(map(_try, entry.tries))),
         _cell(_answer(entry)),
         ended(entry),
+        _cell(entry.edge),
     )
 
 
@@ -131,5 +132,5 @@ def json_of(entry: Entry, *, bodies: bool = False) -> dict[str, Any]:
 _PLAIN: Final = (
     *("number", "method", "path", "query", "key", "model", "stream", "turn", "workflow", "idempotency_key"),
     *("deadline_ms", "retry_count", "arrived", "first_byte", "ended", "status", "code", "should_retry", "retry_after"),
-    *("answer_size", "whole", "failed"),
+    *("answer_size", "whole", "failed", "edge"),
 )

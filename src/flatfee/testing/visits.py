@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from flatfee.server.call import Message, Scope
+from flatfee.testing.between import BREAK
 from flatfee.testing.bridge import Pipe
 from flatfee.testing.front import Front
 from flatfee.testing.loop import LoopThread
@@ -28,6 +29,7 @@ class Visit:
     async def serve(self) -> None:
         """Serve the request. However that ends, ``END`` is the last message."""
         try:
+            self._scope[BREAK] = self._left.set
             await self._front(self._scope, self._receive, self._send)
         except OSError as error:
             self.pipe.pass_on({**END, "error": error})
@@ -64,8 +66,10 @@ class MemoryServer:
         """Begin to serve a request. From any thread but the gateway's.
 
         Raises:
-            RuntimeError: the gateway has ended.
+            RuntimeError: the gateway has ended, or is down.
         """
+        if self.front.is_down:
+            raise RuntimeError("The gateway is down.")
         visit = Visit(self.front, self.thread.loop, scope, body)
         self.thread.begin(self._serve(visit))
         return visit

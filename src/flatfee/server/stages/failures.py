@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from email.utils import format_datetime
 from typing import Final
 
 from flatfee.server.answers.plain import read_refusal
 from flatfee.server.faults import ProviderRefusal
 from flatfee.server.providers.base import ProviderFailure, Upstream
 from flatfee.server.settings import RouteSettings
-from flatfee.wire import AttemptOutcome
+from flatfee.wire import AttemptOutcome, retry_after
 
 log = logging.getLogger("flatfee.server")
 
@@ -97,7 +96,7 @@ async def rejected(route: RouteSettings, upstream: Upstream, chance: Callable[[]
         return Failed(AttemptOutcome.RATE_LIMITED if quota else AttemptOutcome.ERROR)
     if status == 429 or status >= 500 or status == 408:
         outcome = AttemptOutcome.RATE_LIMITED if status == 429 else AttemptOutcome.ERROR
-        asked = _seconds(upstream.headers.get("retry-after"))
+        asked = _asked(upstream.headers)
         return Failed(outcome, pause=_pause(chance, status, asked), retry_after=asked)
     too_large = status == 413 or said & _CONTEXT_OVERFLOW
     outcome = AttemptOutcome.CONTEXT_OVERFLOW if too_large else AttemptOutcome.REFUSED
@@ -125,21 +124,9 @@ def _pause(chance: Callable[[], float], status: int, asked: float | None) -> flo
     return max(asked, jittered(chance)) if asked <= RETRY_AFTER_AT_MOST else None
 
 
-def _seconds(retry_after: str | None) -> float | None:
-    """Read a Retry-After header: seconds, or a date (RFC 9110, 10.2.3).
-
-    A moment that is past means now; nonsense means nothing.
-    """
-    if retry_after is None:
-        return None
-    try:
-        seconds = float(retry_after)
-    except ValueError:
-        try:
-            seconds = max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
-        except (TypeError, ValueError, OverflowError):
-            return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+def _asked(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a provider asks to be left alone; a date without its ``Date`` counts from now."""
+    return retry_after({"date": format_datetime(datetime.now(UTC), usegmt=True), **headers})
 
 
 def jittered(chance: Callable[[], float]) -> float:
