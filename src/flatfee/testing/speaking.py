@@ -43,8 +43,11 @@ def spoken(reply: Reply, asked: Asked) -> Played:
 
 
 def obeyed(asked: Asked) -> Played:
-    """Return what the default model says."""
-    pieces = simulation.streamed(asked.upstream) if asked.stream else [simulation.plain(asked.upstream)]
+    """Return what the default model says, its refusals included."""
+    try:
+        pieces = simulation.streamed(asked.upstream) if asked.stream else [simulation.plain(asked.upstream)]
+    except simulation.RefusedError as refused:
+        return Played(status=refused.status, pieces=(refused.body(),))
     return Played(pieces=tuple(pieces))
 
 
