@@ -25,8 +25,8 @@ WorkflowScope WorkflowState
 """
 
 TESTING = """
-anything Asked call contains Gate matches OBEY Options Raw Reply Rule running_gateway ScriptedGateway ScriptFailed
-Tokens ToolCall UnmatchedRequest VirtualClock
+anything Asked call contains Edge Fault Gate matches OBEY Options Raw Reply Rule running_gateway ScriptedGateway
+ScriptFailed Tokens ToolCall UnmatchedRequest VirtualClock
 """
 
 HEAVY = ("aiohttp", "flatfee.cli", "flatfee.server", "httpx", "msgspec", "rich", "starlette", "typer", "uvicorn")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.testing.asking import asked, user
 
 from flatfee.server.providers import simulation
-from flatfee.testing import OBEY, Raw, Reply, Tokens, ToolCall, call
+from flatfee.testing import OBEY, Raw, Reply, Tokens, ToolCall, call, speaking
 from flatfee.testing.played import Pause, Played
 from flatfee.testing.replies import answering
 
@@ -147,6 +147,38 @@ def test_json_is_said_as_text_null_too() -> None:
     assert said(Reply(json=None))["choices"][0]["message"]["content"] == "null"
 
 
+def wanting(schema: Any) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "city", "schema": schema}}
+
+
+CITY = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+
+
+def test_json_has_to_fit_the_schema_that_is_asked_for() -> None:
+    reply = Reply(json={"title": "Lisbon"})
+    with pytest.raises(ValueError, match="does not fit the schema 'city' that the request asks for; to say it all the"):
+        said(reply, response_format=wanting(CITY))
+    with pytest.raises(ValueError, match="does not fit"):
+        said(Reply(choices=[Reply(text="x"), reply]), response_format=wanting(CITY))
+    assert said(Reply(json={"name": "Lisbon"}), response_format=wanting(CITY))
+    assert said('{"title":"Lisbon"}', response_format=wanting(CITY))
+
+
+@pytest.mark.parametrize("schema", [None, {}, {"type": "nonsense"}])
+def test_without_a_schema_that_can_be_read_any_json_will_do(schema: Any) -> None:
+    assert said(Reply(json=[1]), response_format=wanting(schema))
+
+
+def test_what_takes_too_long_to_check_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speaking, "_STEPS", 1)
+    assert said(Reply(json={"title": "Lisbon"}), response_format=wanting(CITY))
+
+
+@pytest.mark.parametrize("messages", [[{"content": [{}]}], [{"content": 5}]])
+def test_odd_messages_are_answered_all_the_same(messages: Any) -> None:
+    assert said("x", messages=messages)["usage"]["prompt_tokens"] == 1
+
+
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
@@ -188,6 +220,7 @@ def test_usage_that_is_given_is_told() -> None:
         "completion_tokens": 5,
         "total_tokens": 15,
         "prompt_tokens_details": {"cached_tokens": 3},
+        "completion_tokens_details": {"reasoning_tokens": 0},
     }
     assert said(Reply(text="x", usage=Tokens(input=10)))["usage"]["completion_tokens"] == 1
 

@@ -84,9 +84,19 @@ class Conversation:
     @cached_property
     def schema(self) -> str | None:
         """The name of the JSON schema that the answer must fit; ``None``: there is none."""
+        name = self._format.get("name")
+        return str(name) if name is not None else None
+
+    @property
+    def wanted_schema(self) -> Mapping[str, Any] | None:
+        """The JSON schema itself."""
+        wanted = self._format.get("schema")
+        return wanted if isinstance(wanted, Mapping) else None
+
+    @property
+    def _format(self) -> Mapping[str, Any]:
         wanted = _object(self.body.get("response_format"))
-        name = _object(wanted.get("json_schema")).get("name")
-        return str(name) if wanted.get("type") == "json_schema" and name is not None else None
+        return _object(wanted.get("json_schema")) if wanted.get("type") == "json_schema" else {}
 
 
 def text_of(content: object) -> str:

@@ -124,7 +124,14 @@ class Reply(Closed):
         return bool(answered) and answered == tuple((call.name, call.written) for call in self.tool_calls)
 
     def play(self, asked: Asked) -> Played:
-        """Return the answer to a try."""
+        """Return the answer to a try.
+
+        Raises:
+            ValueError: ``json`` does not fit the schema that the request asks for.
+        """
+        for choice in self.choices or (self,):
+            if "data" in choice.model_fields_set:
+                speaking.check_fits(choice.data, asked)
         return speaking.spoken(self, asked)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
@@ -12,8 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from flatfee.server.providers import simulation
+from flatfee.server.providers.simulation import tokens
+from flatfee.server.providers.simulation.conversation import prompt_tokens
+from flatfee.server.providers.simulation.schema import Budget, JsonSchema, UnanswerableError
 from flatfee.testing.asked import Asked
-from flatfee.testing.conversation import Conversation, text_of
+from flatfee.testing.conversation import Conversation
+from flatfee.testing.matchers import shown
 from flatfee.testing.played import Pause, Piece, Played
 
 if TYPE_CHECKING:
@@ -26,8 +31,8 @@ DONE: Final = b"data: [DONE]\n\n"
 
 _CREATED: Final = 1_700_000_000
 _WORDS_PER_PIECE: Final = 2
-_BYTES_PER_MESSAGE: Final = 8
-"""What a message costs besides its text, as the default model counts."""
+_STEPS: Final = 500_000
+"""Work that a look at whether an answer fits its schema may take: half a second."""
 
 
 def spoken(reply: Reply, asked: Asked) -> Played:
@@ -49,8 +54,8 @@ def obeyed(asked: Asked) -> Played:
     """Return what the default model says, its refusals included."""
     try:
         pieces = simulation.streamed(asked.upstream) if asked.stream else [simulation.plain(asked.upstream)]
-    except simulation.RefusedError as refused:
-        return Played(status=refused.status, pieces=(refused.body(),))
+    except simulation.RefusedError as error:
+        return Played(status=error.status, pieces=(error.body(),))
     return Played(pieces=tuple(pieces))
 
 
@@ -91,14 +96,13 @@ class _Ask:
     def of(cls, asked: Asked) -> _Ask:
         body = json.loads(asked.upstream)
         options = body.get("stream_options")
-        heard = (len(text_of(message.get("content")).encode()) for message in Conversation(body).messages)
         return cls(
             # Streamed or not, the same conversation gets the same answer.
             identity=hashlib.sha256(msgspec.json.encode([asked.model, body.get("messages")])).hexdigest()[:24],
             model=asked.model,
             choices=min(n, MAX_CHOICES) if isinstance(n := body.get("n"), int) and n > 0 else 1,
             include_usage=isinstance(options, dict) and bool(options.get("include_usage")),
-            prompt_tokens=_tokens(sum(size + _BYTES_PER_MESSAGE for size in heard)),
+            prompt_tokens=_heard(body),
         )
 
     def head(self, kind: str) -> dict[str, Any]:
@@ -147,8 +151,12 @@ class _Choice:
 
     def tokens(self) -> int:
         reply = self.reply
-        said = [reply.said or "", reply.refusal or "", reply.reasoning or "", *(c.written for c in reply.tool_calls)]
-        return max(1, _tokens(sum(len(text.encode()) for text in said)))
+        said = (reply.said or "", reply.refusal or "")
+        called = sum(max(1, tokens.count(call.written)) for call in reply.tool_calls)
+        return max(1, sum(map(tokens.count, said)) + called + self.thought())
+
+    def thought(self) -> int:
+        return tokens.count(self.reply.reasoning or "")
 
     def _call(self, at: int, call: ToolCall, arguments: str) -> dict[str, Any]:
         identity = call.id or f"call_{hashlib.sha256(f'{self.identity}{self.index}.{at}'.encode()).hexdigest()[:24]}"
@@ -202,12 +210,38 @@ def _usage(reply: Reply, ask: _Ask, said: Sequence[_Choice]) -> dict[str, Any]:
     given = reply.usage
     heard = given.input if given is not None and given.input is not None else ask.prompt_tokens
     made = given.output if given is not None and given.output is not None else sum(c.tokens() for c in said)
-    told: dict[str, Any] = {"prompt_tokens": heard, "completion_tokens": made, "total_tokens": heard + made}
-    return {**told, "prompt_tokens_details": {"cached_tokens": given.cached}} if given and given.cached else told
+    return {
+        "prompt_tokens": heard,
+        "completion_tokens": made,
+        "total_tokens": heard + made,
+        "prompt_tokens_details": {"cached_tokens": given.cached if given is not None else 0},
+        "completion_tokens_details": {"reasoning_tokens": sum(choice.thought() for choice in said)},
+    }
 
 
-def _tokens(size: int) -> int:
-    return -(-size // simulation.BYTES_PER_TOKEN)
+def _heard(body: Mapping[str, Any]) -> int:
+    try:
+        return prompt_tokens([dict(message) for message in Conversation(body).messages])
+    except (AttributeError, LookupError, TypeError):  # an odd shape, which this reply answers all the same
+        return 1
+
+
+def check_fits(value: object, asked: Asked) -> None:
+    """Look whether a value fits the JSON schema that is asked for; what would take too long to tell does.
+
+    Raises:
+        ValueError: it does not.
+    """
+    wanted, budget = asked.conversation.wanted_schema, Budget(_STEPS)
+    if wanted is None:
+        return
+    with suppress(UnanswerableError):  # a schema that no value fits, or none at all
+        if not JsonSchema(wanted, budget).fits(value) and budget.left >= 0:
+            message = (
+                f"json={shown(value)} does not fit the schema {asked.conversation.schema!r} that the request asks for;"
+                " to say it all the same, give it as text."
+            )
+            raise ValueError(message)
 
 
 def _cut(text: str, chunks: int | Sequence[str] | None, *, given: bool = False) -> Sequence[str]:
