@@ -35,11 +35,11 @@ class Table:
     answers: Mapping[str, Answering]
     asked: list[Asked] = field(default_factory=list)
 
-    def choose(self, asked: Asked) -> tuple[str, Answering] | None:
+    def choose(self, asked: Asked) -> tuple[str, Played] | None:
         """Return the route's answer."""
         self.asked.append(asked)
         answer = self.answers.get(asked.route)
-        return (asked.route, answer) if answer is not None else None
+        return (asked.route, answer.play(asked)) if answer is not None else None
 
 
 class Gate:
