@@ -7,11 +7,17 @@ may say is not imitated; what it has to keep to is kept.
 
 from __future__ import annotations
 
-from flatfee.server.providers.simulation.ask import read_ask
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from flatfee.server.providers.simulation.ask import Ask, read_ask
 from flatfee.server.providers.simulation.refusal import RefusedError
-from flatfee.server.providers.simulation.reply import answer
-from flatfee.server.providers.simulation.schema import instance
+from flatfee.server.providers.simulation.reply import Said, answer
+from flatfee.server.providers.simulation.schema import SpentError, instance
 from flatfee.server.providers.simulation.wire import completion, events
+
+_T = TypeVar("_T")
+_TOO_MUCH = "This takes the simulated model too long. Send smaller and flatter schemas, or ask for fewer choices."
 
 __all__ = ["RefusedError", "instance", "plain", "streamed"]
 
@@ -22,8 +28,7 @@ def plain(body: bytes) -> bytes:
     Raises:
         RefusedError: OpenAI would refuse it, or no value was found for its schemas.
     """
-    ask = read_ask(body)
-    return completion(ask, answer(ask), body)
+    return _answered(body, completion)
 
 
 def streamed(body: bytes) -> list[bytes]:
@@ -32,5 +37,12 @@ def streamed(body: bytes) -> list[bytes]:
     Raises:
         RefusedError: OpenAI would refuse it, or no value was found for its schemas.
     """
-    ask = read_ask(body)
-    return events(ask, answer(ask), body)
+    return _answered(body, events)
+
+
+def _answered(body: bytes, shape: Callable[[Ask, Sequence[Said], bytes], _T]) -> _T:
+    try:
+        ask = read_ask(body)
+        return shape(ask, answer(ask), body)
+    except (SpentError, RecursionError):
+        raise RefusedError(_TOO_MUCH) from None

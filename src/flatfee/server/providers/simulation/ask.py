@@ -11,7 +11,7 @@ from flatfee.server.providers.simulation.conversation import check_messages
 from flatfee.server.providers.simulation.offers import Offer, bad_schema, read_offer
 from flatfee.server.providers.simulation.parameters import REASONING, check_parameters
 from flatfee.server.providers.simulation.refusal import RefusedError, missing, unknown, wrong_type
-from flatfee.server.providers.simulation.schema import Budget, JsonSchema, SpentError, UnanswerableError
+from flatfee.server.providers.simulation.schema import Budget, JsonSchema, UnanswerableError
 from flatfee.server.providers.simulation.strict import check_strict
 
 _ANY_OBJECT: Final[dict[str, Any]] = {"type": "object"}
@@ -45,7 +45,8 @@ def read_ask(body: bytes) -> Ask:
     """Read a body.
 
     Raises:
-        RefusedError: OpenAI would not answer it either, or its schemas have no value that is found.
+        RefusedError: OpenAI would not answer it either.
+        SpentError: its schemas are too large.
     """
     fields = _decode(body)
     check_parameters(fields)
@@ -54,13 +55,8 @@ def read_ask(body: bytes) -> Ask:
             raise missing(name)
     check_messages(fields["messages"])
     budget = Budget()
-    try:
-        form = _form(fields[FORMAT], budget) if fields.get(FORMAT) else None
-        offer = _NOTHING_OFFERED
-        if not _OFFERING.isdisjoint(fields):
-            offer = read_offer(fields, budget)
-    except SpentError:
-        raise RefusedError("The schemas of this body are too large; send fewer or smaller ones.", "tools") from None
+    form = _form(fields[FORMAT], budget) if fields.get(FORMAT) else None
+    offer = _NOTHING_OFFERED if _OFFERING.isdisjoint(fields) else read_offer(fields, budget)
     return _ask(fields, form, offer, budget)
 
 

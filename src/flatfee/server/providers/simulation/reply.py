@@ -17,7 +17,9 @@ from flatfee.server.providers.simulation.offers import bad_schema
 from flatfee.server.providers.simulation.schema import UnanswerableError
 
 _WORDS_REPEATED: Final = 12
+_CHARACTERS_REPEATED: Final = 400
 _CHARACTERS_OF_RESULTS: Final = 2000
+_CHARACTERS_PER_STEP: Final = 64
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,10 +38,12 @@ def answer(ask: Ask) -> list[Said]:
 
     Raises:
         RefusedError: no value was found for a schema.
+        SpentError: it is too much to say.
     """
     calls = calls_of(ask) if ask.offer.tools else []
     if calls:
         said = _calling(ask, calls)
+        _spend(ask, sum(len(call.given) for call in said.calls))
         return [msgspec.structs.replace(said, index=index) for index in range(ask.choices)]
     formed = _formed(ask)
     return [_saying(ask, index, formed or _words(ask, index)) for index in range(ask.choices)]
@@ -49,13 +53,21 @@ def _formed(ask: Ask) -> str | None:
     if ask.form is None:
         return None
     try:
-        return json.dumps(ask.form.instance())
+        text = json.dumps(ask.form.instance())
     except UnanswerableError as error:
         raise bad_schema("response_format", FORMAT, error, "invalid_json_schema") from error
+    _spend(ask, len(text))
+    return text
+
+
+def _spend(ask: Ask, characters: int) -> None:
+    """Take what is said from the budget, for each choice says it."""
+    ask.budget.spend(characters * ask.choices // _CHARACTERS_PER_STEP)
 
 
 def _words(ask: Ask, index: int) -> str:
-    about = " ".join(last_said(ask.messages).split()[:_WORDS_REPEATED]) or "nothing"
+    words = last_said(ask.messages).split(None, _WORDS_REPEATED)[:_WORDS_REPEATED]
+    about = " ".join(words)[:_CHARACTERS_REPEATED] or "nothing"
     told = "; ".join(results(ask.messages))
     told = f" The tool says: {told[:_CHARACTERS_OF_RESULTS]}." if told else ""
     again = f" (choice {index + 1})" if index else ""
@@ -99,4 +111,11 @@ def _calling(ask: Ask, calls: Sequence[Call]) -> Said:
         if not whole:
             break
     finish = ("function_call" if ask.offer.legacy else "tool_calls") if whole else "length"
-    return Said(index=0, content=None, calls=said, finish_reason=finish, tokens=max(1, used), reasoning_tokens=thought)
+    return Said(
+        index=0,
+        content=None if said else "",
+        calls=said,
+        finish_reason=finish,
+        tokens=max(1, used),
+        reasoning_tokens=thought,
+    )

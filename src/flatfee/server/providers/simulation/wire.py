@@ -46,7 +46,7 @@ def events(ask: Ask, said: Sequence[Said], body: bytes) -> list[bytes]:
     for one in said:
         opening = _OPENING_CALLS if one.calls else _OPENING_TEXT
         for delta in (opening, *_deltas(ask, one)):
-            logprobs = _logprobs(ask, delta.get("content") or None)
+            logprobs = _logprobs(ask, delta.get("content"))
             sent.append(_event(head, one.index, delta, logprobs, None))
         sent.append(_event(head, one.index, {}, None, one.finish_reason))
     if ask.include_usage:
@@ -108,9 +108,11 @@ def _pieces(ask: Ask, text: str) -> Iterator[str]:
 
 
 def _logprobs(ask: Ask, text: str | None) -> dict[str, Any] | None:
-    if not ask.logprobs or text is None:
+    if not ask.logprobs or not text:
         return None
-    return {"content": [_logprob(token, ask.alternatives) for token in tokens.split(text)], "refusal": None}
+    parts = tokens.split(text)
+    ask.budget.spend(len(parts) * (1 + ask.alternatives))
+    return {"content": [_logprob(token, ask.alternatives) for token in parts], "refusal": None}
 
 
 def _logprob(token: str, alternatives: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-MOST_STEPS: Final = 100_000
+MOST_STEPS: Final = 50_000
 MOST_LEVELS: Final = 32
 """How many objects and arrays a value has within each other, at most."""
 

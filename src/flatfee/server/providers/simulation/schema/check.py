@@ -15,20 +15,15 @@ from flatfee.server.providers.simulation.schema.document import Document
 from flatfee.server.providers.simulation.schema.shapes import is_number, is_whole
 from flatfee.server.providers.simulation.schema.texts import Texts
 
-_MOST_DEPTH: Final = 120
+_MOST_DEPTH: Final = 80
 """Schemas within each other."""
 
 Seen: TypeAlias = "set[str | int]"
 """The members and elements that keywords have looked at."""
 
 
-def same(one: Any, other: Any) -> bool:
-    """Tell whether two values are the same JSON: ``1`` is ``1.0``, and ``true`` is not ``1``."""
-    return key_of(one) == key_of(other)
-
-
 def key_of(value: Any) -> str:
-    """Return a text that is the same for the same JSON."""
+    """Return a text that is the same for the same JSON: ``1`` is ``1.0``, and ``true`` is not ``1``."""
     return json.dumps(_plain(value), sort_keys=True)
 
 
@@ -128,7 +123,7 @@ class Checker:
         kinds = schema.get("type")
         if kinds is not None and not any(is_of(value, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)):
             return False
-        if "const" in schema and not same(value, schema["const"]):
+        if "const" in schema and not self._is_among(value, [schema["const"]]):
             return False
         if "enum" in schema and not self._is_among(value, schema["enum"]):
             return False
@@ -146,7 +141,7 @@ class Checker:
             return value in options
         key = key_of(value)
         for option in options:
-            self._budget.spend()
+            self._budget.spend(weight(option))
             if key_of(option) == key:
                 return True
         return False

@@ -46,10 +46,13 @@ class Side(Enum):
 class Node:
     """A language. Made by ``Languages``, which makes equal ones once, so they compare by identity."""
 
-    __slots__ = ("chars", "kind", "least", "located", "most", "parts")
+    __slots__ = ("chars", "kind", "least", "located", "most", "parts", "serial")
 
-    def __init__(self, kind: Kind, parts: tuple[Node, ...], chars: Ranges, least: int, most: int | None) -> None:
+    def __init__(
+        self, kind: Kind, parts: tuple[Node, ...], chars: Ranges, least: int, most: int | None, serial: int
+    ) -> None:
         self.kind = kind
+        self.serial = serial
         self.parts = parts
         self.chars = chars
         self.least = least
@@ -81,7 +84,7 @@ class Languages:
         key = (kind, parts, chars, least, most)
         found = self._made.get(key)
         if found is None:
-            found = self._made[key] = Node(kind, parts, chars, least, most)
+            found = self._made[key] = Node(kind, parts, chars, least, most, len(self._made))
         return found
 
     def place(self, kind: Kind) -> Node:
@@ -120,7 +123,7 @@ class Languages:
         self._budget.spend(len(flat))
         if ruling in flat:
             return ruling
-        distinct = sorted({part for part in flat if part is not neutral}, key=id)
+        distinct = sorted({part for part in flat if part is not neutral}, key=lambda part: part.serial)
         if len(distinct) < 2:
             return distinct[0] if distinct else neutral
         return self._node(kind, *distinct)
