@@ -20,6 +20,9 @@ from flatfee.server.providers.simulation.schema.numbers import NumberRules, numb
 from flatfee.server.providers.simulation.schema.shapes import TYPES
 from flatfee.server.providers.simulation.schema.texts import MOST_LENGTH, TextRules, Texts
 
+_MOST_NAMED: Final = 8
+"""Keywords that a complaint names."""
+
 GUESSES: Final = 24
 """How many values of one kind are tried beyond those asked for."""
 
@@ -82,7 +85,7 @@ class Search:
                     given.add(key or key_of(value))
                     yield value
         if not given:
-            self.note(next(iter(goal), True), "no value was found that fits all that is asked for here")
+            self.note(next(iter(goal), True), _together(goal))
 
     def _of(self, case: Case, path: Path, want: int) -> Iterator[tuple[Any, bool]]:
         """Yield guesses for a case, each with whether it fits for certain."""
@@ -148,6 +151,14 @@ class Search:
 
 
 _FIXED: Final = frozenset(("const", "enum"))
+_REMARKS: Final = frozenset(("title", "description", "$schema", "$id", "$defs", "definitions", "default", "examples"))
+
+
+def _together(goal: Sequence[Any]) -> str:
+    """Say that what is asked for contradicts itself, and what that is."""
+    asked = [key for part in goal if isinstance(part, dict) for key in part if key not in _REMARKS]
+    named = ", ".join(dict.fromkeys(asked[:_MOST_NAMED])) or "false"
+    return f"no value was found that fits {named} at once; loosen one of them"
 
 
 def _in_order(kinds: Sequence[str], case: Case) -> Sequence[str]:
