@@ -46,12 +46,11 @@ def spoken(reply: Reply, asked: Asked) -> Played:
 
 
 def obeyed(asked: Asked) -> Played:
-    """Return what the default model says."""
+    """Return what the default model says, its refusals included."""
     try:
         pieces = simulation.streamed(asked.upstream) if asked.stream else [simulation.plain(asked.upstream)]
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
-        # Shapes that the gateway passes on unread; a real provider refuses them as well.
-        return refused("The model cannot read the request.", "invalid_request_error")
+    except simulation.RefusedError as refusal:
+        return Played(status=refusal.status, pieces=(refusal.body(),))
     return Played(pieces=tuple(pieces))
 
 

@@ -14,12 +14,13 @@ from flatfee.server.providers.simulation.ask import Ask, read_ask
 from flatfee.server.providers.simulation.refusal import RefusedError
 from flatfee.server.providers.simulation.reply import Said, answer
 from flatfee.server.providers.simulation.schema import SpentError, instance
+from flatfee.server.providers.simulation.tokens import BYTES_PER_TOKEN
 from flatfee.server.providers.simulation.wire import completion, events
 
 _T = TypeVar("_T")
 _TOO_MUCH = "This takes the simulated model too long. Send smaller and flatter schemas, or ask for fewer choices."
 
-__all__ = ["RefusedError", "instance", "plain", "streamed"]
+__all__ = ["BYTES_PER_TOKEN", "RefusedError", "instance", "plain", "streamed"]
 
 
 def plain(body: bytes) -> bytes:
