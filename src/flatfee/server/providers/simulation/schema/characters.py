@@ -14,7 +14,9 @@ Ranges: TypeAlias = tuple[tuple[int, int], ...]
 """Sorted, apart from each other, both ends included."""
 
 _LAST: Final = 0x10FFFF
-_CATEGORIES_UP_TO: Final = 0x20000  # the scripts of today; what lies beyond has no category here
+_CATEGORIES_UP_TO: Final = 0x3000
+_IDEOGRAPHS: Final = ((0x3041, 0x9FFF), (0xAC00, 0xD7A3))
+"""What lies beyond is asked for as letters or not at all; to look up each would take too long."""
 _SURROGATES: Final = (0xD800, 0xDFFF)
 _PREFERRED: Final = string.ascii_lowercase + string.digits + string.ascii_uppercase + "-_. " + string.punctuation
 _RANK: Final = {ord(char): rank for rank, char in enumerate(dict.fromkeys(_PREFERRED))}
@@ -60,7 +62,8 @@ def contains(ranges: Ranges, code: int) -> bool:
 def category(name: str) -> Ranges:
     """Return the characters of a Unicode category such as ``L`` or ``Nd``: empty if there is none of that name."""
     codes = [code for code in range(_CATEGORIES_UP_TO) if unicodedata.category(chr(code)).startswith(name)]
-    return union((code, code) for code in codes if not _SURROGATES[0] <= code <= _SURROGATES[1])
+    found = [(code, code) for code in codes]
+    return union([*found, *_IDEOGRAPHS] if name in {"L", "Lo"} else found)
 
 
 def _rank(code: int) -> int:
@@ -72,7 +75,7 @@ def samples(sets: Iterable[Ranges], variety: int) -> list[str]:
 
     Two characters are of one kind when they are in the same sets; each text of the list is a kind.
     """
-    distinct = list(dict.fromkeys(sets))
+    distinct = list(sets)
     edges = sorted(
         {edge for ranges in distinct for first, last in ranges for edge in (first, last + 1)} | {0, _LAST + 1}
     )

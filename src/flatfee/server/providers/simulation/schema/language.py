@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
-from enum import Enum, auto
+from enum import IntEnum, auto
 from functools import partial
 from typing import Final
 
@@ -18,7 +18,7 @@ from flatfee.server.providers.simulation.schema.budget import Budget
 from flatfee.server.providers.simulation.schema.characters import Ranges
 
 
-class Kind(Enum):
+class Kind(IntEnum):
     """What a node is. The last four match no character, only a place between two."""
 
     NOTHING = auto()
@@ -35,7 +35,7 @@ class Kind(Enum):
     INSIDE = auto()
 
 
-class Side(Enum):
+class Side(IntEnum):
     """What stands before or behind a place."""
 
     EDGE = auto()
@@ -46,7 +46,7 @@ class Side(Enum):
 class Node:
     """A language. Made by ``Languages``, which makes equal ones once, so they compare by identity."""
 
-    __slots__ = ("chars", "kind", "least", "located", "most", "parts", "serial")
+    __slots__ = ("chars", "kind", "least", "most", "parts", "serial", "wordly")
 
     def __init__(
         self, kind: Kind, parts: tuple[Node, ...], chars: Ranges, least: int, most: int | None, serial: int
@@ -57,10 +57,11 @@ class Node:
         self.chars = chars
         self.least = least
         self.most = most
-        self.located: bool = kind in _PLACES or any(part.located for part in parts)
+        self.wordly: bool = kind in _WORDLY or any(part.wordly for part in parts)
+        """Whether it matters for it which characters are of words."""
 
 
-_PLACES: Final = frozenset({Kind.START, Kind.END, Kind.BOUNDARY, Kind.INSIDE})
+_WORDLY: Final = frozenset({Kind.BOUNDARY, Kind.INSIDE})
 
 
 def _side(char: str) -> Side:
@@ -73,6 +74,8 @@ class Languages:
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._made: dict[Hashable, Node] = {}
+        self._after: dict[tuple[Node, str, Side], Node] = {}
+        self._samples: dict[tuple[Hashable, ...], list[str]] = {}
         self.nothing = self._node(Kind.NOTHING)
         self.empty = self._node(Kind.EMPTY)
         self.any = self.chars(characters.ANY)
@@ -200,9 +203,16 @@ class Languages:
             if node in (self.all, self.nothing):
                 return node is self.all
             self._budget.spend()
-            node = self.after(node, char, before)
-            before = _side(char)
+            node, before = self._next(node, char, before), _side(char)
         return self.holds_empty(node, before, Side.EDGE)
+
+    def _next(self, node: Node, char: str, before: Side) -> Node:
+        """Return what may follow a character, and remember it."""
+        key = (node, char, before)
+        found = self._after.get(key)
+        if found is None:
+            found = self._after[key] = self.after(node, char, before)
+        return found
 
     def words(self, node: Node, variety: int = 1) -> Iterator[str]:
         """Yield texts of a language, the shortest first: about ``variety`` for each way it can go."""
@@ -213,10 +223,8 @@ class Languages:
             self._budget.spend()
             if self.holds_empty(node, before, Side.EDGE):
                 yield text
-            firsts = list(self._firsts(node))
-            self._budget.spend(sum(map(len, firsts)))
-            for chars in characters.samples(firsts, variety):
-                rest = self.after(node, chars[0], before)  # the same for all of a kind
+            for chars in self._kinds(node, variety):
+                rest = self._next(node, chars[0], before)  # the same for all of a kind
                 waiting += self._onwards(rest, chars, text, visits, variety)
 
     def _onwards(
@@ -225,17 +233,27 @@ class Languages:
         """Yield where to go on from, each state at most ``variety`` times."""
         if rest is self.nothing:
             return
-        state = (rest, _side(chars[0]) if rest.located else Side.EDGE)
+        state = (rest, _side(chars[0]) if rest.wordly else Side.OTHER)
         for char in chars:
             visits[state] = visits.get(state, 0) + 1
             if visits[state] > variety:
                 return
             self._budget.spend()
-            yield rest, _side(char), text + char
+            yield rest, state[1], text + char
+
+    def _kinds(self, node: Node, variety: int) -> list[str]:
+        """Return the kinds of first characters that a language tells apart, each by some of it."""
+        firsts = tuple(dict.fromkeys(self._firsts(node)))
+        self._budget.spend(1 + len(firsts))
+        found = self._samples.get((firsts, variety))
+        if found is None:
+            self._budget.spend(sum(map(len, firsts)))
+            found = self._samples[firsts, variety] = characters.samples(firsts, variety)
+        return found
 
     def _firsts(self, node: Node) -> Iterator[Ranges]:
         """Yield the sets that decide about a first character."""
-        if node.located:
+        if node.wordly:
             yield characters.WORD
         waiting = [node]
         while waiting:
@@ -244,12 +262,10 @@ class Languages:
             if node.kind is Kind.CHARS:
                 yield node.chars
             elif node.kind is Kind.THEN:
-                waiting += node.parts if self._may_be_empty(node.parts[0]) else node.parts[:1]
+                may_be_empty = node.wordly or self.holds_empty(node.parts[0], Side.EDGE, Side.EDGE)
+                waiting += node.parts if may_be_empty else node.parts[:1]
             else:
                 waiting += node.parts
-
-    def _may_be_empty(self, node: Node) -> bool:
-        return node.located or self.holds_empty(node, Side.EDGE, Side.EDGE)
 
 
 def _stands_at(kind: Kind, before: Side, behind: Side) -> bool:

@@ -98,7 +98,8 @@ class _Members:
             return
         chosen = dict.fromkeys(needed)
         spare = self._spare(chosen)
-        for name in islice(spare, max(0, self._least - len(chosen))):
+        possible = (name for name in spare if any(True for _ in self.values_for(name, 1)))
+        for name in islice(possible, max(0, self._least - len(chosen))):
             chosen[name] = None
         if len(chosen) < self._least:
             self._search.note(self._case[0], f"minProperties is {self._least}, and no names were found for them")

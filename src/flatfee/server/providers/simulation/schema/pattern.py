@@ -78,7 +78,15 @@ def read_pattern(pattern: str, languages: Languages) -> Node:
     options = reader.options(0)
     if not reader.done:
         raise UnreadableError("a ')' without its '('")
-    return languages.then(languages.all, _build(options, languages.all, languages))
+    start, end = languages.place(Kind.START), languages.place(Kind.END)
+    return languages.either([_found(option, start, end, languages) for option in options])
+
+
+def _found(items: list[_Item], start: Node, end: Node, languages: Languages) -> Node:
+    """Return the texts in which a sequence is found: with anything around it, where it is not held to an edge."""
+    rest = languages.empty if items and items[-1] is end else languages.all
+    found = _build_sequence(items, rest, languages)
+    return found if items and items[0] is start else languages.then(languages.all, found)
 
 
 def _build(options: _Options, rest: Node, languages: Languages) -> Node:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Final
 
@@ -35,8 +36,11 @@ class Texts:
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self._languages = Languages(budget)
         self._read: dict[str, Node] = {}
+
+    @cached_property
+    def _languages(self) -> Languages:
+        return Languages(self._budget)
 
     def _language(self, pattern: str, where: str) -> Node:
         found = self._read.get(pattern)
