@@ -54,8 +54,8 @@ def obeyed(asked: Asked) -> Played:
     """Return what the default model says, its refusals included."""
     try:
         pieces = simulation.streamed(asked.upstream) if asked.stream else [simulation.plain(asked.upstream)]
-    except simulation.RefusedError as error:
-        return Played(status=error.status, pieces=(error.body(),))
+    except simulation.RefusedError as refusal:
+        return Played(status=refusal.status, pieces=(refusal.body(),))
     return Played(pieces=tuple(pieces))
 
 

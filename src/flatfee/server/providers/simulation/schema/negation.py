@@ -60,6 +60,9 @@ class Negations:
             yield {"allOf": schema["oneOf"][:2]}
         for name, part in list(schema.get("properties", {}).items())[:_MOST_NAMES]:
             yield {"type": "object", "required": [name], "properties": {name: self.wrapped(part)}}
+        for pattern, part in list(schema.get("patternProperties", {}).items())[:_MOST_NAMES]:
+            named = {"type": "object", "minProperties": 1, "propertyNames": {"pattern": pattern}}
+            yield {**named, "patternProperties": {pattern: self.wrapped(part)}}
         for index, part in enumerate(schema.get("prefixItems", ())):
             yield {"type": "array", "minItems": index + 1, "prefixItems": [*[True] * index, self.wrapped(part)]}
         if isinstance(schema.get("items"), dict | bool):

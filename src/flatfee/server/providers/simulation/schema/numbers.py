@@ -16,29 +16,26 @@ _EXACT_BELOW: Final = 1e15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberRules:
-    """What a number has to be. A bound stands with whether it is left out itself."""
+    """What a number has to be. Whether a bound itself is left out is for the caller to check."""
 
-    lower: Sequence[tuple[float, bool]] = ()
-    upper: Sequence[tuple[float, bool]] = ()
+    lower: Sequence[float] = ()
+    upper: Sequence[float] = ()
     steps: Sequence[float] = ()
     whole: bool = False
 
 
 def number_values(rules: NumberRules) -> Iterator[int | float]:
-    """Yield numbers that obey, for ever if there are as many. The caller checks them: floats are rounded."""
-    least, above = max(((_edge(bound), left_out) for bound, left_out in rules.lower), default=(None, False))
-    most, below = min(((_edge(bound), not left_out) for bound, left_out in rules.upper), default=(None, True))
+    """Yield numbers that may do, for ever if there are as many. The caller checks them: floats are rounded."""
+    least, most = max(map(_edge, rules.lower), default=None), min(map(_edge, rules.upper), default=None)
     if least is not None and most is not None and least > most:
         return
     step = _common([exact(step) for step in rules.steps] + ([Fraction(1)] if rules.whole else []))
     if step is not None:
-        yield from _multiples(step, _first(least, step, above=above), _last(most, step, below=not below))
+        yield from _multiples(step, least, most)
         return
-    whole = _multiples(Fraction(1), _first(least, Fraction(1), above=above), _last(most, Fraction(1), below=not below))
+    whole = _multiples(Fraction(1), least, most)
     yield from islice(whole, 8)
-    for number in (least if not above else None, most if below else None):
-        if number is not None:
-            yield _written(number)
+    yield from (_written(edge) for edge in (least, most) if edge is not None)
     yield from _between(least, most)
     yield from whole
 
@@ -61,23 +58,10 @@ def _common(steps: Sequence[Fraction]) -> Fraction | None:
     return found
 
 
-def _first(least: Fraction | None, step: Fraction, *, above: bool) -> int | None:
-    """Return how many steps the least multiple is from zero."""
-    if least is None:
-        return None
-    index = math.ceil(least / step)
-    return index + 1 if above and index * step == least else index
-
-
-def _last(most: Fraction | None, step: Fraction, *, below: bool) -> int | None:
-    if most is None:
-        return None
-    index = math.floor(most / step)
-    return index - 1 if below and index * step == most else index
-
-
-def _multiples(step: Fraction, first: int | None, last: int | None) -> Iterator[int | float]:
-    """Yield the multiples between two, from the one nearest to zero outwards, up before down."""
+def _multiples(step: Fraction, least: Fraction | None, most: Fraction | None) -> Iterator[int | float]:
+    """Yield the multiples within bounds, from the one nearest to zero outwards, up before down."""
+    first = None if least is None else math.ceil(least / step)
+    last = None if most is None else math.floor(most / step)
     start = max(0, first) if first is not None else 0
     start = min(start, last) if last is not None else start
     if first is not None and start < first:

@@ -173,8 +173,8 @@ def _in_order(kinds: Sequence[str], case: Case) -> Sequence[str]:
 def _number_rules(case: Case, kind: str) -> NumberRules:
     bounds = [bounds_of(part) for part in case]
     return NumberRules(
-        lower=[bound for lower, _ in bounds for bound in lower],
-        upper=[bound for _, upper in bounds for bound in upper],
+        lower=[bound for lower, _ in bounds for bound, _ in lower],
+        upper=[bound for _, upper in bounds for bound, _ in upper],
         steps=[part["multipleOf"] for part in case if "multipleOf" in part],
         whole=kind == "integer",
     )
