@@ -12,9 +12,9 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
-from unittest import mock
 
 from tests.torture import callers
 from tests.torture.clerk import Clerk
@@ -122,6 +122,7 @@ class _Simulation:
                 providers={"fickle": FickleProvider(world, process, self.witness)},
                 monotonic=world.clocks.steady,
                 chance=rng.random,
+                new_id=partial(request_id, random_bits=rng.getrandbits),
                 worker=worker,
             )
         )
@@ -199,10 +200,7 @@ def simulate(seed: int, *, trace: bool = False) -> Run:
     clocks = Clocks(loop.time, _EPOCHS[seed % len(_EPOCHS)])
     world = World(seed, clocks, trace=trace)
 
-    def made_up(now: float) -> str:
-        return request_id(now, world.rng.getrandbits)
-
-    with quiet(), tempfile.TemporaryDirectory() as folder, mock.patch("flatfee.server.app.request_id", made_up):
+    with quiet(), tempfile.TemporaryDirectory() as folder:
         try:
             loop.run_until_complete(_live(world, Path(folder)))
         except Stuck:
