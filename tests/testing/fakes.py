@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -13,6 +14,9 @@ from flatfee.testing import ScriptedGateway
 from flatfee.testing.asked import Asked
 from flatfee.testing.played import Answering, Failure, Held, Pause, Piece, Played
 from flatfee.wire import AttemptOutcome
+
+PATIENCE = 60.0
+"""Real seconds after which a test that waits for a condition fails."""
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -76,6 +80,14 @@ class Gate:
     def __exit__(self, *failure: object) -> None:
         if self.waited_at:
             self.open()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 SILENT = Plays(Played(before=(Pause(),)))

@@ -13,14 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from tests.testing.fakes import HELLO, SILENT, Gate, answer, held, play, refusal, said, stream
+from tests.testing.fakes import HELLO, PATIENCE, SILENT, Gate, answer, held, play, refusal, said, stream, until
 
 import flatfee
 from flatfee.testing import ScriptedGateway, running_gateway
 from flatfee.testing.played import Held, Pause
-
-PATIENCE = 60.0
-"""Real seconds after which a test that waits for a condition fails."""
 
 
 @pytest.fixture
@@ -32,13 +29,6 @@ def gateway() -> Iterator[ScriptedGateway]:
 @pytest.fixture
 def client(gateway: ScriptedGateway) -> flatfee.Client:
     return gateway.client(memory=True, max_retries=0)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def virtual(gateway: ScriptedGateway, call: Callable[[], Any]) -> float:

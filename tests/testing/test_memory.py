@@ -13,7 +13,7 @@ import anyio
 import httpx
 import openai
 import pytest
-from tests.testing.fakes import HELLO, Gate, held, play, said, stream
+from tests.testing.fakes import HELLO, Gate, held, play, said, stream, until
 
 import flatfee
 from flatfee.testing import ScriptedGateway, running_gateway
@@ -42,13 +42,6 @@ def ahttp(gateway: ScriptedGateway, transport: httpx.AsyncBaseTransport | None =
     return httpx.AsyncClient(
         transport=transport or gateway.async_transport(), base_url=gateway.base_url, headers=headers
     )
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def last_receipt(gateway: ScriptedGateway) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from tests.testing.fakes import HELLO
+from tests.testing.fakes import HELLO, Gate, held, play, until
 
 import flatfee
 from flatfee.testing import running_gateway
@@ -65,3 +66,20 @@ def test_a_reset_ends_the_gateways_own_failures() -> None:
     with running_gateway(socket=False) as gateway, gateway.ledger_down():
         gateway.reset()
         assert gateway.account.usage.billing == "active"
+
+
+def test_a_request_that_runs_over_a_reset_ends_and_belongs_to_nobody() -> None:
+    gate = Gate()
+    with running_gateway(socket=False) as gateway, ThreadPoolExecutor() as threads, gate:
+        play(gateway, premium_a=held(gate))
+        client = gateway.client(max_retries=0)
+        running = threads.submit(client.chat.completions.create, model="premium", messages=HELLO)
+        until(lambda: gate.waited_at)
+        gateway.reset()
+        gate.open()
+        receipt = running.result(60).receipt
+        assert receipt is not None
+        assert receipt.state == "estimated"
+        assert client.receipts.list().data == []
+        assert len(gateway.journal.completions) == 0
+        assert gateway.run(gateway._inside.store.audit_books()) == []

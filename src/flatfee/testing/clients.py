@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ class Clients:
             from flatfee.testing.memory import client_of
 
             options["http_client"] = self._made.enter_context(client_of(self._memory))
-        return self._made.enter_context(flatfee.Client(**_usual(gateway) | {"sleep": gateway.sleep} | options))
+        return self._made.enter_context(flatfee.Client(**_usual(gateway, gateway.sleep) | options))
 
     def async_client(self, gateway: ScriptedGateway, *, memory: bool, **options: Any) -> flatfee.AsyncClient:
         """Make one for coroutines. Its connections end with its event loop, if nobody closes it before."""
@@ -35,15 +36,15 @@ class Clients:
             from flatfee.testing.memory import async_client_of
 
             options["http_client"] = async_client_of(self._memory)
-        return flatfee.AsyncClient(**_usual(gateway) | {"sleep": gateway.asleep} | options)
+        return flatfee.AsyncClient(**_usual(gateway, gateway.asleep) | options)
 
     def close(self) -> None:
         """Close what was made."""
         self._made.close()
 
 
-def _usual(gateway: ScriptedGateway) -> dict[str, Any]:
-    return {"api_key": gateway.api_key, "base_url": gateway.base_url, "clock": client_clock}
+def _usual(gateway: ScriptedGateway, sleep: Callable[[float], object]) -> dict[str, Any]:
+    return {"api_key": gateway.api_key, "base_url": gateway.base_url, "sleep": sleep, "clock": client_clock}
 
 
 def _in_memory(gateway: ScriptedGateway, options: dict[str, Any], *, memory: bool) -> bool:
