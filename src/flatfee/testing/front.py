@@ -109,11 +109,19 @@ class _Said:
         with self.traffic.saying():
             await self.send(message)
         exchange.unread_since = None
-        exchange.whole = message["type"] == "http.response.body" and not message.get("more_body", False)
+        last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        exchange.whole = last and not self._alone
         if exchange.whole:  # whoever has read the answer may ask what became of it: before the app returns
             self.exchanges.done(exchange, self.traffic.clock.monotonic())
 
+    @property
+    def _alone(self) -> bool:
+        """Whether the caller has left. The server drops what is sent to it then, without a word."""
+        return getattr(getattr(self.send, "__self__", None), "disconnected", False) is True
+
     def _note(self, message: Message) -> None:
+        if self._alone:
+            return
         exchange, now = self.exchange, self.traffic.clock.monotonic()
         exchange.unread_since = now
         if message["type"] == "http.response.start":
