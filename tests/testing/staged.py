@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
@@ -53,6 +54,7 @@ def endless(size: int) -> Act:
     async def act(call: Call) -> None:
         await call.start_stream()
         for _ in range(size):
+            await asyncio.sleep(0)  # as a relay does, while it waits for its provider
             await call.write(b": " + b"x" * 65536 + b"\n\n")
         await call.finish()
 
