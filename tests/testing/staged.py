@@ -65,9 +65,9 @@ class Stage:
     """Answers requests for completions with what stands in its queue, and lets the gateway's own app answer others."""
 
     def __init__(self, gateway: ScriptedGateway) -> None:
-        self._app = gateway._front.app
+        self._app = gateway._inside.front.app
         self.queue: deque[Act] = deque()
-        gateway._front.app = self  # type: ignore[assignment]  # as much of an app as the front calls
+        gateway._inside.front.app = self  # type: ignore[assignment]  # as much of an app as the front calls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not (self.queue and scope["path"].endswith("/completions")):

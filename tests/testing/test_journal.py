@@ -18,18 +18,9 @@ from flatfee.testing.played import Failure, Played
 from flatfee.wire import AttemptOutcome, ErrorCode
 
 
-class Rule:
-    """A script whose rule answers the routes that it names."""
+class Plays:
+    """An answer, step by step."""
 
-    def __init__(self, **played: Played) -> None:
-        self._played = {route.replace("_", "-"): answer for route, answer in played.items()}
-
-    def choose(self, asked):
-        played = self._played.get(asked.route)
-        return None if played is None else (f"rule for {asked.route}", _Playing(played))
-
-
-class _Playing:
     def __init__(self, played: Played) -> None:
         self._played = played
 
@@ -45,15 +36,15 @@ def running() -> Iterator[ScriptedGateway]:
 
 @pytest.fixture
 def gateway(running: ScriptedGateway) -> ScriptedGateway:
-    running._front.exchanges.clear()
+    running.reset()
     return running
 
 
 @pytest.fixture
 def stage(gateway: ScriptedGateway) -> Iterator[Stage]:
-    app = gateway._front.app
+    app = gateway._inside.front.app
     yield Stage(gateway)
-    gateway._front.app = app
+    gateway._inside.front.app = app
 
 
 @pytest.fixture
@@ -106,16 +97,14 @@ def test_times_are_in_order_and_of_the_gateways_calendar(gateway: ScriptedGatewa
     assert gateway.now - entry.arrived_at < timedelta(minutes=1)
 
 
-def test_tells_which_routes_were_tried_and_what_answered_there(
-    gateway: ScriptedGateway, agent: Agent, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    provider = gateway._gateway.providers["double"]
-    monkeypatch.setattr(provider, "_script", Rule(premium_a=Played(before=(Failure(AttemptOutcome.TIMEOUT),))))
+def test_tells_which_routes_were_tried_and_what_answered_there(gateway: ScriptedGateway, agent: Agent) -> None:
+    rule = gateway.script(Plays(Played(before=(Failure(AttemptOutcome.TIMEOUT),))), route="premium-a", name="silence")
     agent.ask()
+    rule.remove()
     first, second = gateway.journal.last.tries
     assert (first.route, first.outcome, first.status, first.rule) == (
         *("premium-a", "timeout", None),
-        "rule for premium-a",
+        "silence",
     )
     assert (second.route, second.outcome, second.status, second.rule) == ("premium-b", "ok", 200, None)
     assert first.at is not None

@@ -23,15 +23,15 @@ def running() -> Iterator[ScriptedGateway]:
 
 @pytest.fixture
 def gateway(running: ScriptedGateway) -> ScriptedGateway:
-    running._front.exchanges.clear()
+    running.reset()
     return running
 
 
 @pytest.fixture
 def stage(gateway: ScriptedGateway) -> Iterator[Stage]:
-    app = gateway._front.app
+    app = gateway._inside.front.app
     yield Stage(gateway)
-    gateway._front.app = app
+    gateway._inside.front.app = app
 
 
 @pytest.fixture
