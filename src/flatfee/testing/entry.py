@@ -204,8 +204,7 @@ class Entry:
     @cached_property
     def answered(self) -> Answered:
         """What the answer said, as far as it went out."""
-        kind = self.answer_headers.get("content-type", "")
-        return read_answer(self.raw_answer, streamed=kind.startswith("text/event-stream"))
+        return read_answer(self.raw_answer, self.answer_headers)
 
     @property
     def text(self) -> str:

@@ -77,6 +77,7 @@ class Exchange:
     left: bool = False
     cut: bool = False
     unread_since: float | None = None
+    kept: bool = False
     copy: Any = None
     """The journal's copy, once nothing of it will change any more."""
 
@@ -136,6 +137,7 @@ class Exchanges:
             if exchange.is_completion:
                 self._completions += 1
                 exchange.number = self._completions
+            exchange.kept = True
             self._kept.append(exchange)
             self._forget()
 
@@ -146,12 +148,14 @@ class Exchanges:
         with self.noting():
             exchange.ended = now
             exchange.left = not exchange.whole and not exchange.cut
-            self._bytes += exchange.size
-            self._forget()
+            if exchange.kept:
+                self._bytes += exchange.size
+                self._forget()
 
     def _forget(self) -> None:
         while len(self._kept) > self._most or (self._bytes > self._most_bytes and len(self._kept) > 1):
             oldest = self._kept.popleft()
+            oldest.kept = False
             self.forgotten += 1
             if oldest.ended is not None:
                 self._bytes -= oldest.size
@@ -164,6 +168,8 @@ class Exchanges:
     def clear(self) -> None:
         """Forget every request, and number those that come from 1."""
         with self.noting():
+            for exchange in self._kept:
+                exchange.kept = False
             self._kept.clear()
             self._bytes = self._completions = self.forgotten = 0
 

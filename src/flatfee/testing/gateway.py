@@ -81,6 +81,7 @@ class ScriptedGateway:
         **match: Unpack[MatchKeywords],
     ) -> Rule:
         """Add a rule: what is said when a provider is asked for what ``match`` describes (``Script.add``)."""
+        self._inside.changed()
         return self.rules.add(*replies, times=times, first=first, name=name, **match)
 
     def gate(self) -> Gate:

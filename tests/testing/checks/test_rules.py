@@ -262,6 +262,14 @@ def test_time_that_only_the_gateway_saw_is_not_held_against_the_client() -> None
     assert broken(first, noted(2, 60.0, real=1.2, deadline=310)) == ""
 
 
+def test_a_deadline_that_never_changes_is_seen_in_the_gateways_time() -> None:
+    first = noted(1, code=ErrorCode.RATE_LIMITED, deadline=60_000)
+    assert broken(first, noted(2, 1.2, real=0.002, deadline=60_000)) == "deadline"
+    assert broken(first, noted(2, 1.2, real=0.002, deadline=59_999)) == ""
+    assert broken(first, noted(2, 1.2, real=0.002, deadline=60_001)) == "deadline"
+    assert broken(first, noted(2, 1.2, real=0.0, deadline=60_000)) == ""
+
+
 def test_another_key_is_another_deadline() -> None:
     first = noted(1, code=ErrorCode.RATE_LIMITED, deadline=1500, idempotency_key="a")
     assert broken(first, noted(2, 5.0, deadline=1500, idempotency_key="b")) == ""

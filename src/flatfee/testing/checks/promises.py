@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Final
 
 from flatfee.testing.checks.base import Found, Limits, Seen, Wrong, failure, names, seconds
 from flatfee.testing.entry import Ending, Entry
 from flatfee.wire import Header
+
+_NO_TIME: Final = 0.001
+"""Real seconds in which what is left of a deadline may stay the same, in whole milliseconds."""
 
 
 def deadline(seen: Seen, limits: Limits) -> Found:
@@ -51,8 +55,11 @@ def _elapsed(first: Entry, then: Entry) -> float:
 def _tells_too_much(earlier: Entry, then: Entry, limits: Limits) -> bool:
     if earlier.deadline_ms is None:
         return False
-    left = earlier.deadline_ms - 1000 * _elapsed(earlier, then)
-    return then.deadline_ms is None or then.deadline_ms > left + 1000 * limits.tolerance
+    if then.deadline_ms is None:
+        return True
+    if then.deadline_ms == earlier.deadline_ms:  # it waited, if only in the gateway's time
+        return then.real - earlier.real > _NO_TIME and then.arrived - earlier.arrived > limits.tolerance
+    return then.deadline_ms > earlier.deadline_ms - 1000 * max(0.0, _elapsed(earlier, then) - limits.tolerance)
 
 
 def idempotency(seen: Seen, limits: Limits) -> Found:
