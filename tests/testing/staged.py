@@ -38,6 +38,15 @@ def refuse(code: ErrorCode, retry_after: int | None = None) -> Act:
     return act
 
 
+def refuse_without_headers(code: ErrorCode) -> Act:
+    """Refuse as a gateway behind a proxy that lets none of its headers through."""
+
+    async def act(call: Call) -> None:
+        await call.respond(ERRORS[code].status, json.dumps(error_body(code, "No.")).encode())
+
+    return act
+
+
 def fail_midway(*pieces: bytes, code: ErrorCode = ErrorCode.PROVIDER_UNAVAILABLE) -> Act:
     async def act(call: Call) -> None:
         await call.start_stream()
@@ -128,6 +137,7 @@ def noted(number: int = 1, at: float = 0.0, **facts: Any) -> Entry:
         "response_headers": told,
         "first_byte": ended,
         "ended": ended,
+        "real_ended": ended,
         "whole": ended is not None,
         **facts,
     }

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import openai
 import pytest
-from tests.testing.staged import USER, Agent, Stage, called, chunk, endless, fail_midway, refuse
+from tests.testing.staged import (
+    USER,
+    Act,
+    Agent,
+    Stage,
+    called,
+    chunk,
+    endless,
+    fail_midway,
+    refuse,
+    refuse_without_headers,
+)
 
 import flatfee
 from flatfee.testing import Raw, ScriptedGateway, running_gateway
-from flatfee.wire import ErrorCode
+from flatfee.wire import ERRORS, ErrorCode
 
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "testing-verdicts.md"
 PARTIAL = "The answer is forty-two, becau"
 
 
@@ -220,3 +233,80 @@ def test_our_client_passes_with_retries_deadline_workflow_and_streams(
             next(iter(stream))
     gateway.assert_resilient(slots=True)
     assert [len(call.entries) for call in gateway.journal.completions.calls] == [3, 2, 1]
+
+
+async def test_our_client_for_coroutines_passes(gateway: ScriptedGateway, stage: Stage) -> None:
+    stage.queue += [refuse(ErrorCode.RATE_LIMITED, 2), refuse(ErrorCode.STORE_UNAVAILABLE)]
+    async with gateway.async_client() as client, client.workflow("run") as run:
+        await run.chat.completions.create(model="auto", messages=[USER], deadline=30)
+        async with await run.chat.completions.create(model="auto", messages=[USER, USER], stream=True) as stream:
+            assert [chunk async for chunk in stream]
+    gateway.assert_resilient(slots=True)
+    assert [len(call.entries) for call in gateway.journal.completions.calls] == [3, 1]
+
+
+def test_a_deadline_holds_for_all_tries_of_our_client(gateway: ScriptedGateway, stage: Stage) -> None:
+    stage.queue += [refuse(ErrorCode.RATE_LIMITED, 4)] * 3
+    with pytest.raises(flatfee.RateLimitError):
+        gateway.client().chat.completions.create(model="auto", messages=[USER], deadline=10)
+    gateway.assert_resilient()
+    told = [entry.deadline_ms or 0 for entry in gateway.journal]
+    assert [round(each / 1000) for each in told] == [10, 6, 2]
+
+
+def test_openai_python_passes_with_retries_and_streams(gateway: ScriptedGateway, stage: Stage, theirs: OpenAI) -> None:
+    stage.queue += [refuse(ErrorCode.RATE_LIMITED, 2), refuse(ErrorCode.WORKFLOW_LIMIT, 1)]
+    theirs.chat.completions.create(model="auto", messages=[USER])
+    stage.queue += [fail_midway(chunk(content=PARTIAL))]
+    with pytest.raises(openai.APIError):
+        list(theirs.chat.completions.create(model="auto", messages=[USER], stream=True))
+    gateway.assert_resilient()
+    assert [entry.retry_count for entry in gateway.journal] == [0, 1, 2, 0]
+
+
+def test_a_fixed_header_is_a_deadline_that_openai_python_cannot_keep(
+    gateway: ScriptedGateway, stage: Stage, theirs: OpenAI
+) -> None:
+    """It knows of no deadline: whoever sends one by hand sends the same with each try."""
+    stage.queue += [refuse(ErrorCode.RATE_LIMITED, 2)]
+    theirs.chat.completions.create(model="auto", messages=[USER], extra_headers={"x-flatfee-deadline-ms": "5000"})
+    time.sleep(0)
+    assert rules(gateway) == "deadline"
+
+
+def test_a_second_layer_of_retries_multiplies_the_first(gateway: ScriptedGateway, stage: Stage, theirs: OpenAI) -> None:
+    stage.queue += [refuse(ErrorCode.STORE_UNAVAILABLE)] * 9
+    for _ in range(3):
+        with pytest.raises(openai.InternalServerError):
+            theirs.chat.completions.create(model="auto", messages=[USER])
+        gateway.advance(2)
+    (violation,) = gateway.verdict().violations
+    assert violation.rule == "tries"
+    assert "9 tries of one call; 6 are allowed" in violation.message
+
+
+# What the guide says of them
+
+
+def measured(gateway: ScriptedGateway, stage: Stage, act: Act, ask) -> str:
+    """How many requests a client sent for a call that always gets one answer, and the rules that it broke."""
+    gateway.reset()
+    stage.queue.clear()
+    stage.queue += [act] * 10
+    with pytest.raises((openai.APIStatusError, flatfee.APIStatusError)):
+        ask(model="auto", messages=[USER])
+    return ", ".join([str(len(gateway.journal)), *(f"`{rule}`" for rule in gateway.verdict().rules)])
+
+
+def test_the_guide_tells_how_clients_are_judged(
+    gateway: ScriptedGateway, stage: Stage, theirs: OpenAI, ours: flatfee.Client
+) -> None:
+    rows = [
+        f"| `{code}` | {' | '.join(measured(gateway, stage, act, ask) for act in acts for ask in asks)} |"
+        for code in ERRORS
+        for acts in [(refuse(code, 3), refuse_without_headers(code))]
+        for asks in [(theirs.chat.completions.create, ours.chat.completions.create)]
+    ]
+    guide = GUIDE.read_text("utf-8")
+    assert [row for row in rows if row not in guide] == []
+    assert guide.count("| `") - len(rows) > 0

@@ -70,9 +70,9 @@ def _continued(entry: Entry, rivals: list[list[Entry]]) -> list[Entry] | None:
     if not ready:
         return None
     counted = [pair for pair in ready if entry.retry_count and pair[1][-1].retry_count == entry.retry_count - 1]
-    return min(counted or ready, key=lambda pair: pair[0] or 0.0)[1]
+    return min(counted or ready, key=lambda pair: pair[0])[1]
 
 
 def _may_be_followed(last: Entry, entry: Entry) -> bool:
-    ended = last.ended is not None and last.ended <= entry.arrived
+    ended = last.real_ended is not None and last.real_ended <= entry.real
     return ended and (last.failed or last.ending == Ending.LEFT)

@@ -75,6 +75,7 @@ class Entry:
     tried: tuple[Tried, ...]
     epoch: float
     real: float
+    real_ended: float | None
     era: int
 
     def __repr__(self) -> str:
@@ -103,6 +104,7 @@ class Entry:
             tried=tuple(Tried(route=tried.route, at=tried.at, rule=tried.rule) for tried in exchange.tries),
             epoch=epoch,
             real=exchange.real,
+            real_ended=exchange.real_ended,
             era=exchange.era,
         )
 

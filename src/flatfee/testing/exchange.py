@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -49,9 +50,10 @@ class Exchange:
 
     ``arrived`` is when its head did, ``heard`` when its body was whole, ``ended`` when the response was whole, or
     the gateway done with it. ``left``: the caller went before the response was whole. ``cut``: a script broke the
-    connection off. ``real`` is when it arrived by the machine's own clock, which nobody moves. ``unread_since`` is
-    since when the gateway waits for the caller to take what it sends. ``era`` counts how often a test had changed
-    the gateway's state by then. Header names are lower case; those that hold secrets are not there.
+    connection off. ``real`` and ``real_ended`` are when it arrived and ended by the machine's own clock, which nobody
+    moves or stops. ``unread_since`` is since when the gateway waits for the caller to take what it sends. ``era``
+    counts how often a test had changed the gateway's state by then. Header names are lower case; those that hold
+    secrets are not there.
     """
 
     number: int
@@ -61,6 +63,7 @@ class Exchange:
     headers: Mapping[str, str]
     arrived: float
     real: float = 0.0
+    real_ended: float | None = None
     era: int = 0
     key: str = ""
     """Which key it came with, by its last four characters."""
@@ -146,7 +149,7 @@ class Exchanges:
         if exchange.ended is not None:
             return
         with self.noting():
-            exchange.ended = now
+            exchange.ended, exchange.real_ended = now, time.monotonic()
             exchange.left = not exchange.whole and not exchange.cut
             if exchange.kept:
                 self._bytes += exchange.size

@@ -105,6 +105,14 @@ def test_a_try_waits_as_told() -> None:
     assert broken(first, noted(2, 2.0), tolerance=0.2) == ""
 
 
+def test_real_time_counts_where_the_gateways_clock_stands_still() -> None:
+    first = noted(1, took=0.0, real_ended=0.1, code=ErrorCode.RATE_LIMITED)
+    assert broken(first, noted(2, 0.0, real=1.2)) == ""
+    assert broken(first, noted(2, 0.0, real=0.9)) == "retry_after"
+    hasty = [noted(n + 1, 0.0, took=0.0, real=n, real_ended=n, status=500, told={}) for n in (0.0, 0.5, 1.5, 3.5)]
+    assert broken(*hasty, most_per_second=1) == ""
+
+
 def test_milliseconds_come_first() -> None:
     first = noted(1, code=ErrorCode.RATE_LIMITED, told={"retry-after": "2", "retry-after-ms": "700"})
     assert broken(first, noted(2, 0.7)) == "retry_after"
@@ -263,7 +271,7 @@ def test_time_that_only_the_gateway_saw_is_not_held_against_the_client() -> None
 
 
 def test_a_deadline_that_never_changes_is_seen_in_the_gateways_time() -> None:
-    first = noted(1, code=ErrorCode.RATE_LIMITED, deadline=60_000)
+    first = noted(1, code=ErrorCode.RATE_LIMITED, deadline=60_000, real_ended=0.0)
     assert broken(first, noted(2, 1.2, real=0.002, deadline=60_000)) == "deadline"
     assert broken(first, noted(2, 1.2, real=0.002, deadline=59_999)) == ""
     assert broken(first, noted(2, 1.2, real=0.002, deadline=60_001)) == "deadline"

@@ -126,14 +126,18 @@ def burst(seen: Seen, limits: Limits) -> Found:
     most = limits.most_per_second
     for start, entry in enumerate(hasty[:-most] if most < len(hasty) else []):
         last = hasty[start + most]
-        if last.arrived - entry.arrived < 1.0:
-            crowd = [each for each in hasty[start:] if each.arrived - entry.arrived < 1.0]
+        if _within_a_second(entry, last):
+            crowd = [each for each in hasty[start:] if _within_a_second(entry, each)]
             yield Wrong(
                 f"{len(crowd)} retries came within a second from {seconds(entry.arrived)} on ({names(crowd)}); "
                 f"{most} are allowed. Spread retries by chance, and let calls that fail together share a limit.",
                 crowd,
             )
             return
+
+
+def _within_a_second(first: Entry, then: Entry) -> bool:
+    return then.arrived - first.arrived < 1.0 and then.real - first.real < 1.0
 
 
 def _as_told(first: Entry, then: Entry, limits: Limits) -> bool:
