@@ -84,7 +84,7 @@ def retry_after(seen: Seen, limits: Limits) -> Found:
 def backoff(seen: Seen, limits: Limits) -> Found:
     """Waits that nobody told are long enough, and grow: one short one is allowed, several or steady ones are not."""
     for call in seen.calls:
-        waits = [waited(*pair) for pair in call.retried if told_wait(pair[0]) is None]
+        waits = [waited(*pair) for pair in call.retried if told_wait(pair[0]) is None and pair[0].retryable]
         quick = [wait for wait in waits if wait < limits.shortest_wait]
         told = ", ".join(f"{wait:.3f}" for wait in waits[:_MOST_TOLD])
         cure = "Double the wait each time, from half a second or so, and spread it by chance."
