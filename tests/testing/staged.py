@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
@@ -18,7 +18,7 @@ from flatfee.testing.exchange import Exchange
 from flatfee.wire import ERRORS, ErrorCode, Header, error_body
 
 Act = Callable[[Call], Coroutine[Any, Any, None]]
-USER = {"role": "user", "content": "Hello"}
+USER: Final[Any] = {"role": "user", "content": "Hello"}
 
 
 def chunk(**delta: Any) -> bytes:
@@ -122,7 +122,7 @@ def noted(number: int = 1, at: float = 0.0, **facts: Any) -> Entry:
     code = facts.pop("code", None)
     told = {**(_told(code) if code else {}), **facts.pop("told", {})}
     answer = facts.pop("answer", json.dumps(error_body(code, "No.") if code else {}).encode())
-    given = {
+    given: dict[str, Any] = {
         "number": number,
         "method": "POST",
         "path": "/v1/chat/completions",

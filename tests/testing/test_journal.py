@@ -12,6 +12,8 @@ from tests.testing.staged import USER, Agent, Stage, called, chunk, endless, fai
 
 import flatfee
 from flatfee.testing import ScriptedGateway, running_gateway
+from flatfee.testing.asked import Asked
+from flatfee.testing.entry import Entry
 from flatfee.testing.exchange import MAX_KEPT, Exchange, Exchanges, is_secret
 from flatfee.testing.journal import Journal
 from flatfee.testing.played import Failure, Played
@@ -24,7 +26,7 @@ class Plays:
     def __init__(self, played: Played) -> None:
         self._played = played
 
-    def play(self, asked):
+    def play(self, asked: Asked) -> Played:
         return self._played
 
 
@@ -90,6 +92,7 @@ def test_times_are_in_order_and_of_the_gateways_calendar(gateway: ScriptedGatewa
     entry = gateway.journal.last
     assert entry.first_byte is not None
     assert entry.ended is not None
+    assert entry.tries[0].at is not None
     assert entry.arrived <= entry.tries[0].at <= entry.first_byte <= entry.ended
     assert entry.first_byte_at is not None
     assert entry.ended_at is not None
@@ -229,7 +232,7 @@ def test_a_journal_without_requests_says_so(gateway: ScriptedGateway) -> None:
 # Calls
 
 
-def calls(*entries) -> list[list[int]]:
+def calls(*entries: Entry) -> list[list[int]]:
     return [[entry.number for entry in call.entries] for call in Journal(entries).calls]
 
 

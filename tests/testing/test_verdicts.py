@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -23,7 +24,7 @@ from tests.testing.staged import (
 
 import flatfee
 from flatfee.testing import Raw, ScriptedGateway, running_gateway
-from flatfee.wire import ERRORS, ErrorCode
+from flatfee.wire import ErrorCode
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "testing-verdicts.md"
 PARTIAL = "The answer is forty-two, becau"
@@ -157,10 +158,14 @@ def test_an_agent_that_keeps_its_slots(gateway: ScriptedGateway, agent: Agent) -
 
 
 def test_what_a_test_has_changed_may_be_asked_again(gateway: ScriptedGateway, agent: Agent) -> None:
-    changes = [
+    def all_down() -> None:
+        for route in gateway.routes.values():
+            route.down()
+
+    changes: list[tuple[Callable[[], object], Callable[[], object]]] = [
         (lambda: gateway.account.set(billing="suspended"), lambda: gateway.account.set(billing="active")),
         (lambda: gateway.script(Raw(status=400)), lambda: gateway.script("Better.", first=True)),
-        (lambda: [gateway.routes[name].down() for name in gateway.routes], gateway.routes["premium-a"].up),
+        (all_down, gateway.routes["premium-a"].up),
     ]
     for number, (worse, better) in enumerate(changes):
         worse()
@@ -202,7 +207,7 @@ class OpenAI(openai.OpenAI):
 
     gateway: ScriptedGateway
 
-    def _sleep_for_retry(self, *, retries_taken, max_retries, options, response):
+    def _sleep_for_retry(self, *, retries_taken: int, max_retries: int, options: Any, response: Any) -> None:
         left = max_retries - retries_taken
         self.gateway.advance(self._calculate_retry_timeout(left, options, response.headers if response else None))
 
@@ -270,7 +275,6 @@ def test_a_fixed_header_is_a_deadline_that_openai_python_cannot_keep(
     """It knows of no deadline: whoever sends one by hand sends the same with each try."""
     stage.queue += [refuse(ErrorCode.RATE_LIMITED, 2)]
     theirs.chat.completions.create(model="auto", messages=[USER], extra_headers={"x-flatfee-deadline-ms": "5000"})
-    time.sleep(0)
     assert rules(gateway) == "deadline"
 
 
@@ -288,7 +292,7 @@ def test_a_second_layer_of_retries_multiplies_the_first(gateway: ScriptedGateway
 # What the guide says of them
 
 
-def measured(gateway: ScriptedGateway, stage: Stage, act: Act, ask) -> str:
+def measured(gateway: ScriptedGateway, stage: Stage, act: Act, ask: Callable[..., object]) -> str:
     """How many requests a client sent for a call that always gets one answer, and the rules that it broke."""
     gateway.reset()
     stage.queue.clear()
@@ -303,7 +307,7 @@ def test_the_guide_tells_how_clients_are_judged(
 ) -> None:
     rows = [
         f"| `{code}` | {' | '.join(measured(gateway, stage, act, ask) for act in acts for ask in asks)} |"
-        for code in ERRORS
+        for code in ErrorCode
         for acts in [(refuse(code, 3), refuse_without_headers(code))]
         for asks in [(theirs.chat.completions.create, ours.chat.completions.create)]
     ]

@@ -66,7 +66,7 @@ def _likeness(entry: Entry) -> tuple[object, ...]:
 
 
 def _continued(entry: Entry, rivals: list[list[Entry]]) -> list[Entry] | None:
-    ready = [(group[-1].ended, group) for group in rivals if _may_be_followed(group[-1], entry)]
+    ready = [(group[-1].real_ended or 0.0, group) for group in rivals if _may_be_followed(group[-1], entry)]
     if not ready:
         return None
     counted = [pair for pair in ready if entry.retry_count and pair[1][-1].retry_count == entry.retry_count - 1]

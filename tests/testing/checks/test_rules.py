@@ -109,7 +109,8 @@ def test_real_time_counts_where_the_gateways_clock_stands_still() -> None:
     first = noted(1, took=0.0, real_ended=0.1, code=ErrorCode.RATE_LIMITED)
     assert broken(first, noted(2, 0.0, real=1.2)) == ""
     assert broken(first, noted(2, 0.0, real=0.9)) == "retry_after"
-    hasty = [noted(n + 1, 0.0, took=0.0, real=n, real_ended=n, status=500, told={}) for n in (0.0, 0.5, 1.5, 3.5)]
+    real = {1: 0.0, 2: 0.5, 3: 1.5, 4: 3.5}
+    hasty = [noted(n, 0.0, took=0.0, real=at, real_ended=at, status=500, told={}) for n, at in real.items()]
     assert broken(*hasty, most_per_second=1) == ""
 
 
