@@ -82,9 +82,10 @@ class Stage:
         if not (self.queue and scope["path"].endswith("/completions")):
             await self._app(scope, receive, send)
             return
+        act = self.queue.popleft()
         call = Call(scope, receive, send, "req_00000000000000000000000000", 0.0)
         await call.body(1 << 20)
-        await self.queue.popleft()(call)
+        await act(call)
 
     @property
     def gateway(self) -> object:

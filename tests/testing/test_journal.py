@@ -261,6 +261,23 @@ def test_parallel_calls_are_told_apart_by_who_failed_first_or_by_the_count_of_re
     assert calls(*firsts, noted(3, 1.0, headers={counted: 1}), noted(4, 2.0, headers={counted: 2})) == [[1, 4], [2, 3]]
 
 
+def test_who_has_more_tries_to_come_is_not_gone_on_with_by_another() -> None:
+    limited, counted = ErrorCode.RATE_LIMITED, "x-stainless-retry-count"
+    mine, other = {"idempotency_key": "a"}, {"idempotency_key": "b"}
+    assert calls(noted(1, code=limited, **mine), noted(2, 1.0, **other), noted(3, 2.0, **mine)) == [[1, 3], [2]]
+    first, second = {"headers": {counted: 0}}, {"headers": {counted: 1}}
+    assert calls(noted(1, code=limited, **first), noted(2, 1.0, **first), noted(3, 2.0, **second)) == [[1, 3], [2]]
+    assert calls(noted(1, code=limited, **first), noted(2, 1.0, **first)) == [[1, 2]]
+    assert calls(noted(1, code=limited, **first), noted(2, 1.0, headers={counted: 2})) == [[1], [2]]
+
+
+def test_a_try_follows_the_failure_whose_wait_is_over() -> None:
+    told = [{"retry-after": "5"}, {"retry-after": "1"}, {"retry-after": "2"}]
+    firsts = [noted(n, took=n / 10, code=ErrorCode.RATE_LIMITED, told=told[n - 1]) for n in (1, 2, 3)]
+    assert calls(*firsts, noted(4, 1.3), noted(5, 2.4), noted(6, 5.2)) == [[1, 6], [2, 4], [3, 5]]
+    assert calls(*firsts, noted(4, 0.5)) == [[1], [2, 4], [3]]
+
+
 # Waiting
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ PARTIAL = "The answer is forty-two, becau"
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[ScriptedGateway]:
-    with running_gateway() as gateway:
+    with running_gateway(concurrent_workflows=16) as gateway:
         yield gateway
 
 
@@ -209,7 +210,7 @@ class OpenAI(openai.OpenAI):
 
     def _sleep_for_retry(self, *, retries_taken: int, max_retries: int, options: Any, response: Any) -> None:
         left = max_retries - retries_taken
-        self.gateway.advance(self._calculate_retry_timeout(left, options, response.headers if response else None))
+        self.gateway.sleep(self._calculate_retry_timeout(left, options, response.headers if response else None))
 
 
 @pytest.fixture
@@ -221,7 +222,7 @@ def theirs(gateway: ScriptedGateway) -> Iterator[OpenAI]:
 
 @pytest.fixture
 def ours(gateway: ScriptedGateway) -> Iterator[flatfee.Client]:
-    with flatfee.Client(api_key=gateway.api_key, base_url=gateway.base_url, sleep=gateway.advance) as client:
+    with flatfee.Client(api_key=gateway.api_key, base_url=gateway.base_url, sleep=gateway.sleep) as client:
         yield client
 
 
@@ -287,6 +288,24 @@ def test_a_second_layer_of_retries_multiplies_the_first(gateway: ScriptedGateway
     (violation,) = gateway.verdict().violations
     assert violation.rule == "tries"
     assert "9 tries of one call; 6 are allowed" in violation.message
+
+
+@pytest.mark.parametrize("kind", ["ours", "theirs"])
+def test_many_calls_of_one_prompt_are_not_taken_for_one(
+    gateway: ScriptedGateway, stage: Stage, theirs: OpenAI, kind: str
+) -> None:
+    theirs.max_retries = 5
+    client: Any = theirs if kind == "theirs" else gateway.client(max_retries=5)
+    stage.queue += [refuse(ErrorCode.RATE_LIMITED, wait) for wait in (4, 1, 2, 3) * 5]
+
+    def twice(_: int) -> None:
+        for _ in range(2):
+            client.chat.completions.create(model="auto", messages=[USER])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(twice, range(8)))
+    gateway.assert_resilient(must_retry=True)
+    assert (len(gateway.journal), len(gateway.journal.calls)) == (36, 16)
 
 
 # What the guide says of them

@@ -260,6 +260,11 @@ class Entry:
         """The seconds that the answer told to wait, by ``retry-after-ms`` or ``Retry-After``."""
         return retry_after(self.answer_headers)
 
+    @property
+    def told_wait(self) -> float | None:
+        """The seconds that a refusal told to wait; ``None`` where it told nothing, or 0."""
+        return (self.retry_after or None) if self.status is not None and self.status >= 400 else None
+
     @cached_property
     def receipt(self) -> Receipt | None:
         """The receipt, of what headers and body told."""

@@ -80,22 +80,6 @@ class Wrong(NamedTuple):
 Found = Iterator[Wrong]
 
 
-def waited(first: Entry, then: Entry) -> float:
-    """Return the seconds between the answer to a try and the next try: of the gateway's clock, or real ones.
-
-    The longer time counts: a gateway's clock may be told to stand still.
-    """
-    answered = first.ended if first.first_byte is None or first.status == 200 else first.first_byte
-    real = 0.0 if first.real_ended is None else then.real - first.real_ended
-    return max(real, then.arrived - (first.arrived if answered is None else answered))
-
-
-def told_wait(entry: Entry) -> float | None:
-    """Return the seconds that a refusal told to wait; 0 tells nothing."""
-    refused = entry.status is not None and entry.status >= 400
-    return (entry.retry_after or None) if refused else None
-
-
 def failure(entry: Entry) -> str:
     """Say how a request failed."""
     code = f" {entry.code}" if entry.code else ""
