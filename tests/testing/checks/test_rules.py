@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -237,6 +238,12 @@ def test_a_cut_answer_may_be_continued_asked_again_or_left() -> None:
     assert broken(failed, whole, noted(3, 9.0, asked=conversation(CUT_TEXT))) == ""
 
 
+def test_only_later_requests_of_the_same_key_go_on_with_a_cut_text() -> None:
+    failed = streamed(2, 5.0, chunk(content=CUT_TEXT) + EVENT, key="aaaa")
+    assert broken(noted(1, asked=conversation(CUT_TEXT), key="aaaa"), failed) == ""
+    assert broken(failed, noted(3, 9.0, asked=conversation(CUT_TEXT), key="bbbb")) == ""
+
+
 def test_an_answer_whose_finish_reason_came_is_whole() -> None:
     stop = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
     cut = streamed(1, 0.0, chunk(content=CUT_TEXT) + stop, cut=True)
@@ -348,14 +355,26 @@ def test_a_run_keeps_its_name_at_the_limit_if_the_test_says_so() -> None:
 # skip
 
 
-@pytest.mark.parametrize("skip", ["final_error", ("final_error",)])
-def test_a_rule_may_be_skipped(skip: str | tuple[str, ...]) -> None:
-    assert broken(noted(1, code=ErrorCode.INVALID_REQUEST), noted(2, 5.0), skip=skip) == ""
+def test_a_rule_may_be_skipped() -> None:
+    assert broken(noted(1, code=ErrorCode.INVALID_REQUEST), noted(2, 5.0), skip=["final_error"]) == ""
 
 
 def test_a_rule_that_does_not_exist_cannot_be_skipped() -> None:
-    with pytest.raises(ValueError, match=r"no rule 'hammering' to skip; the rules are final_error, "):
-        broken(skip=["hammering"])
+    with pytest.raises(ValueError, match=r"no rule 'final_errors' to skip; use final_error\."):
+        broken(skip=["final_errors"])
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"max_tries": 3}, "Limits has no 'max_tries'; did you mean 'most_tries'?"),
+        ({"most_tries": 0}, "greater than or equal to 1"),
+        ({"tolerance": -1}, "greater than or equal to 0"),
+    ],
+)
+def test_an_impossible_limit_is_named(limits: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        broken(**limits)
 
 
 def test_every_rule_is_described() -> None:

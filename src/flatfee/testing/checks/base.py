@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
+
+from pydantic import Field
 
 from flatfee.testing.calls import LogicalCall, calls_of
+from flatfee.testing.closed import Closed
 from flatfee.testing.entry import Ending, Entry
 
 _MOST_NAMED: Final = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+Seconds = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Limits(Closed):
     """What a client is allowed. Times are in seconds of the gateway's clock.
 
     ``tolerance`` is what timers may be early or late by. ``settle`` is how many real seconds a verdict waits for
@@ -24,16 +29,16 @@ class Limits:
     ``same_workflow``: what met the workflow limit comes again under the same id.
     """
 
-    tolerance: float = 0.05
-    settle: float = 1.0
-    most_tries: int = 6
-    shortest_wait: float = 0.1
-    steady_wait: float = 1.0
-    most_per_second: int = 10
+    tolerance: Seconds = 0.05
+    settle: Seconds = 1.0
+    most_tries: Count = 6
+    shortest_wait: Seconds = 0.1
+    steady_wait: Seconds = 1.0
+    most_per_second: Count = 10
     slots: bool | None = None
     must_retry: bool = False
     same_workflow: bool = False
-    skip: Sequence[str] | AbstractSet[str] = ()
+    skip: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
