@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from itertools import pairwise
 from typing import Final
 
@@ -55,23 +56,18 @@ def calls_of(entries: Iterable[Entry]) -> tuple[LogicalCall, ...]:
     such it follows the one whose turn it is, by what each was told to wait.
     """
     listed = list(entries)
+    later = _Later(listed)
     groups: list[list[Entry]] = []
     keyed: dict[tuple[str, ...], list[Entry]] = {}
-    alike: dict[tuple[object, ...], list[list[Entry]]] = {}
-    later = _Later(listed)
+    alike: dict[tuple[object, ...], _Alike] = {}
     for entry in listed:
-        mark = _mark(entry)
-        group = keyed.get(mark) if mark else None
-        rivals = alike.setdefault(_likeness(entry), [])
-        if group is None:
-            rivals[:] = [rival for rival in rivals if not rival[-1].whole]
-            group = _continued(entry, rivals, later)
+        mark, rivals = _mark(entry), alike.setdefault(_likeness(entry), _Alike())
+        group = (keyed.get(mark) if mark else None) or rivals.gone_on_with(entry, later)
         if group is None:
             group = []
             groups.append(group)
         group.append(entry)
-        if all(group is not rival for rival in rivals):
-            rivals.append(group)
+        rivals.add(group)
         if mark:
             keyed[mark] = group
     return tuple(LogicalCall(entries=tuple(group)) for group in groups)
@@ -106,20 +102,36 @@ class _Later:
         return self._last.get((*_likeness(last), count + 1), entry.real) > entry.real
 
 
-def _continued(entry: Entry, rivals: list[list[Entry]], later: _Later) -> list[Entry] | None:
-    """Return the call that an entry goes on with; of several the first whose wait is over, else the first to be."""
-    ready = [group for group in rivals if _may_follow(entry, group[-1]) and not later.expects(group[-1], entry)]
-    return min(ready, key=lambda group: _turn(entry, group[-1]), default=None)
+class _Alike:
+    """Calls of the same request. ``_ended`` are those that failed and whose end has come, the others follow."""
+
+    def __init__(self) -> None:
+        self._coming: list[tuple[float, int, Entry, list[Entry]]] = []
+        self._ended: list[tuple[Entry, list[Entry]]] = []
+        self._added = 0
+
+    def add(self, group: list[Entry]) -> None:
+        """Take in a call with another try."""
+        last = group[-1]
+        if last.real_ended is not None and (last.failed or last.ending == Ending.LEFT):
+            self._added += 1
+            heappush(self._coming, (last.real_ended, self._added, last, group))
+
+    def gone_on_with(self, entry: Entry, later: _Later) -> list[Entry] | None:
+        """Return the call that an entry goes on with: of several the first whose wait is over, else the first to be."""
+        while self._coming and self._coming[0][0] <= entry.real:
+            self._ended.append(heappop(self._coming)[2:])
+        self._ended = [(last, group) for last, group in self._ended if last is group[-1]]
+        ready = [
+            (last, group) for last, group in self._ended if _counts_on(last, entry) and not later.expects(last, entry)
+        ]
+        return min(ready, key=lambda pair: _turn(entry, pair[0]), default=(None, None))[1]
+
+
+def _counts_on(last: Entry, entry: Entry) -> bool:
+    return not entry.retry_count or entry.retry_count - 1 == last.retry_count
 
 
 def _turn(entry: Entry, last: Entry) -> tuple[bool, float]:
     told = last.told_wait or 0.0
     return waited(last, entry) < told - _EARLY, _answered(last) + told
-
-
-def _may_follow(entry: Entry, last: Entry) -> bool:
-    if last.real_ended is None or last.real_ended > entry.real:
-        return False
-    if entry.retry_count and entry.retry_count - 1 != last.retry_count:
-        return False
-    return last.failed or last.ending == Ending.LEFT

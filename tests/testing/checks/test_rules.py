@@ -238,6 +238,12 @@ def test_a_cut_answer_may_be_continued_asked_again_or_left() -> None:
     assert broken(failed, whole, noted(3, 9.0, asked=conversation(CUT_TEXT))) == ""
 
 
+def test_a_whole_run_upon_a_cut_answer_is_one_violation() -> None:
+    failed = streamed(1, 0.0, chunk(content=CUT_TEXT) + EVENT)
+    turns = [noted(n, n * 5.0, asked=conversation(CUT_TEXT, *[USER] * n)) for n in (2, 3, 4)]
+    assert message(failed, *turns).startswith("#2, #3 and #4 went on with the text of #1")
+
+
 def test_only_later_requests_of_the_same_key_go_on_with_a_cut_text() -> None:
     failed = streamed(2, 5.0, chunk(content=CUT_TEXT) + EVENT, key="aaaa")
     assert broken(noted(1, asked=conversation(CUT_TEXT), key="aaaa"), failed) == ""
@@ -254,7 +260,7 @@ def test_a_tool_whose_call_was_cut_is_not_run() -> None:
     failed = streamed(1, 0.0, chunk(tool_calls=[called('{"amount": 10')]) + EVENT)
     result = {"role": "tool", "tool_call_id": "call-1", "content": "paid"}
     then = noted(2, 5.0, asked={"messages": [USER, {"role": "assistant", "content": None}, result]})
-    assert "#2 has the result of the tool pay, whose call in #1 ended in" in message(failed, then)
+    assert "#2 had the result of the tool pay, whose call in #1 ended in" in message(failed, then)
     assert broken(failed, noted(2, 5.0, asked={"messages": [USER, {**result, "tool_call_id": "call-2"}]})) == ""
 
 
