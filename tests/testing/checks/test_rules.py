@@ -238,6 +238,22 @@ def test_a_cut_answer_may_be_continued_asked_again_or_left() -> None:
     assert broken(failed, whole, noted(3, 9.0, asked=conversation(CUT_TEXT))) == ""
 
 
+@pytest.mark.parametrize(
+    ("cut", "said", "rules"),
+    [
+        ("It is", " It is\n", "truncation"),
+        ("It is", "It", ""),
+        ("It is", "It is so.", ""),
+        (CUT_TEXT, f"{CUT_TEXT}se.", ""),
+        (CUT_TEXT, f"{CUT_TEXT[:22]}, no more", ""),
+        ("", "", ""),
+    ],
+)
+def test_a_cut_text_is_known_by_all_of_it_or_by_a_long_beginning(cut: str, said: str, rules: str) -> None:
+    failed = streamed(1, 0.0, chunk(content=cut) + EVENT)
+    assert broken(failed, noted(2, 5.0, asked=conversation(said))) == rules
+
+
 def test_a_whole_run_upon_a_cut_answer_is_one_violation() -> None:
     failed = streamed(1, 0.0, chunk(content=CUT_TEXT) + EVENT)
     turns = [noted(n, n * 5.0, asked=conversation(CUT_TEXT, *[USER] * n)) for n in (2, 3, 4)]
@@ -310,6 +326,22 @@ def test_a_key_belongs_to_one_body() -> None:
 def test_a_key_stays_when_nobody_knows_how_it_ended(key: str | None, rules: str) -> None:
     first = noted(1, status=None, answer=b"", cut=True, idempotency_key="a")
     assert broken(first, noted(2, 5.0, idempotency_key=key)) == rules
+
+
+def test_a_proxys_failure_tells_nothing_of_the_gateway() -> None:
+    first = noted(1, status=502, idempotency_key="a")
+    assert broken(first, noted(2, 5.0, idempotency_key="b")) == "idempotency"
+    own = noted(1, status=502, told={"x-flatfee-request-id": "req_1"}, idempotency_key="a")
+    assert broken(own, noted(2, 5.0, idempotency_key="b")) == ""
+
+
+def test_what_may_have_been_served_needs_a_key_if_the_test_says_so() -> None:
+    first, then = noted(1, status=None, answer=b"", cut=True), noted(2, 5.0)
+    assert broken(first, then) == ""
+    assert "#2 sent #1 again after a cut connection, without its Idempotency-Key" in message(first, then, must_key=True)
+    assert broken(noted(1, code=ErrorCode.RATE_LIMITED), then, must_key=True) == ""
+    asked = {"method": "GET", "path": "/v1/usage", "number": 0}
+    assert broken(noted(cut=True, **asked), noted(at=5.0, **asked), must_key=True) == ""
 
 
 def test_a_stream_that_failed_midway_is_asked_anew_with_another_key() -> None:

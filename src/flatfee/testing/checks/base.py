@@ -26,6 +26,7 @@ class Limits(Closed):
     ``tolerance`` is what timers may be early or late by. ``settle`` is how many real seconds a verdict waits for
     streams that are just ending. ``skip`` names rules that are not applied. ``slots``: named workflows must be
     released; ``None``: if the client releases any. ``must_retry``: a failure that may be retried is.
+    ``must_key``: what may have been served already is sent again with an idempotency key only.
     ``same_workflow``: what met the workflow limit comes again under the same id.
     """
 
@@ -37,6 +38,7 @@ class Limits(Closed):
     most_per_second: Count = 10
     slots: bool | None = None
     must_retry: bool = False
+    must_key: bool = False
     same_workflow: bool = False
     skip: tuple[str, ...] = ()
 
