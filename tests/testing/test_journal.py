@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.testing.staged import USER, Agent, Stage, called, chunk, endless, fail_midway, noted, refuse
@@ -263,9 +264,11 @@ def test_parallel_calls_are_told_apart_by_who_failed_first_or_by_the_count_of_re
 
 def test_who_has_more_tries_to_come_is_not_gone_on_with_by_another() -> None:
     limited, counted = ErrorCode.RATE_LIMITED, "x-stainless-retry-count"
-    mine, other = {"idempotency_key": "a"}, {"idempotency_key": "b"}
+    mine: dict[str, Any] = {"idempotency_key": "a"}
+    other: dict[str, Any] = {"idempotency_key": "b"}
     assert calls(noted(1, code=limited, **mine), noted(2, 1.0, **other), noted(3, 2.0, **mine)) == [[1, 3], [2]]
-    first, second = {"headers": {counted: 0}}, {"headers": {counted: 1}}
+    first: dict[str, Any] = {"headers": {counted: 0}}
+    second: dict[str, Any] = {"headers": {counted: 1}}
     assert calls(noted(1, code=limited, **first), noted(2, 1.0, **first), noted(3, 2.0, **second)) == [[1, 3], [2]]
     assert calls(noted(1, code=limited, **first), noted(2, 1.0, **first)) == [[1, 2]]
     assert calls(noted(1, code=limited, **first), noted(2, 1.0, headers={counted: 2})) == [[1], [2]]

@@ -340,7 +340,7 @@ def test_what_may_have_been_served_needs_a_key_if_the_test_says_so() -> None:
     assert broken(first, then) == ""
     assert "#2 sent #1 again after a cut connection, without its Idempotency-Key" in message(first, then, must_key=True)
     assert broken(noted(1, code=ErrorCode.RATE_LIMITED), then, must_key=True) == ""
-    asked = {"method": "GET", "path": "/v1/usage", "number": 0}
+    asked: dict[str, Any] = {"method": "GET", "path": "/v1/usage", "number": 0}
     assert broken(noted(cut=True, **asked), noted(at=5.0, **asked), must_key=True) == ""
 
 
