@@ -295,6 +295,15 @@ def test_waits_for_clients_in_other_threads(gateway: ScriptedGateway, agent: Age
         other.join()
 
 
+def test_a_wait_may_ask_the_gateway_for_anything(gateway: ScriptedGateway, agent: Agent) -> None:
+    other = threading.Thread(target=agent.ask)
+    other.start()
+    gateway.journal.wait_until(
+        lambda journal: journal and gateway.account.usage.window and not gateway.workflows.active
+    )
+    other.join()
+
+
 def test_a_wait_in_vain_tells_what_came_instead(gateway: ScriptedGateway, agent: Agent) -> None:
     agent.ask()
     with pytest.raises(TimeoutError, match=r"(?s)not so that 2 requests have come to an end:.*premium-a ok"):

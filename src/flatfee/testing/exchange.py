@@ -123,6 +123,7 @@ class Exchanges:
         self._bytes = 0
         self._completions = 0
         self._era = 0
+        self._changes = 0
         self._changed = threading.Condition()
         self.forgotten = 0
 
@@ -131,6 +132,7 @@ class Exchanges:
         """Change what is noted; whoever waits for that is told."""
         with self._changed:
             yield
+            self._changes += 1
             self._changed.notify_all()
 
     def add(self, exchange: Exchange) -> None:
@@ -182,16 +184,19 @@ class Exchanges:
             return tuple(_copied(exchange, copy) for exchange in self._kept), self.forgotten
 
     def wait(self, timeout: float, ready: Callable[[], _T | None]) -> _T | None:
-        """Ask ``ready`` after each change until it gives something; ``None`` after ``timeout`` real seconds."""
-        given: list[_T] = []  # what it gives may be as good as nothing to an ``if``: an empty journal
+        """Ask ``ready`` after each change until it gives something; ``None`` after ``timeout`` real seconds.
 
-        def asked() -> bool:
-            given.extend(each for each in [ready()] if each is not None)
-            return bool(given)
-
-        with self._changed:
-            self._changed.wait_for(asked, timeout)
-        return given[0] if given else None
+        It is asked without the lock, so that it may ask the gateway's thread for anything.
+        """
+        end = time.monotonic() + timeout
+        while True:
+            before = self._changes
+            found = ready()
+            if found is not None:
+                return found
+            with self._changed:
+                if not self._changed.wait_for(lambda: self._changes != before, end - time.monotonic()):  # noqa: B023
+                    return None
 
 
 def _copied(exchange: Exchange, copy: Callable[[Exchange], _T]) -> _T:
