@@ -15,7 +15,7 @@ import flatfee
 from flatfee.testing import ScriptedGateway, running_gateway
 from flatfee.testing.asked import Asked
 from flatfee.testing.entry import Entry
-from flatfee.testing.exchange import MAX_KEPT, Exchange, Exchanges, is_secret
+from flatfee.testing.exchange import MAX_KEPT, Exchange, Exchanges, Tried, is_secret
 from flatfee.testing.journal import Journal
 from flatfee.testing.played import Failure, Played
 from flatfee.wire import AttemptOutcome, ErrorCode
@@ -114,6 +114,13 @@ def test_tells_which_routes_were_tried_and_what_answered_there(gateway: Scripted
     assert first.at is not None
     assert second.at is not None
     assert first.at <= second.at
+
+
+def test_tells_which_routes_were_tried_though_nobody_was_told() -> None:
+    tried = [Tried(route="premium-a", at=0.5, rule="silence")]
+    (told,) = noted(status=None, left=True, answer=b"", tries=tried).tries
+    assert (told.route, told.at, told.rule, told.outcome, told.status) == ("premium-a", 0.5, "silence", None, None)
+    assert "premium-a ? by silence" in Journal([noted(status=None, left=True, tries=tried)]).text()
 
 
 def test_tells_an_error_and_what_to_do(gateway: ScriptedGateway, stage: Stage, agent: Agent) -> None:

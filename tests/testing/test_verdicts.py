@@ -72,6 +72,7 @@ def test_an_agent_that_does_as_it_is_told_passes(gateway: ScriptedGateway, stage
         stream.read()
     agent.http.delete("/workflows/run")
     gateway.assert_resilient(slots=True, must_retry=True)
+    assert gateway.verdict().text().startswith("The client is resilient, as far as 5 requests tell.\n\n#  at")
 
 
 def test_an_agent_that_does_not_wait(gateway: ScriptedGateway, stage: Stage, agent: Agent) -> None:

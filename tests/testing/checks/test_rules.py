@@ -58,6 +58,15 @@ def test_a_final_error_without_a_header_is_known_by_its_code() -> None:
     assert broken(noted(1, code=ErrorCode.FALLBACK_EXHAUSTED, told={"x-should-retry": "true"}), noted(2, 5.0))
 
 
+def test_a_violation_says_its_rule_and_names_its_first_requests() -> None:
+    loop = [noted(n, n * 2.0, code="conflict") for n in range(1, 14)]
+    (violation,) = judge(Journal(loop), Limits(skip=("tries",))).violations
+    assert str(violation).startswith("final_error: #2 sent #1 again")
+    assert "so did #3, #4, #5, #6, #7, #8, #9, #10 and 3 more" in violation.message
+    told = violation.to_json()
+    assert (told["rule"], told["requests"][:2], told["message"]) == ("final_error", ["#1", "#2"], violation.message)
+
+
 def test_all_repetitions_of_a_final_error_are_one_violation() -> None:
     loop = [noted(number, number * 2.0, code=ErrorCode.BILLING_INACTIVE) for number in range(1, 6)]
     assert "so did #3, #4 and #5" in message(*loop)
@@ -293,6 +302,11 @@ def test_no_try_begins_past_the_deadline() -> None:
 def test_each_try_tells_what_is_left(told: int | None, rules: str) -> None:
     first = noted(1, code=ErrorCode.RATE_LIMITED, deadline=1500, idempotency_key="a")
     assert broken(first, noted(2, 1.4, deadline=told, idempotency_key="a")) == rules
+
+
+def test_who_tells_a_deadline_late_breaks_no_promise() -> None:
+    limited = ErrorCode.RATE_LIMITED
+    assert broken(noted(1, code=limited), noted(2, 1.2, code=limited, deadline=500), noted(3, 2.4)) == ""
 
 
 def test_time_that_only_the_gateway_saw_is_not_held_against_the_client() -> None:
