@@ -213,6 +213,17 @@ def is_secret(name: str) -> bool:
     return name in SECRET_HEADERS or any(part in name for part in _SECRET_PARTS)
 
 
+def without_secrets(query: str) -> str:
+    """Return a query string without the values that may be secrets: some APIs take their keys there."""
+    pairs = (pair.partition("=") for pair in query.split("&"))
+    return "&".join(f"{name}={'' if _hides(name) else value}" if equals else name for name, equals, value in pairs)
+
+
+def _hides(parameter: str) -> bool:
+    name = parameter.lower().replace("_", "-")
+    return name in {"key", "code", "sig", "signature"} or is_secret(name)
+
+
 _current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 
 

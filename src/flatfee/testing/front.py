@@ -12,7 +12,7 @@ from typing import Final
 
 from flatfee.server.app import App
 from flatfee.server.call import Message, Receive, Scope, Send
-from flatfee.testing.exchange import Exchange, Exchanges, enter, is_secret
+from flatfee.testing.exchange import Exchange, Exchanges, enter, is_secret, without_secrets
 from flatfee.testing.loop import Traffic
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -62,7 +62,7 @@ class Front:
             number=0,
             method=scope["method"],
             path=scope["path"],
-            query=scope["query_string"].decode("latin-1"),
+            query=without_secrets(scope["query_string"].decode("latin-1")),
             headers={name: value for name, value in headers.items() if not is_secret(name)},
             arrived=self.traffic.clock.monotonic(),
             real=time.monotonic(),

@@ -154,6 +154,13 @@ def test_waits_that_nobody_told_grow_and_end(moments: tuple[float, ...], rules: 
     assert broken(*loop(*moments)) == rules
 
 
+def test_a_wait_begins_with_the_end_of_a_stream_and_with_the_head_of_a_refusal() -> None:
+    tries = [streamed(n, n * 5.0, EVENT, first_byte=n * 5.0 + 0.1, took=4.99) for n in (1, 2, 3)]
+    assert broken(*tries) == "backoff"
+    refused = noted(1, code=ErrorCode.RATE_LIMITED, told={"retry-after": "3"}, first_byte=0.1, took=2.0)
+    assert broken(refused, noted(2, 3.2)) == ""
+
+
 def test_what_is_hasty_may_be_told() -> None:
     assert broken(*loop(0, 0.3, 0.6, 0.9), steady_wait=0.2) == ""
     assert broken(*loop(0, 0.01, 0.02), shortest_wait=0.005) == ""
