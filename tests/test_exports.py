@@ -25,8 +25,8 @@ WorkflowScope WorkflowState
 """
 
 TESTING = """
-anything Asked call contains Gate matches OBEY Options Raw Reply Rule running_gateway ScriptedGateway ScriptFailed
-Tokens ToolCall UnmatchedRequest VirtualClock
+anything Asked call contains Ending Entry Gate Journal Limits LogicalCall matches OBEY Options Raw Reply RouteTry Rule
+running_gateway ScriptedGateway ScriptFailed Tokens ToolCall UnmatchedRequest Verdict Violation VirtualClock
 """
 
 HEAVY = ("aiohttp", "flatfee.cli", "flatfee.server", "httpx", "msgspec", "rich", "starlette", "typer", "uvicorn")
