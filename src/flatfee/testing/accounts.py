@@ -86,7 +86,7 @@ class AccountState:
                 raise ValueError(message)
         for name in _USED:
             _check_units(name, given.get(name, 0))
-        self._inside.run(self._change(given))
+        self._inside.change(self._change(given))
 
     def spend(self, units: int, *, continuation: bool = False) -> None:
         """Use up units, as a request that costs so many would: of fair-use, or of what continuation may use.
@@ -95,7 +95,7 @@ class AccountState:
             ValueError: it is no whole number of 0 or more.
         """
         _check_units("units", units)
-        self._inside.run(self._post(Purse.CONTINUATION if continuation else Purse.FAIR_USE, units))
+        self._inside.change(self._post(Purse.CONTINUATION if continuation else Purse.FAIR_USE, units))
 
     async def told(self) -> Usage:
         """Return ``usage``, on the gateway's event loop."""

@@ -6,6 +6,7 @@ Where the connection ended is not seen here: a stream without its end looks the 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,6 +17,8 @@ from flatfee.receipt import Receipt
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 _DONE: Final = b"[DONE]"
+_GZIP: Final = 16 + zlib.MAX_WBITS
+_MOST_UNPACKED: Final = 8 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +77,18 @@ class _Sum:
         return {"text": "".join(self.text), "tool_calls": calls, "finish_reason": self.finish_reason}
 
 
-def read_answer(body: bytes, *, streamed: bool) -> Answered:
-    """Read a response's body, as far as it came."""
-    return _read_stream(body) if streamed else _read_plain(body)
+def read_answer(body: bytes, headers: Mapping[str, str]) -> Answered:
+    """Read a response's body, as far as it came; ``headers`` (lower case) tell what it is."""
+    if headers.get("content-encoding") == "gzip":
+        body = _unpacked(body)
+    return _read_stream(body) if headers.get("content-type", "").startswith("text/event-stream") else _read_plain(body)
+
+
+def _unpacked(packed: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(_GZIP).decompress(packed, _MOST_UNPACKED)
+    except zlib.error:
+        return b""
 
 
 def json_object(data: bytes) -> Mapping[str, Any]:

@@ -75,6 +75,7 @@ class Entry:
     tried: tuple[Tried, ...]
     epoch: float
     real: float
+    real_ended: float | None
     era: int
     edge: str = ""
     """What a script let happen between the gateway and this caller."""
@@ -105,6 +106,7 @@ class Entry:
             tried=tuple(Tried(route=tried.route, at=tried.at, rule=tried.rule) for tried in exchange.tries),
             epoch=epoch,
             real=exchange.real,
+            real_ended=exchange.real_ended,
             era=exchange.era,
             edge=str(exchange.edge or ""),
         )
@@ -207,8 +209,7 @@ class Entry:
     @cached_property
     def answered(self) -> Answered:
         """What the answer said, as far as it went out."""
-        kind = self.answer_headers.get("content-type", "")
-        return read_answer(self.raw_answer, streamed=kind.startswith("text/event-stream"))
+        return read_answer(self.raw_answer, self.answer_headers)
 
     @property
     def text(self) -> str:
@@ -261,6 +262,11 @@ class Entry:
     def retry_after(self) -> float | None:
         """The seconds that the answer told to wait, by ``retry-after-ms`` or ``Retry-After``."""
         return retry_after(self.answer_headers)
+
+    @property
+    def told_wait(self) -> float | None:
+        """The seconds that a refusal told to wait; ``None`` where it told nothing, or 0."""
+        return (self.retry_after or None) if self.status is not None and self.status >= 400 else None
 
     @cached_property
     def receipt(self) -> Receipt | None:

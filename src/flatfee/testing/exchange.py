@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -52,10 +53,11 @@ class Exchange:
 
     ``arrived`` is when its head did, ``heard`` when its body was whole, ``ended`` when the response was whole, or
     the gateway done with it. ``left``: the caller went before the response was whole. ``cut``: a script broke the
-    connection off. ``real`` is when it arrived by the machine's own clock, which nobody moves. ``unread_since`` is
-    since when the gateway waits for the caller to take what it sends. ``era`` counts how often a test had changed
-    the gateway's state by then. ``edge`` is what a script lets happen on the way to the
-    caller. Header names are lower case; those that hold secrets are not there.
+    connection off. ``real`` and ``real_ended`` are when it arrived and ended by the machine's own clock, which nobody
+    moves or stops. ``unread_since`` is since when the gateway waits for the caller to take what it sends. ``era``
+    counts how often a test had changed the gateway's state by then. ``edge`` is what a script lets happen on
+    the way to the caller. Header names are lower case; those that hold
+    secrets are not there.
     """
 
     number: int
@@ -65,6 +67,7 @@ class Exchange:
     headers: Mapping[str, str]
     arrived: float
     real: float = 0.0
+    real_ended: float | None = None
     era: int = 0
     key: str = ""
     """Which key it came with, by its last four characters."""
@@ -82,6 +85,7 @@ class Exchange:
     left: bool = False
     cut: bool = False
     unread_since: float | None = None
+    kept: bool = False
     copy: Any = None
     """The journal's copy, once nothing of it will change any more."""
 
@@ -124,6 +128,7 @@ class Exchanges:
         self._bytes = 0
         self._completions = 0
         self._era = 0
+        self._changes = 0
         self._changed = threading.Condition()
         self.forgotten = 0
 
@@ -132,6 +137,7 @@ class Exchanges:
         """Change what is noted; whoever waits for that is told."""
         with self._changed:
             yield
+            self._changes += 1
             self._changed.notify_all()
 
     def add(self, exchange: Exchange) -> None:
@@ -141,6 +147,7 @@ class Exchanges:
             if exchange.is_completion:
                 self._completions += 1
                 exchange.number = self._completions
+            exchange.kept = True
             self._kept.append(exchange)
             self._forget()
 
@@ -149,14 +156,16 @@ class Exchanges:
         if exchange.ended is not None:
             return
         with self.noting():
-            exchange.ended = now
+            exchange.ended, exchange.real_ended = now, time.monotonic()
             exchange.left = not exchange.whole and not exchange.cut
-            self._bytes += exchange.size
-            self._forget()
+            if exchange.kept:
+                self._bytes += exchange.size
+                self._forget()
 
     def _forget(self) -> None:
         while len(self._kept) > self._most or (self._bytes > self._most_bytes and len(self._kept) > 1):
             oldest = self._kept.popleft()
+            oldest.kept = False
             self.forgotten += 1
             if oldest.ended is not None:
                 self._bytes -= oldest.size
@@ -169,6 +178,8 @@ class Exchanges:
     def clear(self) -> None:
         """Forget every request, and number those that come from 1."""
         with self.noting():
+            for exchange in self._kept:
+                exchange.kept = False
             self._kept.clear()
             self._bytes = self._completions = self.forgotten = 0
 
@@ -178,16 +189,19 @@ class Exchanges:
             return tuple(_copied(exchange, copy) for exchange in self._kept), self.forgotten
 
     def wait(self, timeout: float, ready: Callable[[], _T | None]) -> _T | None:
-        """Ask ``ready`` after each change until it gives something; ``None`` after ``timeout`` real seconds."""
-        given: list[_T] = []  # what it gives may be as good as nothing to an ``if``: an empty journal
+        """Ask ``ready`` after each change until it gives something; ``None`` after ``timeout`` real seconds.
 
-        def asked() -> bool:
-            given.extend(each for each in [ready()] if each is not None)
-            return bool(given)
-
-        with self._changed:
-            self._changed.wait_for(asked, timeout)
-        return given[0] if given else None
+        It is asked without the lock, so that it may ask the gateway's thread for anything.
+        """
+        end = time.monotonic() + timeout
+        while True:
+            before = self._changes
+            found = ready()
+            if found is not None:
+                return found
+            with self._changed:
+                if not self._changed.wait_for(lambda: self._changes != before, end - time.monotonic()):  # noqa: B023
+                    return None
 
 
 def _copied(exchange: Exchange, copy: Callable[[Exchange], _T]) -> _T:
@@ -202,6 +216,17 @@ def _copied(exchange: Exchange, copy: Callable[[Exchange], _T]) -> _T:
 def is_secret(name: str) -> bool:
     """Tell whether a header of this name (lower case) may hold a secret."""
     return name in SECRET_HEADERS or any(part in name for part in _SECRET_PARTS)
+
+
+def without_secrets(query: str) -> str:
+    """Return a query string without the values that may be secrets: some APIs take their keys there."""
+    pairs = (pair.partition("=") for pair in query.split("&"))
+    return "&".join(f"{name}={'' if _hides(name) else value}" if equals else name for name, equals, value in pairs)
+
+
+def _hides(parameter: str) -> bool:
+    name = parameter.lower().replace("_", "-")
+    return name in {"key", "code", "sig", "signature"} or is_secret(name)
 
 
 _current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)

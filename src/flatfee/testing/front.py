@@ -15,7 +15,7 @@ from flatfee.server.app import App
 from flatfee.server.call import Message, Receive, Scope, Send
 from flatfee.testing.asked import Asked
 from flatfee.testing.between import Line, serve
-from flatfee.testing.exchange import Exchange, Exchanges, enter, is_secret
+from flatfee.testing.exchange import Exchange, Exchanges, enter, is_secret, without_secrets
 from flatfee.testing.loop import Traffic
 from flatfee.testing.script import Script
 
@@ -90,7 +90,7 @@ class Front:
             number=0,
             method=scope["method"],
             path=scope["path"],
-            query=scope["query_string"].decode("latin-1"),
+            query=without_secrets(scope["query_string"].decode("latin-1")),
             headers={name: value for name, value in headers.items() if not is_secret(name)},
             arrived=self.traffic.clock.monotonic(),
             real=time.monotonic(),
@@ -175,11 +175,19 @@ class _Said:
         with self.traffic.saying():
             await self.send(message)
         exchange.unread_since = None
-        exchange.whole = message["type"] == "http.response.body" and not message.get("more_body", False)
+        last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        exchange.whole = last and not self._alone
         if exchange.whole:  # whoever has read the answer may ask what became of it: before the app returns
             self.exchanges.done(exchange, self.traffic.clock.monotonic())
 
+    @property
+    def _alone(self) -> bool:
+        """Whether the caller has left. The server drops what is sent to it then, without a word."""
+        return getattr(getattr(self.send, "__self__", None), "disconnected", False) is True
+
     def _note(self, message: Message) -> None:
+        if self._alone:
+            return
         exchange, now = self.exchange, self.traffic.clock.monotonic()
         exchange.unread_since = now
         if message["type"] == "http.response.start":

@@ -84,6 +84,7 @@ class ScriptedGateway:
 
         An ``Edge`` happens between the gateway and its caller, to requests that ``match`` describes when they come.
         """
+        self._inside.changed()
         return self.rules.add(*replies, times=times, first=first, name=name, **match)
 
     def gate(self) -> Gate:

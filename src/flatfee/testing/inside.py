@@ -37,3 +37,13 @@ class Inside:
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine on the gateway's event loop, and return what it returns."""
         return self.thread.call(work)
+
+    def change(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run a coroutine that changes what the gateway answers: a request that failed before may be sent again."""
+        done = self.run(work)
+        self.changed()
+        return done
+
+    def changed(self) -> None:
+        """Note that a test changed what the gateway answers."""
+        self.front.exchanges.state_changed()

@@ -57,7 +57,7 @@ class Workflows:
         Raises:
             KeyError: it holds none.
         """
-        self._inside.run(self._release(workflow, account or self._inside.account))
+        self._inside.change(self._release(workflow, account or self._inside.account))
 
     async def _hold(self, workflow: str | int, account: str) -> tuple[str, ...]:
         state, store = AccountState(account, self._inside), self._inside.store
@@ -126,19 +126,19 @@ class RouteState:
             )
             raise ValueError(message)
         health = self._inside.gateway.health
-        self._inside.run(self._ask(lambda now: health.failed(self.name, now, 0, leave_for=seconds)))
+        self._inside.change(self._ask(lambda now: health.failed(self.name, now, 0, leave_for=seconds)))
 
     def close(self) -> None:
         """Close the circuit: every request may use the route."""
-        self._inside.run(self._ask(lambda _: self._inside.gateway.health.close(self.name)))
+        self._inside.change(self._ask(lambda _: self._inside.gateway.health.close(self.name)))
 
     def down(self) -> None:
         """Let every try of the route fail as one whose provider cannot be reached, until ``up``. No rule is asked."""
-        self._inside.run(self._ask(lambda _: self._inside.provider.down.add(self.name)))
+        self._inside.change(self._ask(lambda _: self._inside.provider.down.add(self.name)))
 
     def up(self) -> None:
         """Let the provider be reached again. The circuit is closed by the next success, or by ``close``."""
-        self._inside.run(self._ask(lambda _: self._inside.provider.down.discard(self.name)))
+        self._inside.change(self._ask(lambda _: self._inside.provider.down.discard(self.name)))
 
     async def _ask(self, do: Callable[[float], _T]) -> _T:
         return do(self._inside.gateway.monotonic())
@@ -177,6 +177,7 @@ def ledger_down(inside: Inside) -> Generator[None, None, None]:
         yield
     finally:
         inside.store.down = False
+        inside.changed()
 
 
 @contextmanager
@@ -187,7 +188,7 @@ def overload(inside: Inside) -> Generator[None, None, None]:
     try:
         yield
     finally:
-        inside.run(_busy(inside, -most))
+        inside.change(_busy(inside, -most))
 
 
 async def _busy(inside: Inside, more: int) -> None:
@@ -202,3 +203,4 @@ def drain(inside: Inside) -> Generator[None, None, None]:
         yield
     finally:
         inside.gateway.draining = False
+        inside.changed()

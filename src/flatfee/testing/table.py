@@ -13,6 +13,7 @@ from flatfee.testing.entry import Ending, Entry, RouteTry
 
 _HEAD: Final = ("#", "at", "took", "request", "workflow", "lane", "tries", "answer", "ended", "edge")
 _WIDEST: Final = 60
+_WIDEST_TRIES: Final = 160
 _MOST_LINES: Final = 200
 _LONGEST_BODY: Final = 2_000
 
@@ -39,7 +40,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
         _cell(_request(entry)),
         _cell(entry.workflow or ""),
         _cell(str((entry.receipt and entry.receipt.lane) or "")),
-        _cell(", ".join(map(_try, entry.tries))),
+        _printable(", ".join(map(_try, entry.tries)), _WIDEST_TRIES),
         _cell(_answer(entry)),
         ended(entry),
         _cell(entry.edge),

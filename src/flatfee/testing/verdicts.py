@@ -11,6 +11,7 @@ from flatfee.testing.checks import answers, promises, retries, slots
 from flatfee.testing.checks.base import Found, Limits, Seen, Violation
 from flatfee.testing.entry import Ending
 from flatfee.testing.journal import Journal
+from flatfee.testing.options import nearest
 
 Check = Callable[[Seen, Limits], Found]
 
@@ -82,15 +83,14 @@ def judge(journal: Journal, limits: Limits, *, active: Collection[str] | None = 
     Raises:
         ValueError: ``limits.skip`` names a rule that does not exist.
     """
-    skip = {limits.skip} if isinstance(limits.skip, str) else set(limits.skip)
-    unknown = sorted(skip - CHECKS.keys())
+    unknown = [name for name in limits.skip if name not in CHECKS]
     if unknown:
-        raise ValueError(f"There is no rule {unknown[0]!r} to skip; the rules are {', '.join(CHECKS)}.")
+        raise ValueError(f"There is no rule {unknown[0]!r} to skip; {nearest(unknown[0], list(CHECKS))}.")
     seen = Seen(entries=journal, active=active)
     found = (
         Violation(rule=rule, message=message, requests=tuple(requests))
         for rule, check in CHECKS.items()
-        if rule not in skip
+        if rule not in limits.skip
         for message, requests in check(seen, limits)
     )
     return Verdict(violations=tuple(found), journal=journal)

@@ -168,5 +168,5 @@ class TestJudging:
             "resilient"
         ]
         assert "There is no rule 'kindness' to skip" in control.refused("POST", "/verdict", {"skip": ["kindness"]})
-        assert "There is no limit 'tries'; there are: tolerance" in control.refused("POST", "/verdict", {"tries": 1})
+        assert "Limits has no 'tries'; did you mean 'most_tries'?" in control.refused("POST", "/verdict", {"tries": 1})
         assert "most_tries" in control.refused("POST", "/verdict", {"most_tries": "many"})

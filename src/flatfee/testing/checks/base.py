@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
+
+from pydantic import Field
 
 from flatfee.testing.calls import LogicalCall, calls_of
+from flatfee.testing.closed import Closed
 from flatfee.testing.entry import Ending, Entry
 
 _MOST_NAMED: Final = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+Seconds = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Limits(Closed):
     """What a client is allowed. Times are in seconds of the gateway's clock.
 
     ``tolerance`` is what timers may be early or late by. ``settle`` is how many real seconds a verdict waits for
     streams that are just ending. ``skip`` names rules that are not applied. ``slots``: named workflows must be
     released; ``None``: if the client releases any. ``must_retry``: a failure that may be retried is.
+    ``must_key``: what may have been served already is sent again with an idempotency key only.
     ``same_workflow``: what met the workflow limit comes again under the same id.
     """
 
-    tolerance: float = 0.05
-    settle: float = 1.0
-    most_tries: int = 6
-    shortest_wait: float = 0.1
-    steady_wait: float = 1.0
-    most_per_second: int = 10
+    tolerance: Seconds = 0.05
+    settle: Seconds = 1.0
+    most_tries: Count = 6
+    shortest_wait: Seconds = 0.1
+    steady_wait: Seconds = 1.0
+    most_per_second: Count = 10
     slots: bool | None = None
     must_retry: bool = False
+    must_key: bool = False
     same_workflow: bool = False
-    skip: Sequence[str] | AbstractSet[str] = ()
+    skip: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,18 +85,6 @@ class Wrong(NamedTuple):
 
 
 Found = Iterator[Wrong]
-
-
-def waited(first: Entry, then: Entry) -> float:
-    """Return the seconds between the answer to a try and the next try."""
-    answered = first.ended if first.first_byte is None or first.status == 200 else first.first_byte
-    return then.arrived - (first.arrived if answered is None else answered)
-
-
-def told_wait(entry: Entry) -> float | None:
-    """Return the seconds that a refusal told to wait; 0 tells nothing."""
-    refused = entry.status is not None and entry.status >= 400
-    return (entry.retry_after or None) if refused else None
 
 
 def failure(entry: Entry) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Final
 
-from flatfee.testing.checks.base import Found, Limits, Seen, Wrong, failure, names, seconds
+from flatfee.testing.checks.base import Found, Limits, Seen, Wrong, failure, seconds
 from flatfee.testing.entry import Ending, Entry
 from flatfee.wire import Header
+
+_NO_TIME: Final = 0.001
+"""Real seconds in which what is left of a deadline may stay the same, in whole milliseconds."""
 
 
 def deadline(seen: Seen, limits: Limits) -> Found:
@@ -51,13 +55,15 @@ def _elapsed(first: Entry, then: Entry) -> float:
 def _tells_too_much(earlier: Entry, then: Entry, limits: Limits) -> bool:
     if earlier.deadline_ms is None:
         return False
-    left = earlier.deadline_ms - 1000 * _elapsed(earlier, then)
-    return then.deadline_ms is None or then.deadline_ms > left + 1000 * limits.tolerance
+    if then.deadline_ms is None:
+        return True
+    if then.deadline_ms == earlier.deadline_ms:  # it waited, if only in the gateway's time
+        return then.real - earlier.real > _NO_TIME and then.arrived - earlier.arrived > limits.tolerance
+    return then.deadline_ms > earlier.deadline_ms - 1000 * max(0.0, _elapsed(earlier, then) - limits.tolerance)
 
 
 def idempotency(seen: Seen, limits: Limits) -> Found:
     """An idempotency key belongs to one body, and stays when nobody knows whether the try before was served."""
-    del limits
     bodies: dict[tuple[str, str | None], Entry] = {}
     for entry in seen.completions:
         if entry.idempotency_key is None:
@@ -70,16 +76,21 @@ def idempotency(seen: Seen, limits: Limits) -> Found:
                 (first, entry),
             )
     for first, then in (pair for call in seen.calls for pair in call.retried):
-        if first.idempotency_key and _is_unclear(first) and then.idempotency_key != first.idempotency_key:
-            kept = "another" if then.idempotency_key else "no"
+        judged = first.is_completion and (limits.must_key or first.idempotency_key is not None)
+        if judged and _is_unclear(first) and not _same_key(first, then):
             yield Wrong(
-                f"{then.name} sent {first.name} again after {failure(first)}, with {kept} Idempotency-Key: "
-                f"if the first was served, the account pays for both. Keep the key of {names([first])}.",
+                f"{then.name} sent {first.name} again after {failure(first)}, without its Idempotency-Key: if that was "
+                "served, the account pays for both. Make a key for each call, and send it with each try.",
                 (first, then),
             )
 
 
+def _same_key(first: Entry, then: Entry) -> bool:
+    return first.idempotency_key is not None and then.idempotency_key == first.idempotency_key
+
+
 def _is_unclear(entry: Entry) -> bool:
     """Tell whether a client cannot know if it was served. Of a stream that began it knows: the key would not help."""
-    hung = entry.ending in {Ending.CUT, Ending.LEFT}
-    return hung and (entry.answer_size == 0 or not entry.stream)
+    if entry.ending in {Ending.CUT, Ending.LEFT}:
+        return entry.answer_size == 0 or not entry.stream
+    return (entry.status or 0) >= 500 and Header.REQUEST_ID not in entry.answer_headers  # not the gateway's own answer

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from flatfee.testing.checks.base import Found, Limits, Seen, Wrong, failure, names, seconds, told_wait, waited
+from flatfee.testing.calls import waited
+from flatfee.testing.checks.base import Found, Limits, Seen, Wrong, failure, names, seconds
 from flatfee.testing.entry import Ending, Entry
 from flatfee.wire import ErrorCode, Header
 
@@ -72,7 +73,7 @@ def _told(entry: Entry) -> str:
 def retry_after(seen: Seen, limits: Limits) -> Found:
     """A try waits for as long as the answer before it told."""
     for first, then in (pair for call in seen.calls for pair in call.retried):
-        told, wait = told_wait(first), waited(first, then)
+        told, wait = first.told_wait, waited(first, then)
         if told is not None and wait < told - limits.tolerance:
             yield Wrong(
                 f"{then.name} came {seconds(wait)} after {first.name} got {failure(first)}, "
@@ -84,7 +85,7 @@ def retry_after(seen: Seen, limits: Limits) -> Found:
 def backoff(seen: Seen, limits: Limits) -> Found:
     """Waits that nobody told are long enough, and grow: one short one is allowed, several or steady ones are not."""
     for call in seen.calls:
-        waits = [waited(*pair) for pair in call.retried if told_wait(pair[0]) is None]
+        waits = [waited(*pair) for pair in call.retried if pair[0].told_wait is None and pair[0].retryable]
         quick = [wait for wait in waits if wait < limits.shortest_wait]
         told = ", ".join(f"{wait:.3f}" for wait in waits[:_MOST_TOLD])
         cure = "Double the wait each time, from half a second or so, and spread it by chance."
@@ -126,8 +127,8 @@ def burst(seen: Seen, limits: Limits) -> Found:
     most = limits.most_per_second
     for start, entry in enumerate(hasty[:-most] if most < len(hasty) else []):
         last = hasty[start + most]
-        if last.arrived - entry.arrived < 1.0:
-            crowd = [each for each in hasty[start:] if each.arrived - entry.arrived < 1.0]
+        if _within_a_second(entry, last):
+            crowd = [each for each in hasty[start:] if _within_a_second(entry, each)]
             yield Wrong(
                 f"{len(crowd)} retries came within a second from {seconds(entry.arrived)} on ({names(crowd)}); "
                 f"{most} are allowed. Spread retries by chance, and let calls that fail together share a limit.",
@@ -136,8 +137,12 @@ def burst(seen: Seen, limits: Limits) -> Found:
             return
 
 
+def _within_a_second(first: Entry, then: Entry) -> bool:
+    return then.arrived - first.arrived < 1.0 and then.real - first.real < 1.0
+
+
 def _as_told(first: Entry, then: Entry, limits: Limits) -> bool:
-    told = told_wait(first)
+    told = first.told_wait
     return told is not None and waited(first, then) >= told - limits.tolerance
 
 

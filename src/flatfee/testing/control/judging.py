@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any, Final
 
-from pydantic import Field, RootModel, TypeAdapter, ValidationError
+from pydantic import Field
 
 from flatfee.testing.checks.base import Limits
 from flatfee.testing.control.endpoint import Endpoint, Form, Json, Visit
-from flatfee.testing.forms import told
 
 
 class _Look(Form):
@@ -27,24 +25,8 @@ def _journal(visit: Visit[_Look]) -> Json:
     return {"object": "list", "data": journal.to_json(bodies=look.bodies), "text": journal.text(bodies=look.bodies)}
 
 
-_LIMITS: Final = TypeAdapter(Limits)
-_NAMES: Final = [field.name for field in fields(Limits)]
-
-
-class _Judged(RootModel[dict[str, Any]]):
-    """What the client is allowed: see ``Limits``."""
-
-
-def _verdict(visit: Visit[_Judged]) -> Json:
-    unknown = visit.body.root.keys() - _NAMES
-    if unknown:
-        message = f"There is no limit {min(unknown)!r}; there are: {', '.join(_NAMES)}."
-        raise ValueError(message)
-    try:
-        _LIMITS.validate_python(visit.body.root)
-    except ValidationError as error:
-        raise ValueError(told(error)) from error
-    verdict = visit.gateway.verdict(**visit.body.root)
+def _verdict(visit: Visit[Limits]) -> Json:
+    verdict = visit.gateway.verdict(**visit.body.model_dump())
     return {"object": "verdict", **verdict.to_json(), "text": verdict.text()}
 
 
@@ -59,6 +41,6 @@ def _matched(visit: Visit[Any]) -> Json:
 
 JUDGING: Final[tuple[Endpoint[Any], ...]] = (
     Endpoint("GET", "/journal", "What the gateway was asked, and what became of it.", _journal, _Look),
-    Endpoint("POST", "/verdict", "Judge the client by that.", _verdict, _Judged),
+    Endpoint("POST", "/verdict", "Judge the client by that.", _verdict, Limits),
     Endpoint("GET", "/unmatched", "What a strict script had no rule for.", _matched, Form),
 )
