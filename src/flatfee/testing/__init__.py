@@ -15,6 +15,7 @@ from flatfee.testing.options import Options
 from flatfee.testing.replies import OBEY, Raw, Reply, Tokens, ToolCall, call
 from flatfee.testing.script import Rule
 from flatfee.testing.strict import ScriptFailed, UnmatchedRequest
+from flatfee.testing.tapes import TapeError, Tapes
 
 __all__ = [
     "OBEY",
@@ -26,6 +27,8 @@ __all__ = [
     "Rule",
     "ScriptFailed",
     "ScriptedGateway",
+    "TapeError",
+    "Tapes",
     "Tokens",
     "ToolCall",
     "UnmatchedRequest",
