@@ -126,9 +126,9 @@ def test_a_connection_that_broke_off_breaks_off_again() -> None:
 @pytest.mark.parametrize("outcome", [AttemptOutcome.TIMEOUT, AttemptOutcome.UNAVAILABLE, AttemptOutcome.ERROR])
 def test_a_request_that_nobody_answered_fails_again(outcome: AttemptOutcome) -> None:
     take = Take(route=a_route(), body=BODY, stream=True, began=100.0)
-    take.fail(ProviderFailure(outcome, "gone", stale=True), 105.0)
+    take.fail(ProviderFailure(outcome, "gone"), 105.0)
     take.end(105.0)
-    assert play(developed(take).answer).before == (Pause(5), Failure(outcome, "gone", stale=True))
+    assert play(developed(take).answer).before == (Pause(5), Failure(outcome, "gone"))
 
 
 def test_a_provider_that_was_given_up_is_silent_again() -> None:

@@ -170,14 +170,14 @@ async def _ask(provider: Provider, question: Question, developer: Developer, sec
     takes: list[Take] = []
     recording = RecordingProvider(provider, time.monotonic, takes.append)
     route = question.route
-    with suppress(ProviderFailure, TimeoutError):
-        async with (
-            asyncio.timeout(max(0.0, min(seconds, route.total_timeout))),
-            recording.send(route, question.body, stream=question.filed.tape.stream) as answer,
-        ):
-            async for _ in answer.chunks():
-                pass
-    return developer.tape(takes[0], datetime.now(UTC).strftime("%Y-%m-%d"))
+    with suppress(TimeoutError):
+        async with asyncio.timeout(max(0.0, min(seconds, route.total_timeout))):
+            while not takes or takes[-1].tells_nothing:
+                with suppress(ProviderFailure):
+                    async with recording.send(route, question.body, stream=question.filed.tape.stream) as answer:
+                        async for _ in answer.chunks():
+                            pass
+    return developer.tape(takes[-1], datetime.now(UTC).strftime("%Y-%m-%d"))
 
 
 def _compared(question: Question, live: Tape) -> Compared:

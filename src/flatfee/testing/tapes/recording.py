@@ -38,6 +38,8 @@ class Recorder:
         return RecordingProvider(provider, self._clock, self._keep)
 
     def _keep(self, take: Take) -> None:
+        if take.tells_nothing:
+            return
         try:
             tape = self._developer.tape(take, datetime.now(UTC).strftime("%Y-%m-%d"))
             path = write_new(self._folder, tape, after=self._number)

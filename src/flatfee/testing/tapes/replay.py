@@ -251,7 +251,7 @@ def _end(answer: Answer, at: float, speed: float) -> list[Pause | Failure]:
     """Return how it ended: well, broken, or, where nobody heard its end, not at all."""
     if answer.failure is not None:
         broken = answer.failure
-        return [*_pause(broken.at_ms - at, speed), Failure(broken.outcome, broken.message, stale=broken.stale)]
+        return [*_pause(broken.at_ms - at, speed), Failure(broken.outcome, broken.message)]
     return [Pause()] if answer.partial else []
 
 

@@ -20,6 +20,9 @@ KEPT_PREFIXES: Final = ("x-ratelimit-", "ratelimit")
 """Response headers that are kept; the others tell of the provider's machines, or of the account."""
 
 _KINDS: Final = frozenset({"body", "data", "text", "bytes"})
+_USUAL: Final = {"style": Style.COMPACT, "line_end": "\n"}
+"""How JSON and events are spelled where a tape does not say."""
+
 _LINE_ENDS: Final = ("\r\n", "\n", "\r")
 
 
@@ -53,6 +56,11 @@ class Take:
         self.size += len(data)
         if self.size <= MAX_ANSWER:
             self.parts.append((now, data))
+
+    @property
+    def tells_nothing(self) -> bool:
+        """Whether a connection that was kept had ended: the provider never heard the request, and it is asked again."""
+        return self.failure is not None and self.failure.stale
 
     def fail(self, failure: ProviderFailure, now: float) -> None:
         """Note how the connection failed."""
@@ -135,14 +143,11 @@ def _answer(take: Take) -> dict[str, Any]:
     elif data:
         found |= _content(data)
     if take.failure is not None:
-        failure = take.failure
         found["failure"] = {
-            "outcome": failure.outcome,
-            "message": str(failure),
+            "outcome": take.failure.outcome,
+            "message": str(take.failure),
             "at_ms": _ms(take.failed_at - take.began),
         }
-        if failure.stale:
-            found["failure"]["stale"] = True
     elif (not over and (take.status in (None, 200) or data)) or take.size > MAX_ANSWER:
         found["partial"] = True
     found["ended_ms"] = _ms((take.ended or take.began) - take.began)
@@ -162,7 +167,7 @@ def _content(data: bytes) -> dict[str, Any]:
     except ValueError:
         return {"text": text}
     style = style_of(text, value)
-    return {"body": value} if style is Style.COMPACT else {"style": style, "body": value}
+    return {"body": value} if style is _USUAL["style"] else {"style": style, "body": value}
 
 
 def _events(take: Take) -> dict[str, Any]:
@@ -182,7 +187,7 @@ def _events(take: Take) -> dict[str, Any]:
         left = _text(rest)
         moment = max(_ms(take.parts[-1][0] - take.began), round(last + 0.1, 1))
         found.append({"at_ms": moment, **({"text": left} if left is not None else {"bytes": rest.decode("latin-1")})})
-    return {**spelled, "events": found}
+    return {**{name: value for name, value in spelled.items() if value != _USUAL[name]}, "events": found}
 
 
 def _event(event: bytes, spelled: dict[str, Any]) -> dict[str, Any]:
@@ -199,13 +204,11 @@ def _event(event: bytes, spelled: dict[str, Any]) -> dict[str, Any]:
         value = read(said)
     except ValueError:
         value = said
-    if not isinstance(value, str) and "style" not in spelled:
-        spelled["style"] = style_of(said, value)
-        if end != "\n":
-            spelled["line_end"] = end
+    if not isinstance(value, str) and not spelled:
+        spelled |= {"style": style_of(said, value), "line_end": end}
     if isinstance(value, str):
         return {"data": said} if text == f"data: {said}{end}{end}" and read_as_text(said) else {"text": text}
-    exact = text == event_text(value, spelled["style"], spelled.get("line_end", "\n"))
+    exact = text == event_text(value, spelled["style"], spelled["line_end"])
     return {"data": value} if exact or _is_plain(text) else {"text": text}
 
 

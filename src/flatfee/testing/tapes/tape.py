@@ -60,7 +60,6 @@ class Broken(_Form):
     outcome: Literal[AttemptOutcome.TIMEOUT, AttemptOutcome.UNAVAILABLE, AttemptOutcome.ERROR]
     message: str = "broke off"
     at_ms: Milliseconds
-    stale: bool = False
 
 
 class Answer(_Form):
