@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 from tests.server.fakes import until
-from tests.testing.tapes.upstream import KEY, LEAKED, Upstream
+from tests.testing.tapes.upstream import KEY, LEAKED, LONGEST, Upstream
 
 import flatfee
 from flatfee.testing import ScriptedGateway, UnmatchedRequest, running_gateway
@@ -37,13 +37,23 @@ def stream(gateway: ScriptedGateway, said: str) -> tuple[str, Any]:
 
 
 def tool_loop(client: Any) -> list[Any]:
-    """Let a client call the tool and go on with what it returned; return what it saw."""
+    """Let a client call the tool, plain and streamed, and go on with what it returned; return what it saw."""
     messages: list[Any] = [{"role": "user", "content": "weather?"}]
-    first = client.chat.completions.create(model="premium", messages=messages, tools=TOOLS).choices[0].message
-    call = first.tool_calls[0]
-    messages += [first.model_dump(exclude_none=True), {"role": "tool", "tool_call_id": call.id, "content": "sunny"}]
-    last = client.chat.completions.create(model="premium", messages=messages, tools=TOOLS)
-    return [call.function.name, call.function.arguments, last.choices[0].message.content, last.usage.total_tokens]
+    asked = {"model": "premium", "tools": TOOLS}
+    first = client.chat.completions.create(messages=messages, **asked).choices[0].message
+    with client.chat.completions.stream(messages=messages, **asked) as events:
+        streamed = events.get_final_completion().choices[0].message
+    seen: list[Any] = []
+    for message in (first, streamed):
+        call = message.tool_calls[0]
+        calls = [
+            {"id": call.id, "type": "function", "function": call.function.model_dump(include={"name", "arguments"})}
+        ]
+        result = {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
+        asks = {"role": "assistant", "content": None, "tool_calls": calls}
+        last = client.chat.completions.create(messages=[*messages, asks, result], **asked)
+        seen += [call.function.name, call.function.arguments, last.choices[0].message.content, last.usage.total_tokens]
+    return seen
 
 
 def failure(gateway: ScriptedGateway, said: str) -> tuple[type, str | None]:
@@ -73,8 +83,7 @@ def test_replay_says_what_was_recorded_without_provider_key_or_network(
     monkeypatch.delenv("UP_KEY")
     with running_gateway(replay=tapes, strict=True) as gateway:
         replayed = everything(gateway)
-        assert gateway.taping.player is not None
-        assert gateway.taping.player.unplayed == []
+        assert gateway.taping.unplayed == []
     assert live[2][0] == "It is sunny, sk-canary-a1b2c3d4e5f6 bye."
     assert replayed[2] == ("It is sunny, [redacted] bye.", live[2][1])
     assert [*replayed[:2], *replayed[3:]] == [*live[:2], *live[3:]]
@@ -148,19 +157,27 @@ def test_recorded_time_is_waited_for_where_that_is_asked(upstream: Upstream, tap
     assert time.monotonic() - began >= last / 1000
 
 
-def test_an_answer_that_the_caller_left_is_a_partial_tape(upstream: Upstream, tapes: Path) -> None:
+def leave(gateway: ScriptedGateway) -> None:
+    """Read the first event of a stream, and leave."""
+    with gateway.client(max_retries=0) as client:
+        messages = [{"role": "user", "content": "hold me"}]
+        events = client.chat.completions.create(model="premium", messages=messages, stream=True)
+        next(iter(events))
+        events.close()
+    gateway.run(until(lambda: gateway.journal[-1].ended is not None))
+
+
+def test_an_answer_that_the_caller_left_is_left_again(
+    upstream: Upstream, tapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flatfee.testing.tapes.replay._LEAVING_SECONDS", LONGEST)  # however slow the machine is
     with running_gateway(record=tapes, config=upstream.config) as gateway:
-        with gateway.client(max_retries=0) as client:
-            events = client.chat.completions.create(
-                model="premium", messages=[{"role": "user", "content": "stream"}], stream=True
-            )
-            next(iter(events))
-            events.close()
-        recorder = gateway.taping.recorder
-        assert recorder is not None
-        gateway.run(until(lambda: bool(recorder.written)))
+        leave(gateway)
     (filed,) = Tapes.load(tapes).filed
     assert filed.tape.answer.partial
+    with running_gateway(replay=tapes, strict=True) as gateway:
+        leave(gateway)
+        assert gateway.journal[-1].ending == "left"
 
 
 def test_rules_answer_before_tapes(upstream: Upstream, tapes: Path) -> None:

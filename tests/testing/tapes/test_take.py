@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.server.fakes_upstream import a_route
 
 from flatfee.server.providers.base import ProviderFailure
-from flatfee.testing.played import Failure, Pause
+from flatfee.testing.played import Failure, Held, Pause
 from flatfee.testing.tapes.redaction import Redaction
 from flatfee.testing.tapes.replay import play
 from flatfee.testing.tapes.take import Developer, Take
@@ -55,6 +55,15 @@ def test_events_are_replayed_byte_for_byte(ascii_only: bool, separators: tuple[s
     keep_alive = b": wait" + end * 2
     take = taken(one, keep_alive, one + one, done)
     assert replayed(take) == [Pause(1), one, Pause(1), keep_alive, Pause(1), one + one, Pause(1), done]
+
+
+def test_parts_that_came_at_once_are_still_two() -> None:
+    take = Take(route=a_route(), body=BODY, stream=True, began=100.0)
+    take.head(200, {"content-type": "text/event-stream"}, 100.0)
+    for _ in range(3):
+        take.part(event(CHUNK, separators=(",", ":")), 100.001)
+    take.end(100.001, whole=True)
+    assert [type(piece) for piece in replayed(take)] == [Pause, bytes] * 3
 
 
 def test_events_stand_in_the_file_as_json_a_line_each() -> None:
@@ -107,6 +116,7 @@ def test_an_answer_that_is_no_json_is_kept_as_it_came(data: bytes) -> None:
 def test_an_answer_that_was_left_goes_silent() -> None:
     take = taken(event(CHUNK), whole=False)
     assert developed(take).answer.partial
+    assert [type(piece) for piece in replayed(take)[-2:]] == [Held, Pause]
     assert replayed(take)[-1] == Pause(None)
 
 
@@ -134,7 +144,8 @@ def test_a_request_that_nobody_answered_fails_again(outcome: AttemptOutcome) -> 
 def test_a_provider_that_was_given_up_is_silent_again() -> None:
     take = Take(route=a_route(), body=BODY, stream=True, began=100.0)
     take.end(110.0)
-    assert play(developed(take).answer).before == (Pause(None),)
+    silent, _, for_ever = play(developed(take).answer).before
+    assert (silent, for_ever) == (Pause(10), Pause(None))
 
 
 def test_headers_that_tell_of_limits_are_kept_and_others_are_not() -> None:
@@ -143,6 +154,7 @@ def test_headers_that_tell_of_limits_are_kept_and_others_are_not() -> None:
         "content-type": "application/json",
         "retry-after": "2",
         "x-ratelimit-remaining-tokens": "5",
+        "x-ratelimit-project": "sk-canary-a1b2c3d4",
         "x-request-id": "req_abcdefghijkl",
         "set-cookie": "a=b",
         "openai-organization": "org",
@@ -150,7 +162,12 @@ def test_headers_that_tell_of_limits_are_kept_and_others_are_not() -> None:
     }
     kept = dict(developed(take).answer.headers)
     assert kept.pop("x-request-id").startswith("req_")
-    assert kept == {"content-type": "application/json", "retry-after": "2", "x-ratelimit-remaining-tokens": "5"}
+    assert kept == {
+        "content-type": "application/json",
+        "retry-after": "2",
+        "x-ratelimit-remaining-tokens": "5",
+        "x-ratelimit-project": "[redacted]",
+    }
 
 
 def test_more_than_the_gateway_takes_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,9 @@ routes = [
 plans = [{{name = "pro", fair_use = 1000000}}]
 """
 
+LONGEST = 30.0
+"""Seconds after which a stream that is held goes on by itself."""
+
 Change = Callable[[dict[str, Any]], Any]
 
 
@@ -34,6 +37,7 @@ class Upstream:
         self.asked: list[dict[str, Any]] = []
         self.change: Change = lambda said: said
         self.done = True
+        self.go_on = threading.Event()
         self._numbers = itertools.count(1000)
 
     @property
@@ -54,7 +58,7 @@ class Upstream:
         elif said == "reset me":
             handler.resets()
         elif body.get("stream"):
-            handler.streams(list(self.events(body, said)), cut=said == "cut me")
+            handler.streams(list(self.events(body, said)), cut=said == "cut me", held=said == "hold me")
         else:
             handler.says(200, self.completion(body))
 
@@ -74,6 +78,14 @@ class Upstream:
 
     def events(self, body: dict[str, Any], said: str) -> Iterator[dict[str, Any]]:
         head = self._head("chat.completion.chunk")
+        if "tools" in body and body["messages"][-1]["role"] == "user":
+            function = {"name": "get_weather", "arguments": ""}
+            opening = {"index": 0, "id": self.fresh("call_"), "type": "function", "function": function}
+            pieces = [opening, *({"index": 0, "function": {"arguments": part}} for part in ('{"city":', '"Lisbon"}'))]
+            deltas = [{"tool_calls": [piece]} for piece in pieces]
+            yield from ({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas)
+            yield {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
+            return
         for word in ["It is ", "sunny, sk-can", "ary-a1b2", "c3d4e5f6", " bye."]:
             delta = {"role": "assistant", "content": word}
             yield {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}], "usage": None}
@@ -111,12 +123,12 @@ class Handler(BaseHTTPRequestHandler):
         self._head(status, {"content-type": "application/json", "content-length": str(len(data)), **(headers or {})})
         self.wfile.write(data)
 
-    def streams(self, events: list[dict[str, Any]], *, cut: bool) -> None:
+    def streams(self, events: list[dict[str, Any]], *, cut: bool, held: bool) -> None:
         self._head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
         for event in events[:2] if cut else events:
             value = self.upstream.change(event)
             self._chunk(b"data: " + json.dumps(value, separators=(",", ":")).encode() + b"\n\n")
-            pause.wait(0.01)
+            self.upstream.go_on.wait(LONGEST if held else 0.01)
         if cut:
             self.resets()
             return
@@ -140,10 +152,6 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
 
-pause = threading.Event()
-"""Never set: waiting for it is what time between events is made of."""
-
-
 class Server(ThreadingHTTPServer):
     daemon_threads = True
 
@@ -162,5 +170,6 @@ def serving() -> Iterator[Upstream]:
         try:
             yield upstream
         finally:
+            upstream.go_on.set()
             server.shutdown()
             thread.join()

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from flatfee.testing.asked import Asked
-from flatfee.testing.played import Failure, Pause, Piece, Played
+from flatfee.testing.played import Failure, Held, Pause, Piece, Played
 from flatfee.testing.tapes.drift import AT_MOST, SECONDS, Drift, find_drift, questions
 from flatfee.testing.tapes.folder import Filed, read_all
 from flatfee.testing.tapes.keys import settings_with_providers
@@ -27,6 +27,7 @@ Routes = Literal["any", "tier", "route"]
 """What of a route must be as it was: nothing, its tier, its name. What is nearest goes first in any case."""
 
 _SHOWN: Final = 8
+_LEAVING_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,12 +248,24 @@ def _bytes_of(event: Event, answer: Answer) -> bytes:
     return event_text(event.data, answer.style, answer.line_end).encode()
 
 
-def _end(answer: Answer, at: float, speed: float) -> list[Pause | Failure]:
+class _Leaving:
+    """A gate that stands for a moment of real time: who left here while it was recorded can leave here again."""
+
+    async def passed(self) -> None:
+        """Wait in another thread, so that the gateway's time does not skip over it."""
+        gone = threading.Event()
+        try:
+            await asyncio.to_thread(gone.wait, _LEAVING_SECONDS)
+        finally:
+            gone.set()  # else the thread would wait on, and the end of the gateway for it
+
+
+def _end(answer: Answer, at: float, speed: float) -> list[Pause | Failure | Held]:
     """Return how it ended: well, broken, or, where nobody heard its end, not at all."""
     if answer.failure is not None:
         broken = answer.failure
         return [*_pause(broken.at_ms - at, speed), Failure(broken.outcome, broken.message)]
-    return [Pause()] if answer.partial else []
+    return [*_pause(answer.ended_ms - at, speed), Held(_Leaving()), Pause()] if answer.partial else []
 
 
 def _pause(milliseconds: float, speed: float) -> list[Pause]:

@@ -62,6 +62,11 @@ class Taping:
         """Whether time is the machine's: real providers take theirs."""
         return self.recorder is not None or (self.player is not None and self.player.tapes.real)
 
+    @property
+    def unplayed(self) -> list[str]:
+        """The names of the tapes that nothing was answered from."""
+        return self.player.unplayed if self.player is not None else []
+
     def rewind(self) -> None:
         """Play the tapes from the start again."""
         if self.player is not None:
