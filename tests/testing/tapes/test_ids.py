@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.server.fakes_upstream import a_route
 
-from flatfee.testing.tapes.matching import Comparison
+from flatfee.testing.tapes.matching import Comparison, differences
 from flatfee.testing.tapes.redaction import Redaction
 from flatfee.testing.tapes.take import Developer, Take
 from flatfee.testing.tapes.tape import Tape
@@ -70,4 +70,4 @@ def test_a_request_is_matched_whatever_its_ids_are() -> None:
     compare = Comparison()
     (_, one), (_, other) = conversation("x"), conversation("y")
     theirs = json.loads(json.dumps(other.request).replace('"call_', '"toolu_'))
-    assert compare.differences(compare.wanted(one.request), compare.wanted(theirs)) == ()
+    assert list(differences(compare.wanted(one.request), compare.wanted(theirs))) == []

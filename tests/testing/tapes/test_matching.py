@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from flatfee.testing.tapes.matching import Comparison
+from flatfee.testing.tapes.matching import Comparison, differences
 
 HI = {"role": "user", "content": "Hi"}
 
 
-def differ(recorded: dict[str, Any], asked: dict[str, Any], ignore: str | list[str] = ()) -> list[str]:  # type: ignore[assignment]  # an empty tuple is no list
+def differ(recorded: dict[str, Any], asked: dict[str, Any], *ignore: str) -> list[str]:
     compare = Comparison.ignoring(ignore)
-    return [str(each) for each in compare.differences(compare.wanted(recorded), compare.wanted(asked))]
+    return [str(each) for each in differences(compare.wanted(recorded), compare.wanted(asked))]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,10 @@ def test_a_result_that_answers_another_call_differs() -> None:
 def test_authors_say_what_may_differ() -> None:
     recorded = {"seed": 1, "messages": [{"content": "Today is Monday.", "name": "a"}, HI]}
     asked = {"seed": 2, "messages": [{"content": "Today is Tuesday.", "name": "b"}, HI]}
-    assert differ(recorded, asked, ["seed", "messages[0].content", "$.messages[*].name"]) == []
+    assert differ(recorded, asked, "seed", "messages[0].content", "$.messages[*].name") == []
     assert len(differ(recorded, asked, "seed")) == 2
-    assert len(differ(recorded, asked, ["messages[1].content", "messages[0].nam"])) == 3
+    assert len(differ(recorded, asked, "messages[1].content", "messages[0].nam")) == 3
+    assert differ({"stop": ["a", "b"]}, {"stop": ["a", "c"]}, "stop[1]") == []
+    assert differ({"messages": [{**HI, "name": "a"}]}, {"messages": [HI]}, "messages[*].name") == []
+    with pytest.raises(ValueError, match=r"ignore='\$.a b.c' is no path"):
+        Comparison.ignoring("a b.c")

@@ -13,8 +13,9 @@ from tests.server.fakes_upstream import BODY, a_route
 from flatfee.server.configuration import parse_settings
 from flatfee.server.providers.base import ProviderFailure, Upstream
 from flatfee.server.settings import RouteSettings
-from flatfee.testing.tapes import Recorder, Redaction, Tapes
+from flatfee.testing.tapes import Redaction, Tapes
 from flatfee.testing.tapes.drift import Drift, find_drift, questions
+from flatfee.testing.tapes.recording import Recorder
 from flatfee.testing.tapes.tape import Answer
 from flatfee.wire import AttemptOutcome
 
@@ -138,7 +139,7 @@ async def test_two_recordings_into_one_folder_leave_each_other_alone(tapes: Path
 async def test_a_comparison_asks_again_where_a_kept_connection_had_ended(tapes: Path) -> None:
     await record(tapes, Fake(b'{"a":1}'))
     settings = parse_settings(CONFIG, source="here", env={})
-    asked, others = questions(Tapes.load(tapes).filed, settings)
+    asked, others = questions(Tapes.load(tapes).filed, settings, at_most=1)
     fake = Fake(STALE, b'{"a":2}')
-    found = Drift.of(await find_drift(asked, settings, providers={"sim": fake}), others)
+    found = Drift.of(await find_drift(asked, settings, seconds=60, providers={"sim": fake}), others)
     assert (found.exit_code, fake.tries, fake.closed) == (0, [], 1)

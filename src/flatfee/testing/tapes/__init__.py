@@ -3,9 +3,8 @@
 ``Tapes.load`` reads a folder of them; what runs them is ``running_gateway(replay=)`` and ``running_gateway(record=)``.
 """
 
-from flatfee.testing.tapes.recording import Recorder, recording_providers
 from flatfee.testing.tapes.redaction import EMAIL, Redaction
 from flatfee.testing.tapes.replay import Player, Tapes
 from flatfee.testing.tapes.tape import Tape, TapeError
 
-__all__ = ["EMAIL", "Player", "Recorder", "Redaction", "Tape", "TapeError", "Tapes", "recording_providers"]
+__all__ = ["EMAIL", "Player", "Redaction", "Tape", "TapeError", "Tapes"]

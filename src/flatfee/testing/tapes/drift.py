@@ -28,12 +28,6 @@ from flatfee.testing.tapes.shapes import Finding, Severity, compare
 from flatfee.testing.tapes.take import Developer, Take
 from flatfee.testing.tapes.tape import Tape, TapeError
 
-SECONDS: Final = 600.0
-"""How long all requests may take together, unless it is told."""
-
-AT_MOST: Final = 100
-"""How many requests are made, unless it is told."""
-
 _UNTELLING: Final = frozenset({401, 402, 403, 408, 429})
 
 
@@ -107,7 +101,7 @@ class Question:
 
 
 def questions(
-    filed: Iterable[Filed], settings: Settings, *, only: str | None = None, at_most: int = AT_MOST
+    filed: Iterable[Filed], settings: Settings, *, only: str | None = None, at_most: int
 ) -> tuple[list[Question], list[Compared]]:
     """Return what would be asked, and what not, with why. ``only`` is a file's name, with ``*`` for any part of it.
 
@@ -137,7 +131,7 @@ async def find_drift(
     settings: Settings,
     *,
     providers: Mapping[str, Provider] | None = None,
-    seconds: float = SECONDS,
+    seconds: float,
     update: bool = False,
     redact: Redact | Iterable[Redact] = (),
 ) -> list[Compared]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flatfee.testing.tapes.redaction import REDACTED
+from flatfee.testing.tapes.redaction import REDACTED, path_of
 
 IGNORED: Final = frozenset(
     {"model", "stream_options", "user", "metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier"}
@@ -57,31 +56,41 @@ class Comparison:
     """How requests are compared: ``left_out`` are members that may differ, ``paths`` places further in."""
 
     left_out: frozenset[str] = IGNORED
-    paths: tuple[re.Pattern[str], ...] = ()
+    paths: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
     def ignoring(cls, names: str | Iterable[str]) -> Comparison:
-        """Return a comparison that ignores more: ``seed``, ``messages[0].content``, ``messages[*].name``."""
-        given = [names] if isinstance(names, str) else list(names)
-        paths = [name.removeprefix("$.") for name in given if "." in name or "[" in name]
-        return cls(left_out=IGNORED.union(given), paths=tuple(map(_place, paths)))
+        """Return a comparison that ignores more: ``seed``, ``messages[0].content``, ``messages[*].name``.
+
+        Raises:
+            ValueError: a path that is none.
+        """
+        given = [name.removeprefix("$.") for name in ([names] if isinstance(names, str) else names)]
+        paths = [name for name in given if "." in name or "[" in name]
+        return cls(left_out=IGNORED.union(given), paths=tuple(path_of(f"$.{name}", "ignore") for name in paths))
 
     def wanted(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a request asks for."""
-        return canonical(request, self.left_out)
-
-    def differences(self, recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[Difference, ...]:
-        """Return where what is asked differs from what was recorded."""
-        found = differences(recorded, asked)
-        return tuple(each for each in found if not any(path.match(each.path) for path in self.paths))
-
-    def same(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-        """Return whether two recorded requests are one: what was redacted in one only makes them two."""
-        return not self.differences(one, other) and not self.differences(other, one)
+        found: Any = canonical(request, self.left_out)
+        for path in self.paths:
+            found = _without(found, path)
+        return dict(found)
 
 
-def _place(path: str) -> re.Pattern[str]:
-    return re.compile(re.escape(path).replace(r"\[\*\]", r"\[\d+\]") + r"(?![\w-])")
+def _without(value: Any, path: tuple[str, ...]) -> Any:
+    """Return JSON without what stands at a path."""
+    step, rest = path[0], path[1:]
+    if isinstance(value, dict):
+        hit = {name for name in value if step in ("*", name)}
+        return {
+            name: _without(part, rest) if name in hit else part
+            for name, part in value.items()
+            if rest or name not in hit
+        }
+    if isinstance(value, list):
+        parts = enumerate(value)
+        return [(_without(part, rest) if rest else None) if step in ("*", str(at)) else part for at, part in parts]
+    return value
 
 
 def differences(recorded: Any, asked: Any, path: str = "") -> Iterator[Difference]:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -41,7 +42,7 @@ PATTERNS: Final[Mapping[str, str]] = {
 EMAIL: Final = r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"
 """Not redacted by itself: give it as ``redact=EMAIL``."""
 
-_TELLING: Final = re.compile(rf"(?i)[\w-]*{_NAMES}[\w-]*|authorization|cookie")
+_TELLING: Final = rf"(?i)[\w-]*{_NAMES}[\w-]*|authorization|cookie"
 _SHORT: Final = 8
 _STEP: Final = re.compile(r"\.(\*|[\w-]+)|\[(\*|\d+)\]")
 
@@ -49,12 +50,18 @@ Redact = str | re.Pattern[str] | Callable[[str], str]
 """A regular expression, a path into the body such as ``$.messages[*].name``, or a function of every text."""
 
 
+@cache
+def _looks() -> tuple[re.Pattern[str], ...]:
+    """Return what secrets look like; not made before something is recorded."""
+    return tuple(re.compile(text, re.DOTALL) for text in PATTERNS.values())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redaction:
     """What is taken out. ``secrets`` are known ones; ``more`` what the author of the tapes adds."""
 
     secrets: tuple[str, ...] = field(default=(), repr=False)
-    patterns: tuple[re.Pattern[str], ...] = tuple(re.compile(text, re.DOTALL) for text in PATTERNS.values())
+    patterns: tuple[re.Pattern[str], ...] = field(default_factory=_looks)
     paths: tuple[tuple[str, ...], ...] = ()
     calls: tuple[Callable[[str], str], ...] = ()
 
@@ -70,7 +77,7 @@ class Redaction:
         return cls(
             secrets=tuple(sorted({secret for secret in secrets if secret}, key=len, reverse=True)),
             patterns=(*base.patterns, *(_pattern(entry) for entry in given if _is_pattern(entry))),
-            paths=tuple(_path(entry) for entry in given if isinstance(entry, str) and entry.startswith("$")),
+            paths=tuple(path_of(entry) for entry in given if isinstance(entry, str) and entry.startswith("$")),
             calls=tuple(entry for entry in given if not isinstance(entry, str | re.Pattern)),
         )
 
@@ -97,7 +104,7 @@ class Redaction:
             return value
         return {
             self.text(name): REDACTED
-            if isinstance(part, str) and part and _TELLING.fullmatch(name)
+            if isinstance(part, str) and part and re.fullmatch(_TELLING, name)
             else self._leaves(part)
             for name, part in value.items()
         }
@@ -173,10 +180,15 @@ def _pattern(entry: Redact) -> re.Pattern[str]:
         raise ValueError(message) from error
 
 
-def _path(entry: str) -> tuple[str, ...]:
+def path_of(entry: str, option: str = "redact") -> tuple[str, ...]:
+    """Return the steps of a path such as ``$.messages[*].name``; ``option`` is named in errors.
+
+    Raises:
+        ValueError: it is no path.
+    """
     steps = tuple(name or index for name, index in _STEP.findall(entry[1:]))
     if not steps or _STEP.sub("", entry[1:]):
-        message = f"redact={entry!r} is no path; write one such as '$.messages[*].name'."
+        message = f"{option}={entry!r} is no path; write one such as '$.messages[*].name'."
         raise ValueError(message)
     return steps
 

@@ -9,22 +9,29 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
 from flatfee.testing.asked import Asked
 from flatfee.testing.played import Failure, Held, Pause, Piece, Played
-from flatfee.testing.tapes.drift import AT_MOST, SECONDS, Drift, find_drift, questions
 from flatfee.testing.tapes.folder import Filed, read_all
 from flatfee.testing.tapes.keys import settings_with_providers
-from flatfee.testing.tapes.matching import Comparison, Difference, digest
-from flatfee.testing.tapes.spelling import spell
-from flatfee.testing.tapes.take import event_text
+from flatfee.testing.tapes.matching import Comparison, Difference, differences, digest
+from flatfee.testing.tapes.spelling import event_text, spell
 from flatfee.testing.tapes.tape import Answer, Event
+
+if TYPE_CHECKING:
+    from flatfee.testing.tapes.drift import Drift
 
 Routes = Literal["any", "tier", "route"]
 """What of a route must be as it was: nothing, its tier, its name. What is nearest goes first in any case."""
+
+AT_MOST: Final = 100
+"""How many requests a comparison makes, unless it is told."""
+
+SECONDS: Final = 600.0
+"""How long all of them may take together, unless it is told."""
 
 _SHOWN: Final = 8
 _LEAVING_SECONDS: Final = 1.0
@@ -138,6 +145,8 @@ class Tapes:
             SettingsError: the configuration cannot be used, or a provider's key is not in the environment.
             TapeError: no tape is called so, there would be too many requests, or a tape cannot be written.
         """
+        from flatfee.testing.tapes.drift import Drift, find_drift, questions  # no replay needs what it needs
+
         settings = settings_with_providers(Path(config), os.environ)
         asked, others = questions(self.filed, settings, only=only, at_most=at_most)
         return Drift.of(asyncio.run(find_drift(asked, settings, seconds=seconds, update=update)), others)
@@ -155,40 +164,35 @@ class Player:
     def __init__(self, tapes: Tapes) -> None:
         self.tapes = tapes
         self._lock = threading.Lock()
-        self._rows: list[_Row] = []
-        self._exact: dict[str, _Row] = {}
+        self._rows: dict[str, _Row] = {}
         self.rewind()
 
     def rewind(self) -> None:
         """Play from the start again."""
-        rows: list[_Row] = []
-        exact: dict[str, _Row] = {}
-        compare = self.tapes.comparison
+        rows: dict[str, _Row] = {}
         for filed in self.tapes.filed:
-            wanted = compare.wanted(filed.tape.request)
-            row = exact.get(digest(wanted))
-            row = row or next((row for row in rows if compare.same(row.wanted, wanted)), None)
-            if row is None:
-                rows.append(row := _Row(wanted))
-            exact[digest(wanted)] = row
-            row.tapes.append(filed)
+            wanted = self.tapes.comparison.wanted(filed.tape.request)
+            rows.setdefault(digest(wanted), _Row(wanted)).tapes.append(filed)
         with self._lock:
-            self._rows, self._exact = rows, exact
+            self._rows = rows
 
     @property
     def unplayed(self) -> list[str]:
         """The names of the tapes that nothing was answered from."""
         with self._lock:
-            return sorted(filed.name for row in self._rows for filed in row.tapes if filed.name not in row.names)
+            return sorted(
+                filed.name for row in self._rows.values() for filed in row.tapes if filed.name not in row.names
+            )
 
     def choose(self, asked: Asked) -> tuple[str, Replayed] | str:
         """Return the tape that answers a try, by its file's name, or what came nearest, and where it differs."""
-        compare, routes = self.tapes.comparison, self.tapes.routes
-        wanted = compare.wanted(_body(asked))
-        key = digest(wanted)
+        routes = self.tapes.routes
+        wanted = self.tapes.comparison.wanted(_body(asked))
         with self._lock:
-            rows = [self._exact[key]] if key in self._exact else self._rows
-            compared = [(compare.differences(row.wanted, wanted), row) for row in rows]
+            exact = self._rows.get(digest(wanted))
+            compared = [
+                (tuple(differences(row.wanted, wanted)), row) for row in ([exact] if exact else self._rows.values())
+            ]
             for found, row in compared:
                 filed = None if found else row.next(asked.route, asked.tier, routes)
                 if filed is not None:

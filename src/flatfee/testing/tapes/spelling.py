@@ -41,6 +41,12 @@ def spell(value: Any, style: Style) -> str:
     return json.dumps(value, ensure_ascii=bool(ascii_only), allow_nan=False, **_SPACING[spacing])
 
 
+def event_text(value: Any, style: Style, line_end: str) -> str:
+    """Return an event as a provider sends it."""
+    said = value if isinstance(value, str) else spell(value, style)
+    return f"data: {said}{line_end}{line_end}"
+
+
 def style_of(text: str, value: Any) -> Style:
     """Return the style in which ``text`` says ``value``; ``compact`` where it is none of them."""
     said = text.strip()

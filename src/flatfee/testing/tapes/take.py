@@ -12,7 +12,7 @@ from flatfee.server.settings import RouteSettings
 from flatfee.testing.tapes.ids import REQUEST_IDS, Ids
 from flatfee.testing.tapes.matching import canonical, digest
 from flatfee.testing.tapes.redaction import Redaction
-from flatfee.testing.tapes.spelling import Style, read, spell, style_of
+from flatfee.testing.tapes.spelling import Style, event_text, read, style_of
 from flatfee.testing.tapes.tape import FORMAT, Tape
 
 KEPT_HEADERS: Final = ("content-type", "retry-after", "retry-after-ms", "x-should-retry", *REQUEST_IDS)
@@ -220,12 +220,6 @@ def read_as_text(said: str) -> bool:
 def _is_plain(text: str) -> bool:
     """Tell whether an event is one line of data, and nothing else: its spacing is all that is lost."""
     return text.startswith("data:") and len(text.splitlines()) == 2
-
-
-def event_text(value: Any, style: Style, line_end: str) -> str:
-    """Return an event as a provider sends it."""
-    said = value if isinstance(value, str) else spell(value, style)
-    return f"data: {said}{line_end}{line_end}"
 
 
 def _text(data: bytes) -> str | None:

@@ -6,13 +6,16 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flatfee.server.providers.base import Provider
 from flatfee.server.settings import Settings
 from flatfee.testing.options import Options
 from flatfee.testing.tapes.keys import with_provider_keys
-from flatfee.testing.tapes.recording import Recorder, recording_providers
 from flatfee.testing.tapes.replay import Player, Tapes
+
+if TYPE_CHECKING:
+    from flatfee.testing.tapes.recording import Recorder
 
 Folder = str | os.PathLike[str]
 
@@ -49,6 +52,8 @@ class Taping:
 
     @classmethod
     def _recording(cls, options: Options, settings: Settings, folder: Path, clock: Callable[[], float]) -> Taping:
+        from flatfee.testing.tapes.recording import recording_providers  # most gateways need none of it
+
         if all(provider.kind == "simulated" for provider in settings.providers):
             raise ValueError(
                 "record= records real providers, and there are none; give a file that has some by config=."
