@@ -135,7 +135,7 @@ def _of_types(path: str, was: frozenset[str], now: frozenset[str], read: frozens
     others, before = now - was - {_NULL}, was - {_NULL}
     if others:
         return (Severity.BREAKING if path in read else Severity.CHANGED) if before else Severity.NEW
-    if before and now == {_NULL}:
+    if before and now <= {_NULL}:
         return _of_missing(path, read)
     if _NULL in now - was:
         return Severity.NEW if _name(path) in CHOSEN else Severity.CHANGED
