@@ -66,6 +66,18 @@ def test_prose_stays_as_it_is(text: str) -> None:
     assert REDACTION.text(text) == text
 
 
+@pytest.mark.parametrize(
+    "piece",
+    ["a-", "eyJabc-", "secret", "secret-", "-----BEGIN ", "://a:b", "bearer ", "a.", "sk-", "ghp_", '"api_key": '],
+)
+def test_no_text_takes_longer_than_its_length(piece: str) -> None:
+    """With time in proportion to its square, each of these would take very long."""
+    redaction = Redaction.of(EMAIL)
+    text = piece * (20_000 // len(piece))
+    assert redaction.text(text)
+    assert redaction.json({text: text})
+
+
 def test_every_pattern_has_an_example() -> None:
     """A pattern that none of the texts above needs would be one that nobody has seen work."""
     texts = [*SECRETS, "Bearer abcdefgh12345", "x://me:hunter2@db", "api_key=abcdef123"]

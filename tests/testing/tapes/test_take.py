@@ -16,7 +16,7 @@ from flatfee.testing.played import Failure, Held, Pause
 from flatfee.testing.tapes.redaction import Redaction
 from flatfee.testing.tapes.replay import play
 from flatfee.testing.tapes.take import Developer, Take
-from flatfee.testing.tapes.tape import Tape, parse
+from flatfee.testing.tapes.tape import Answer, Tape, parse
 from flatfee.wire import AttemptOutcome
 
 BODY = b'{"model":"m","messages":[{"role":"user","content":"Hi"}],"stream":true}'
@@ -108,9 +108,17 @@ def test_a_plain_answer_is_replayed_byte_for_byte(spelled: dict[str, Any]) -> No
     assert replayed(taken(data, stream=False, kind="application/json")) == [Pause(1), data]
 
 
-@pytest.mark.parametrize("data", [b"<html>busy</html>", b"{broken", b'{"a": Infinity}', b"\xff"])
+@pytest.mark.parametrize("data", [b"<html>busy</html>", b"busy", b"{broken", b'{"a": Infinity}', b"\xff"])
 def test_an_answer_that_is_no_json_is_kept_as_it_came(data: bytes) -> None:
-    assert replayed(taken(data, stream=False, kind="text/html")) == [Pause(1), data]
+    take = taken(data, stream=False, kind="text/html")
+    assert replayed(take) == [Pause(1), data]
+    assert developed(take).answer.events is None
+
+
+def test_events_that_somebody_put_in_another_order_are_sent_in_that_order() -> None:
+    said = [{"at_ms": at, "text": f"{number}"} for number, at in enumerate([2000, 1000, 2000, 2000])]
+    answer = Answer.model_validate({"status": 200, "events": said, "ended_ms": 2000})
+    assert list(play(answer).pieces) == [Pause(2), b"0", b"1", b"23"]
 
 
 def test_an_answer_that_was_left_goes_silent() -> None:

@@ -14,6 +14,7 @@ REQUEST_IDS: Final = ("x-request-id", "request-id", "openai-request-id", "x-corr
 
 _MANY: Final = 20_000
 _LOOKS: Final = re.compile(r"\b(?:chatcmpl-|call_|req_)[A-Za-z0-9_-]{6,}")
+_WORD: Final = re.compile(r"[\w-]{4,}")
 _PREFIX: Final = re.compile(r"(?:chatcmpl|[a-z]{2,8})[-_]")
 _STABLE: Final = re.compile(r"(?:chatcmpl|[a-z]{2,8})[-_][0-9a-f]{8}_\d+")
 
@@ -44,12 +45,10 @@ class Replacing:
 
     def __init__(self, chosen: Mapping[str, str]) -> None:
         self._chosen = chosen
-        names = sorted((re.escape(name) for name in chosen if len(name) > 3), key=len, reverse=True)
-        self._pattern = re.compile(rf"(?<![\w-])(?:{'|'.join(names)})(?![\w-])") if names else None
 
     def text(self, text: str) -> str:
         """Return a text with its ids replaced."""
-        return self._pattern.sub(lambda match: self._chosen[match.group()], text) if self._pattern else text
+        return _WORD.sub(lambda match: self._chosen.get(match.group(), match.group()), text) if self._chosen else text
 
     def json(self, value: Any) -> Any:
         """Return JSON with its ids replaced."""

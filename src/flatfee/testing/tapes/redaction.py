@@ -23,7 +23,7 @@ _NAMES: Final = (
 
 PATTERNS: Final[Mapping[str, str]] = {
     "private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
-    "JSON web token": r"\beyJ[\w-]{6,}\.[\w-]{6,}(?:\.[\w-]*)?",
+    "JSON web token": r"(?<![\w-])eyJ[\w-]{6,}\.[\w-]{6,}(?:\.[\w-]*)?",
     "key of OpenAI, Anthropic, OpenRouter, Stripe": r"(?<![A-Za-z0-9])[sr]k[-_][A-Za-z0-9_-]{8,}",
     "key of flatfee": r"\bff_[a-z]+_[0-9A-Za-z]{8,}",
     "key of GitHub": r"\b(?:gh[opsur]_|github_pat_)[A-Za-z0-9_]{16,}",
@@ -34,15 +34,18 @@ PATTERNS: Final[Mapping[str, str]] = {
     "credentials of a header": r"\b(?P<keep_scheme>Bearer|(?:bearer|BEARER|[Bb]asic)(?=\s+\S*\d))\s+[\w.~+/=-]{8,}",
     "credentials in a URL": r"(?P<keep_start>://[^/\s:@]+:)[^/\s@]+(?=@)",
     "value of a telling name": (
-        rf"(?i)(?P<keep_name>\b[\w-]*{_NAMES}[\w-]*\\?[\"']?\s*[:=]\s*\\?[\"']?)[^\s\"'\\,;}}&]{{6,}}"
+        rf"(?i)(?P<keep_name>{_NAMES}[\w-]{{0,20}}\\?[\"']?\s*[:=]\s*\\?[\"']?)[^\s\"'\\,;}}&]{{6,}}"
     ),
 }
-"""What a secret looks like. A group whose name begins with ``keep`` stays."""
+"""What a secret looks like. A group whose name begins with ``keep`` stays.
 
-EMAIL: Final = r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"
+Each takes time in proportion to the text, whatever that is: models and callers choose it.
+"""
+
+EMAIL: Final = r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"
 """Not redacted by itself: give it as ``redact=EMAIL``."""
 
-_TELLING: Final = rf"(?i)[\w-]*{_NAMES}[\w-]*|authorization|cookie"
+_TELLING: Final = rf"(?i)[\w-]{{0,40}}{_NAMES}[\w-]{{0,40}}|authorization|cookie"
 _SHORT: Final = 8
 _STEP: Final = re.compile(r"\.(\*|[\w-]+)|\[(\*|\d+)\]")
 

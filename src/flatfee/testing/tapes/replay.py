@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import threading
 from collections import Counter
@@ -232,10 +233,8 @@ def play(answer: Answer, speed: float = 1.0) -> Played:
 
 def _pieces(answer: Answer) -> Iterable[tuple[float, bytes]]:
     """Yield moments and bytes; events of one moment come in one piece."""
-    together: dict[float, list[bytes]] = {}
-    for event in answer.events or ():
-        together.setdefault(event.at_ms, []).append(_bytes_of(event, answer))
-    yield from ((moment, b"".join(parts)) for moment, parts in together.items())
+    for moment, events in itertools.groupby(answer.events or (), key=lambda event: event.at_ms):
+        yield moment, b"".join(_bytes_of(event, answer) for event in events)
     if "body" in answer.model_fields_set:
         yield answer.ended_ms, spell(answer.body, answer.style).encode()
     if answer.text is not None:

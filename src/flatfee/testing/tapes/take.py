@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from flatfee.server.answers.sse import BOM, EDGE, cut_events, ends_event, payload_of
+from flatfee.server.answers.reshape import shape_of
+from flatfee.server.answers.sse import EDGE, cut_events, ends_event, payload_of
 from flatfee.server.providers.base import MAX_ANSWER, ProviderFailure
 from flatfee.server.settings import RouteSettings
 from flatfee.testing.tapes.ids import REQUEST_IDS, Ids
@@ -137,7 +138,8 @@ def _answer(take: Take) -> dict[str, Any]:
         found |= {"status": take.status, "head_ms": _ms(take.head_at - take.began), "headers": {}}
     data = b"".join(part for _, part in take.parts)
     over = take.whole
-    if data.removeprefix(BOM).lstrip()[:1] not in (b"{", b"[", b"<", b"") or (take.stream and _is_events(take)):
+    shape = shape_of(data)
+    if shape == "events" or (shape is None and data and "event-stream" in take.headers.get("content-type", "")):
         found |= _events(take)
         over = over or any(event.get("data") == "[DONE]" for event in found["events"])
     elif data:
@@ -152,10 +154,6 @@ def _answer(take: Take) -> dict[str, Any]:
         found["partial"] = True
     found["ended_ms"] = _ms((take.ended or take.began) - take.began)
     return found
-
-
-def _is_events(take: Take) -> bool:
-    return "event-stream" in take.headers.get("content-type", "")
 
 
 def _content(data: bytes) -> dict[str, Any]:
@@ -207,14 +205,10 @@ def _event(event: bytes, spelled: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(value, str) and not spelled:
         spelled |= {"style": style_of(said, value), "line_end": end}
     if isinstance(value, str):
-        return {"data": said} if text == f"data: {said}{end}{end}" and read_as_text(said) else {"text": text}
+        readable = value is said and text == event_text(said, Style.COMPACT, end)  # a string of JSON has its quotes
+        return {"data": said} if readable else {"text": text}
     exact = text == event_text(value, spelled["style"], spelled["line_end"])
     return {"data": value} if exact or _is_plain(text) else {"text": text}
-
-
-def read_as_text(said: str) -> bool:
-    """Tell whether the data of an event is no JSON, so that it stands as it is."""
-    return said[:1] != '"'
 
 
 def _is_plain(text: str) -> bool:
