@@ -38,19 +38,6 @@ _SHOWN: Final = 8
 _LEAVING_SECONDS: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
-    """An answer from a tape. ``speed`` 2.0 is twice as fast as it was."""
-
-    answer: Answer
-    speed: float = 1.0
-
-    def play(self, asked: Asked) -> Played:
-        """Return what the provider did."""
-        del asked
-        return play(self.answer, self.speed)
-
-
 @dataclass(slots=True)
 class _Row:
     """The tapes of one request, in the order in which they were recorded, and how many were played."""
@@ -185,7 +172,7 @@ class Player:
                 filed.name for row in self._rows.values() for filed in row.tapes if filed.name not in row.names
             )
 
-    def choose(self, asked: Asked) -> tuple[str, Replayed] | str:
+    def choose(self, asked: Asked) -> tuple[str, Played] | str:
         """Return the tape that answers a try, by its file's name, or what came nearest, and where it differs."""
         routes = self.tapes.routes
         wanted = self.tapes.comparison.wanted(_body(asked))
@@ -197,7 +184,7 @@ class Player:
             for found, row in compared:
                 filed = None if found else row.next(asked.route, asked.tier, routes)
                 if filed is not None:
-                    return filed.name, Replayed(answer=filed.tape.answer, speed=self.tapes.speed)
+                    return filed.name, play(filed.tape.answer, self.tapes.speed)
         found, row = min(compared, key=lambda pair: len(pair[0]))
         nearest = row.tapes[0]
         return _missed(asked, nearest.name, found or (_elsewhere(nearest, asked, routes),))
