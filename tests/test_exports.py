@@ -26,7 +26,7 @@ WorkflowScope WorkflowState
 
 TESTING = """
 anything Asked call contains Edge Ending Entry Fault Gate Journal Limits LogicalCall matches OBEY Options Raw Reply
-RouteTry Rule running_gateway ScriptedGateway ScriptFailed Tokens ToolCall UnmatchedRequest Verdict Violation
+RouteTry Rule running_gateway ScriptedGateway ScriptFailed TapeError Tapes Tokens ToolCall UnmatchedRequest Verdict Violation
 VirtualClock
 """
 

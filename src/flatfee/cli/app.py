@@ -21,6 +21,7 @@ from flatfee.cli.doctor import doctor
 from flatfee.cli.init import init
 from flatfee.cli.route import route
 from flatfee.cli.serve import serve
+from flatfee.cli.testing.drift import drift
 
 app = typer.Typer(
     name="flatfee",
@@ -29,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-for _command in (demo, init, serve, doctor, chat, route, usage):
+for _command in (demo, init, serve, doctor, chat, route, usage, drift):
     app.command()(_command)
 for _group in (accounts, projects, keys, plans, routes, receipts, audit):
     app.add_typer(_group)

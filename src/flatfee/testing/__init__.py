@@ -21,6 +21,7 @@ from flatfee.testing.options import Options
 from flatfee.testing.replies import OBEY, Raw, Reply, Tokens, ToolCall, call
 from flatfee.testing.script import Rule
 from flatfee.testing.strict import ScriptFailed, UnmatchedRequest
+from flatfee.testing.tapes import TapeError, Tapes
 from flatfee.testing.verdicts import Verdict
 
 __all__ = [
@@ -41,6 +42,8 @@ __all__ = [
     "Rule",
     "ScriptFailed",
     "ScriptedGateway",
+    "TapeError",
+    "Tapes",
     "Tokens",
     "ToolCall",
     "UnmatchedRequest",

@@ -26,6 +26,7 @@ from flatfee.testing.options import Options, first_key
 from flatfee.testing.provider import DoubleProvider
 from flatfee.testing.script import Script
 from flatfee.testing.serving import NoServer, SocketServer
+from flatfee.testing.tapes.taping import Taping
 from flatfee.testing.visits import MemoryServer
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Built:
     options: Options
     settings: Settings
     rules: Script
+    taping: Taping
     inside: Inside
     memory: MemoryServer
     server: SocketServer | NoServer
@@ -50,6 +52,7 @@ class Built:
     def reset(self) -> None:
         """Be as at the start, but for the clock."""
         self.rules.clear()
+        self.taping.rewind()
         self.inside.run(self._reset())
 
     async def _reset(self) -> None:
@@ -99,14 +102,16 @@ def build(options: Options) -> Built:
 
     Raises:
         ValueError: an option is impossible.
+        TapeError: a tape cannot be used, or none can be written.
         OSError: the address cannot be listened on.
     """
     settings = options.settings()
     account, project, api_key = first_key(settings)
     clock = VirtualClock(options.start, stopped if options.frozen else time.monotonic)
-    traffic = Traffic(clock, autojump=options.autojump)
-    rules = Script(strict=options.strict, routes=[route.name for route in settings.routes])
-    provider = DoubleProvider(rules, traffic)
+    taping = Taping.of(options, settings, clock.monotonic)
+    traffic = Traffic(clock, autojump=options.autojump and not taping.in_real_time)
+    rules = Script(strict=options.strict, routes=[route.name for route in settings.routes], tapes=taping.player)
+    provider = DoubleProvider(rules, traffic, taping.real)
     store = DoubleStore(clock)
     gateway = Gateway(
         settings=settings,
@@ -143,6 +148,7 @@ def build(options: Options) -> Built:
         options=options,
         settings=settings,
         rules=rules,
+        taping=taping,
         inside=inside,
         memory=memory,
         server=server,

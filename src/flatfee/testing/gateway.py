@@ -28,6 +28,7 @@ from flatfee.testing.verdicts import Verdict, judge, settled
 if TYPE_CHECKING:
     import flatfee
     from flatfee.testing.memory import AsgiApp, AsyncTransport, Transport
+    from flatfee.testing.tapes.taping import Taping
 
 _T = TypeVar("_T")
 
@@ -90,6 +91,11 @@ class ScriptedGateway:
     def gate(self) -> Gate:
         """Return a gate, which holds answers back until it is opened."""
         return Gate()
+
+    @property
+    def taping(self) -> Taping:
+        """The tapes that are replayed or recorded."""
+        return self._built.taping
 
     def assert_all_matched(self) -> None:
         """Raise ``UnmatchedRequest`` if a strict script had no rule for a request. Closing asks this as well."""
@@ -255,7 +261,9 @@ def running_gateway(**options: Any) -> Generator[ScriptedGateway, None, None]:
     Raises:
         UnmatchedRequest: at the end, a strict script had no rule for a request.
         ScriptFailed: at the end, a function of the script raised an error.
+        TapeError: a tape cannot be used; at the end, one could not be written.
     """
     with closing(make_gateway(**options)) as gateway:
         yield gateway
     gateway.assert_all_matched()
+    gateway.taping.check()

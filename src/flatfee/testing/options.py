@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from flatfee.server.configuration import SettingsError, parse_values, read_text, validated, with_secrets
 from flatfee.server.keys import KeyKind, new_key
 from flatfee.server.settings import AccountSettings, KeySettings, PlanSettings, ProjectSettings, Settings
 from flatfee.testing.clock import START
 from flatfee.wire import Billing, Tier
+
+if TYPE_CHECKING:
+    from flatfee.testing.tapes.redaction import Redact
+    from flatfee.testing.tapes.replay import Tapes
+    from flatfee.testing.tapes.taping import Folder
 
 ACCOUNT: Final = "acme"
 PROJECT: Final = "ci"
@@ -49,8 +54,10 @@ class Options:
     ``billing`` and ``billing_day`` change its first account where they are given. ``start`` is what time it is, a
     date and time with a zone, or its ISO text; ``frozen`` lets the clock stand still but for what is advanced or
     skipped, so that the same requests get the same receipts. ``autojump`` lets time skip where the gateway only
-    waits. ``strict`` refuses what no rule matches. Without ``socket`` no port is opened, and only transports in
-    memory reach the gateway; ``port`` 0 is a free one.
+    waits. ``strict`` refuses what no rule matches. ``record`` is a folder for what the real providers of ``config``
+    answer, without secrets and what ``redact`` names; ``replay`` such a folder, or ``Tapes``, which answers what no
+    rule does. Without ``socket`` no port is opened, and only transports in memory reach the gateway; ``port`` 0 is a
+    free one.
     """
 
     fair_use: int = 100_000
@@ -73,6 +80,9 @@ class Options:
     frozen: bool = False
     seed: int = 0
     strict: bool = False
+    record: Folder | None = None
+    replay: Folder | Tapes | None = None
+    redact: Redact | Iterable[Redact] = ()
     autojump: bool = True
     host: str = "127.0.0.1"
     port: int = 0

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Final
 
-from flatfee.server.providers.base import ProviderFailure, Upstream
+from flatfee.server.providers.base import Provider, ProviderFailure, Upstream
 from flatfee.server.providers.simulated import SimulatedProvider
 from flatfee.server.settings import RouteSettings
 from flatfee.testing.asked import Asked
@@ -21,11 +22,12 @@ _NOBODY: Final = Exchange(number=0, method="", path="", query="", headers={}, ar
 
 
 class DoubleProvider:
-    """Every provider of a scripted gateway."""
+    """Every provider of a scripted gateway. ``real`` are those, by name, that are asked in place of the model."""
 
-    def __init__(self, script: Script, traffic: Traffic) -> None:
+    def __init__(self, script: Script, traffic: Traffic, real: Mapping[str, Provider] = MappingProxyType({})) -> None:
         self._script = script
         self._traffic = traffic
+        self._real = real
         self._model = SimulatedProvider()
         self.down: set[str] = set()
         """Routes whose provider cannot be reached."""
@@ -42,7 +44,8 @@ class DoubleProvider:
         asked = _asked(exchange, route, body, stream=stream)
         chosen = self._script.choose(asked)
         if chosen is None:
-            async with self._model.send(route, body, stream=stream) as answer:
+            model = self._real.get(route.provider, self._model)
+            async with model.send(route, body, stream=stream) as answer:
                 yield answer
             return
         tried.rule, played = chosen
@@ -51,7 +54,9 @@ class DoubleProvider:
         yield _Answer(played, self)
 
     async def close(self) -> None:
-        """There is nothing to let go of."""
+        """Let go of the connections to real providers."""
+        for provider in self._real.values():
+            await provider.close()
 
     async def _step(self, step: Pause | Failure | Held) -> None:
         match step:

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final, Unpack
+from typing import Final, Protocol, Unpack
 
 from flatfee.testing.asked import Asked
 from flatfee.testing.matching import Match, MatchKeywords, counts
@@ -99,15 +99,24 @@ class _Failure:
     cause: BaseException | None = None
 
 
+class Taped(Protocol):
+    """Recorded answers."""
+
+    def choose(self, asked: Asked) -> tuple[str, Played] | str:
+        """Return the name of what answers a try, and the answer; or why nothing does."""
+        ...
+
+
 class Script:
     """Rules in the order in which they were made; the first that matches and is not used up answers.
 
-    ``routes`` are the names that a rule may ask for. Used from the test's threads and the gateway's: what its
-    author's functions do, they do without the lock.
+    ``routes`` are the names that a rule may ask for; ``tapes`` answer what no rule does. Used from the test's
+    threads and the gateway's: what its author's functions do, they do without the lock.
     """
 
-    def __init__(self, *, strict: bool = False, routes: Sequence[str] = ()) -> None:
+    def __init__(self, *, strict: bool = False, routes: Sequence[str] = (), tapes: Taped | None = None) -> None:
         self.strict = strict
+        self._tapes = tapes
         self._routes = tuple(routes)
         self.lock = threading.Lock()
         self._rules: tuple[Rule, ...] = ()
@@ -186,9 +195,14 @@ class Script:
             raise
         except BaseException as error:  # noqa: BLE001  # a function of the test's author, pytest.fail() included
             return "error", self._failed_with(rule, error)
-        if early or not self.strict:
+        if early:
             return None
-        message = explained(asked, [rule for rule in rules if not rule.early])
+        taped = self._tapes.choose(asked) if self._tapes is not None else None
+        if isinstance(taped, tuple):
+            return taped
+        if not self.strict:
+            return None
+        message = _unmatched(asked, [rule for rule in rules if not rule.early], taped)
         self._note(_Failure(UnmatchedRequest, message))
         return "unmatched", refused(message, "unmatched_request")
 
@@ -236,6 +250,12 @@ class Script:
             self._failed += 1
             if len(self._failures) < MAX_FAILURES:
                 self._failures.append(failure)
+
+
+def _unmatched(asked: Asked, rules: Sequence[Rule], taped: str | None) -> str:
+    """Return why nothing answers a try; where there are tapes and no rules, only the tapes are told of."""
+    told = [explained(asked, rules)] if rules or taped is None else []
+    return "\n".join([*told, *([taped] if taped is not None else [])])
 
 
 def _checked(replies: Sequence[Answer], times: int | None) -> Sequence[Answer]:
