@@ -1,0 +1,176 @@
+"""The pytest plugin, in runs of pytest within the test: its fixtures, its marker, and what a failure shows."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import flatfee.testing  # what nested runs import must be there before them: pytester drops it again  # noqa: F401
+
+SOURCES = str(Path(__file__).parents[2] / "src")
+PLUGIN = ("-p", "no:flatfee", "-p", "flatfee_pytest", "-p", "no:cacheprovider")
+
+
+@pytest.fixture
+def nested(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A folder to run pytest in, with no plugin that happens to be installed here."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    return pytester
+
+
+def run(nested: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return nested.runpytest_inprocess(*PLUGIN, "--strict-markers", "-W", "error", *arguments)
+
+
+def test_gateway_is_a_fresh_one_for_each_test(nested: pytest.Pytester) -> None:
+    nested.makepyfile("""
+        seen = []
+
+        def test_one(flatfee_gateway):
+            seen.append(flatfee_gateway)
+
+        def test_other(flatfee_gateway):
+            assert flatfee_gateway.api_key != seen[0].api_key
+            assert flatfee_gateway.base_url.startswith("http://127.0.0.1:")
+    """)
+    run(nested).assert_outcomes(passed=2)
+
+
+def test_nearest_marker_wins_key_by_key(nested: pytest.Pytester) -> None:
+    nested.makepyfile("""
+        import pytest
+
+        pytestmark = pytest.mark.flatfee(fair_use=1, concurrent_workflows=1, seed=1)
+
+        @pytest.mark.flatfee(fair_use=2, concurrent_workflows=2)
+        class TestThose:
+            @pytest.mark.flatfee(fair_use=3)
+            def test_it(self, flatfee_gateway):
+                options = flatfee_gateway.options
+                assert (options.fair_use, options.concurrent_workflows, options.seed) == (3, 2, 1)
+
+        def test_default(flatfee_gateway):
+            assert (flatfee_gateway.options.fair_use, flatfee_gateway.options.strict) == (1, False)
+    """)
+    run(nested).assert_outcomes(passed=2)
+
+
+def test_unknown_option_is_refused_with_the_nearest_one(nested: pytest.Pytester) -> None:
+    nested.makepyfile("""
+        import pytest
+
+        @pytest.mark.flatfee(fairuse=1)
+        def test_near(flatfee_gateway): ...
+
+        @pytest.mark.flatfee(colour="red")
+        def test_far(flatfee_gateway): ...
+
+        @pytest.mark.flatfee(1000)
+        def test_no_keyword(flatfee_gateway): ...
+    """)
+    result = run(nested)
+    result.assert_outcomes(errors=3)
+    result.stdout.fnmatch_lines([
+        "Unknown option 'fairuse' of a flatfee gateway. Did you mean 'fair_use'?",
+        "Unknown option 'colour' of a flatfee gateway. There are aliases, *, workflow_idle.",
+        "@pytest.mark.flatfee takes keywords only, as in fair_use=1000; this one has 1000.",
+    ])  # fmt: skip
+    assert "flatfee_pytest.py" not in result.stdout.str()
+
+
+def test_options_can_be_had_when_the_test_runs(nested: pytest.Pytester) -> None:
+    nested.makepyfile("""
+        import pytest
+
+        @pytest.fixture(params=[10, 20])
+        def flatfee_options(request, flatfee_options):
+            return {"fair_use": request.param, "seed": 7, **flatfee_options}
+
+        @pytest.mark.flatfee(seed=8)
+        def test_it(request, flatfee_gateway):
+            assert flatfee_gateway.options.fair_use in (10, 20)
+            assert flatfee_gateway.options.seed == 8
+    """)
+    run(nested).assert_outcomes(passed=2)
+
+
+def test_several_gateways_of_a_test_are_apart_and_end_with_it(nested: pytest.Pytester) -> None:
+    nested.makepyfile("""
+        import socket
+        import pytest
+
+        ports = []
+
+        def test_two(flatfee_gateways):
+            one, other = flatfee_gateways(fair_use=10), flatfee_gateways(fair_use=20)
+            assert (one.options.fair_use, other.options.fair_use) == (10, 20)
+            ports.extend((one.port, other.port))
+            assert len(set(ports)) == 2
+
+        def test_after():
+            for port in ports:
+                with pytest.raises(OSError):
+                    socket.create_connection(("127.0.0.1", port), timeout=5)
+    """)
+    run(nested).assert_outcomes(passed=2)
+
+
+def test_thread_that_waits_for_an_answer_ends_with_the_test(nested: pytest.Pytester) -> None:
+    nested.makepyfile("""
+        import socket
+        import threading
+
+        threads = []
+        heard = threading.Event()
+
+        def ask_and_wait(port, key):
+            lines = ["POST /v1/chat/completions HTTP/1.1", "host: x", f"authorization: Bearer {key}",
+                     "content-length: 9", "expect: 100-continue", "", ""]
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall("\\r\\n".join(lines).encode())
+                connection.recv(100)
+                heard.set()
+                try:
+                    connection.recv(1)
+                except ConnectionResetError:
+                    pass
+
+        def test_hangs(flatfee_gateway):
+            thread = threading.Thread(target=ask_and_wait, args=[flatfee_gateway.port, flatfee_gateway.api_key])
+            thread.start()
+            threads.append(thread)
+            assert heard.wait(30)
+            assert thread.is_alive()
+
+        def test_after():
+            threads[0].join(30)
+            assert not threads[0].is_alive()
+    """)
+    run(nested).assert_outcomes(passed=2)
+
+
+def test_marker_and_fixtures_are_explained(nested: pytest.Pytester) -> None:
+    run(nested, "--markers").stdout.fnmatch_lines(["@pytest.mark.flatfee(**options): sets up the gateway*"])
+    shown = run(nested, "--fixtures").stdout
+    shown.fnmatch_lines(["flatfee_gateway -- *flatfee_pytest.py:*", "    A fresh gateway on loopback*"])
+    assert "no docstring available" not in shown.str().partition("from flatfee_pytest")[2]
+
+
+def test_plugin_that_is_not_used_imports_nothing(tmp_path: Path) -> None:
+    """It is loaded for everybody who has flatfee installed."""
+    (tmp_path / "test_it.py").write_text(
+        "import sys\n\ndef test_it():\n"
+        "    heavy = {'flatfee', 'httpx', 'pydantic', 'asyncio'}\n"
+        "    assert 'flatfee_pytest' in sys.modules\n"
+        "    assert sorted(heavy & sys.modules.keys()) == []\n",
+        "utf-8",
+    )
+    line = [sys.executable, "-m", "pytest", "-q", *PLUGIN, "-c", os.devnull, "--rootdir", str(tmp_path), str(tmp_path)]
+    environ = {"PYTHONPATH": SOURCES, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(line, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
