@@ -6,13 +6,14 @@ nothing but pytest until a fixture is asked for. What a gateway can do is in ``f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import pytest
 
 if TYPE_CHECKING:
+    from flatfee import Client
     from flatfee.testing import ScriptedGateway
 
 MARKER: Final = (
@@ -20,6 +21,12 @@ MARKER: Final = (
     "the keywords are the fields of flatfee.testing.Options. Those of a test win over those of its class, and "
     "those over its module's."
 )
+
+SECTION: Final = "flatfee: what the gateway was asked"
+
+_GATEWAYS: Final = pytest.StashKey["list[ScriptedGateway]"]()
+_Refused: Final = pytest.fail.Exception
+"""A message alone, without the lines that raise it: where the plugin stands is of no use to a test's author."""
 
 
 class GatewayFactory(Protocol):
@@ -36,19 +43,29 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def flatfee_gateways() -> Iterator[GatewayFactory]:
+def flatfee_gateways(request: pytest.FixtureRequest) -> Iterator[GatewayFactory]:
     """A function that starts gateways, each with the options it is given and apart from all others.
 
     one, other = flatfee_gateways(fair_use=1000), flatfee_gateways(). They end with the test.
     """
-    from flatfee.testing import running_gateway
+    from flatfee.server.configuration import SettingsError
+    from flatfee.testing import UnmatchedRequest, running_gateway
 
-    with ExitStack() as stack:
+    started = request.node.stash.setdefault(_GATEWAYS, [])
 
-        def start(**options: Any) -> ScriptedGateway:
-            return stack.enter_context(running_gateway(**_known(options)))
+    def start(**options: Any) -> ScriptedGateway:
+        try:
+            gateway = stack.enter_context(running_gateway(**options))
+        except (ValueError, SettingsError) as error:
+            raise _Refused(f"A flatfee gateway cannot be set up so: {error}", pytrace=False) from None
+        started.append(gateway)
+        return gateway
 
-        yield start
+    try:
+        with ExitStack() as stack:
+            yield start
+    except UnmatchedRequest as error:  # whatever the code under test made of the refusal
+        raise _Refused(str(error), pytrace=False) from None
 
 
 @pytest.fixture
@@ -60,7 +77,8 @@ def flatfee_options(request: pytest.FixtureRequest) -> Mapping[str, Any]:
     options: dict[str, Any] = {}
     for marker in request.node.iter_markers("flatfee"):
         if marker.args:
-            _refuse(f"@pytest.mark.flatfee takes keywords only, as in fair_use=1000; this one has {marker.args[0]!r}.")
+            message = f"@pytest.mark.flatfee takes keywords only, as in fair_use=1000; this one has {marker.args[0]!r}."
+            raise _Refused(message, pytrace=False)
         options = {**marker.kwargs, **options}
     return options
 
@@ -70,27 +88,38 @@ def flatfee_gateway(flatfee_gateways: GatewayFactory, flatfee_options: Mapping[s
     """A fresh gateway on loopback, with base_url and api_key, that does what the test says.
 
     Set it up with @pytest.mark.flatfee(fair_use=1000, ...). It ends with the test; connections that are open then
-    are closed.
+    are closed. A strict one fails the test if it had no rule for a request. When the test fails, the report lists what
+    the gateway was asked.
     """
     return flatfee_gateways(**flatfee_options)
 
 
-def _known(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the options; fail where one is none, and name the nearest that is."""
-    import difflib
-    from dataclasses import fields
+@pytest.fixture
+def flatfee_env(flatfee_gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Address and key of flatfee_gateway in the environment, for code that looks there.
 
-    from flatfee.testing import Options
-
-    names = [field.name for field in fields(Options)]
-    for name in options:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            cure = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(sorted(names))}."
-            _refuse(f"Unknown option {name!r} of a flatfee gateway. {cure}")
-    return options
+    FLATFEE_BASE_URL, FLATFEE_API_KEY, OPENAI_BASE_URL and OPENAI_API_KEY.
+    """
+    for name, value in flatfee_gateway.env.items():
+        monkeypatch.setenv(name, value)
 
 
-def _refuse(message: str) -> None:
-    """Fail with a message alone: where the plugin stands is of no use to a test's author."""
-    pytest.fail(message, pytrace=False)
+@pytest.fixture
+def flatfee_client(flatfee_gateway: ScriptedGateway) -> Iterator[Client]:
+    """A flatfee.Client of flatfee_gateway."""
+    import flatfee
+
+    with flatfee.Client(api_key=flatfee_gateway.api_key, base_url=flatfee_gateway.base_url) as client:
+        yield client
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell what the gateways of a test that failed were asked."""
+    report = yield
+    gateways = item.stash.get(_GATEWAYS, [])
+    if report.failed:
+        report.sections += [(SECTION, gateway.journal.text()) for gateway in gateways]
+    if report.when == "teardown":
+        gateways.clear()
+    return report

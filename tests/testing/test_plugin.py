@@ -12,6 +12,7 @@ import pytest
 import flatfee.testing  # what nested runs import must be there before them: pytester drops it again  # noqa: F401
 
 SOURCES = str(Path(__file__).parents[2] / "src")
+SECTION = "flatfee: what the gateway was asked"
 PLUGIN = ("-p", "no:flatfee", "-p", "flatfee_pytest", "-p", "no:cacheprovider")
 
 
@@ -67,8 +68,8 @@ def test_unknown_option_is_refused_with_the_nearest_one(nested: pytest.Pytester)
         @pytest.mark.flatfee(fairuse=1)
         def test_near(flatfee_gateway): ...
 
-        @pytest.mark.flatfee(colour="red")
-        def test_far(flatfee_gateway): ...
+        @pytest.mark.flatfee(fair_use=-1)
+        def test_impossible(flatfee_gateway): ...
 
         @pytest.mark.flatfee(1000)
         def test_no_keyword(flatfee_gateway): ...
@@ -76,8 +77,8 @@ def test_unknown_option_is_refused_with_the_nearest_one(nested: pytest.Pytester)
     result = run(nested)
     result.assert_outcomes(errors=3)
     result.stdout.fnmatch_lines([
-        "Unknown option 'fairuse' of a flatfee gateway. Did you mean 'fair_use'?",
-        "Unknown option 'colour' of a flatfee gateway. There are aliases, *, workflow_idle.",
+        "A flatfee gateway cannot be set up so: There is no option 'fairuse'; use fair_use.",
+        "A flatfee gateway cannot be set up so: *fair_use*",
         "@pytest.mark.flatfee takes keywords only, as in fair_use=1000; this one has 1000.",
     ])  # fmt: skip
     assert "flatfee_pytest.py" not in result.stdout.str()
@@ -97,6 +98,29 @@ def test_options_can_be_had_when_the_test_runs(nested: pytest.Pytester) -> None:
             assert flatfee_gateway.options.seed == 8
     """)
     run(nested).assert_outcomes(passed=2)
+
+
+def test_client_and_environment_lead_to_the_gateway_of_the_test(nested: pytest.Pytester) -> None:
+    nested.makepyfile("""
+        import os
+        import flatfee
+
+        HELLO = [{"role": "user", "content": "Hello"}]
+
+        def test_client(flatfee_client, flatfee_gateway):
+            assert str(flatfee_client.base_url).rstrip("/") == flatfee_gateway.base_url
+            assert flatfee_client.chat.completions.create(model="auto", messages=HELLO).receipt.route == "premium-a"
+
+        def test_environment(flatfee_env, flatfee_gateway):
+            assert os.environ["OPENAI_BASE_URL"] == flatfee_gateway.base_url
+            assert os.environ["OPENAI_API_KEY"] == flatfee_gateway.api_key
+            with flatfee.Client() as client:
+                assert client.chat.completions.create(model="auto", messages=HELLO).receipt.lane == "premium"
+
+        def test_after():
+            assert "OPENAI_BASE_URL" not in os.environ
+    """)
+    run(nested).assert_outcomes(passed=3)
 
 
 def test_several_gateways_of_a_test_are_apart_and_end_with_it(nested: pytest.Pytester) -> None:
@@ -152,6 +176,67 @@ def test_thread_that_waits_for_an_answer_ends_with_the_test(nested: pytest.Pytes
             assert not threads[0].is_alive()
     """)
     run(nested).assert_outcomes(passed=2)
+
+
+def test_failure_shows_what_each_gateway_was_asked(nested: pytest.Pytester) -> None:
+    nested.makepyfile("""
+        HELLO = [{"role": "user", "content": "Hello"}]
+
+        def test_fails(flatfee_client, flatfee_gateways):
+            flatfee_gateways()
+            flatfee_client.chat.completions.create(model="auto", messages=HELLO)
+            assert False
+
+        def test_passes(flatfee_client):
+            flatfee_client.chat.completions.create(model="auto", messages=HELLO)
+    """)
+    result = run(nested)
+    result.assert_outcomes(passed=1, failed=1)
+    shown = result.stdout.str()
+    assert shown.count(f" {SECTION} ") == 2
+    result.stdout.fnmatch_lines([f"* {SECTION} *", "*auto*premium-a*"])
+    assert "ff_proj_" not in shown
+
+
+def test_gateway_is_told_of_when_the_test_fails_late_or_early(nested: pytest.Pytester) -> None:
+    nested.makepyfile("""
+        import pytest
+
+        @pytest.fixture
+        def breaks(flatfee_gateway):
+            raise LookupError("early")
+
+        @pytest.fixture
+        def breaks_late(flatfee_gateway):
+            yield
+            raise LookupError("late")
+
+        def test_early(breaks): ...
+        def test_late(breaks_late): ...
+    """)
+    result = run(nested)
+    result.assert_outcomes(passed=1, errors=2)
+    assert result.stdout.str().count(f" {SECTION} ") == 2
+
+
+def test_request_that_a_strict_script_has_no_rule_for_fails_the_test_whatever_the_client_made_of_it(
+    nested: pytest.Pytester,
+) -> None:
+    nested.makepyfile("""
+        import contextlib
+        import flatfee
+        import pytest
+
+        @pytest.mark.flatfee(strict=True)
+        def test_swallows(flatfee_gateway, flatfee_client):
+            flatfee_gateway.script("It is sunny.", user="How is the weather?")
+            with contextlib.suppress(flatfee.BadRequestError):
+                flatfee_client.chat.completions.create(model="auto", messages=[{"role": "user", "content": "Hello"}])
+    """)
+    result = run(nested)
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["No rule of the script matches completion 1*", "*Hello*", f"* {SECTION} *"])
+    assert "flatfee_pytest.py" not in result.stdout.str()
 
 
 def test_marker_and_fixtures_are_explained(nested: pytest.Pytester) -> None:
