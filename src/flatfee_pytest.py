@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from flatfee import Client
+    from flatfee import AsyncClient, Client
     from flatfee.testing import ScriptedGateway
 
 MARKER: Final = (
@@ -106,11 +106,18 @@ def flatfee_env(flatfee_gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def flatfee_client(flatfee_gateway: ScriptedGateway) -> Iterator[Client]:
-    """A flatfee.Client of flatfee_gateway."""
-    import flatfee
-
-    with flatfee.Client(api_key=flatfee_gateway.api_key, base_url=flatfee_gateway.base_url) as client:
+    """A flatfee.Client of flatfee_gateway. Between tries it sleeps by the gateway's clock: nobody waits."""
+    with flatfee_gateway.client() as client:
         yield client
+
+
+@pytest.fixture
+def flatfee_async_client(flatfee_gateway: ScriptedGateway) -> AsyncClient:
+    """A flatfee.AsyncClient of flatfee_gateway, for any event loop: asyncio's and trio's, whichever plugin runs it.
+
+    It speaks to the gateway in memory, so there is no connection that outlives its loop, and nothing to close.
+    """
+    return flatfee_gateway.async_client(memory=True)
 
 
 @pytest.hookimpl(wrapper=True)

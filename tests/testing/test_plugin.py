@@ -19,6 +19,7 @@ PLUGIN = ("-p", "no:flatfee", "-p", "flatfee_pytest", "-p", "no:cacheprovider")
 @pytest.fixture
 def nested(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A folder to run pytest in, with no plugin that happens to be installed here."""
+    monkeypatch.setenv("PYTHONPATH", SOURCES)
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     return pytester
@@ -121,6 +122,47 @@ def test_client_and_environment_lead_to_the_gateway_of_the_test(nested: pytest.P
             assert "OPENAI_BASE_URL" not in os.environ
     """)
     run(nested).assert_outcomes(passed=3)
+
+
+def test_async_client_works_on_any_event_loop_and_leaves_nothing_open(nested: pytest.Pytester) -> None:
+    nested.makepyfile("""
+        import asyncio
+        import unittest
+
+        import pytest
+        import trio
+
+        HELLO = [{"role": "user", "content": "Hello"}]
+
+        async def ask(client):
+            answer = await client.chat.completions.create(model="auto", messages=HELLO)
+            stream = await client.chat.completions.create(model="auto", messages=HELLO, stream=True)
+            assert [chunk async for chunk in stream]
+            return answer.receipt.route
+
+        @pytest.mark.anyio
+        @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+        async def test_anyio(flatfee_async_client):
+            assert await ask(flatfee_async_client) == "premium-a"
+
+        def test_several_loops(flatfee_async_client):
+            for run in (asyncio.run, trio.run):
+                assert run(ask, flatfee_async_client) if run is trio.run else run(ask(flatfee_async_client))
+
+        class TestCase(unittest.IsolatedAsyncioTestCase):
+            @pytest.fixture(autouse=True)
+            def client_of_the_test(self, flatfee_async_client):
+                self.client = flatfee_async_client
+
+            async def test_unittest(self):
+                self.assertEqual(await ask(self.client), "premium-a")
+
+        def test_nothing_is_left():
+            import gc
+
+            gc.collect()
+    """)
+    run(nested, "-p", "anyio.pytest_plugin").assert_outcomes(passed=5)
 
 
 def test_several_gateways_of_a_test_are_apart_and_end_with_it(nested: pytest.Pytester) -> None:
@@ -244,6 +286,43 @@ def test_marker_and_fixtures_are_explained(nested: pytest.Pytester) -> None:
     shown = run(nested, "--fixtures").stdout
     shown.fnmatch_lines(["flatfee_gateway -- *flatfee_pytest.py:*", "    A fresh gateway on loopback*"])
     assert "no docstring available" not in shown.str().partition("from flatfee_pytest")[2]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("mode", ["prepend", "importlib"])
+def test_parallel_workers_have_gateways_of_their_own(nested: pytest.Pytester, mode: str) -> None:
+    """Each test waits until the other's gateway has answered: they run at once, in two processes."""
+    nested.makepyfile("""
+        import os
+        import pathlib
+        import time
+
+        import flatfee
+        import pytest
+
+        HELLO = [{"role": "user", "content": "Hello"}]
+        HERE = pathlib.Path(__file__).parent
+
+        @pytest.mark.flatfee(meter="requests", fair_use=2)
+        @pytest.mark.parametrize(("own", "other"), [("a", "b"), ("b", "a")])
+        def test_it(own, other, flatfee_gateway, flatfee_client):
+            flatfee_client.chat.completions.create(model="premium", messages=HELLO)
+            (HERE / f"{own}.new").write_text(f"{os.getpid()} {flatfee_gateway.port} {flatfee_gateway.api_key}")
+            (HERE / f"{own}.new").rename(HERE / own)
+            until = time.monotonic() + 60
+            while not (HERE / other).exists():
+                assert time.monotonic() < until, "the other test does not run"
+                time.sleep(0.01)
+            process, port, key = (HERE / other).read_text().split()
+            assert int(process) != os.getpid()
+            assert int(port) != flatfee_gateway.port
+            assert key != flatfee_gateway.api_key
+            assert flatfee_gateway.account.usage.fair_use.used == 1
+    """)
+    result = nested.runpytest_subprocess(
+        *PLUGIN, "-p", "xdist.plugin", "-n", "2", "-W", "error", f"--import-mode={mode}", "--strict-markers"
+    )
+    result.assert_outcomes(passed=2)
 
 
 def test_plugin_that_is_not_used_imports_nothing(tmp_path: Path) -> None:
