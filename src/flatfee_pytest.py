@@ -48,8 +48,12 @@ def flatfee_gateways(request: pytest.FixtureRequest) -> Iterator[GatewayFactory]
 
     one, other = flatfee_gateways(fair_use=1000), flatfee_gateways(). They end with the test.
     """
-    from flatfee.server.configuration import SettingsError
-    from flatfee.testing import UnmatchedRequest, running_gateway
+    try:
+        from flatfee.server.configuration import SettingsError
+        from flatfee.testing import UnmatchedRequest, running_gateway
+    except ModuleNotFoundError as error:
+        message = f"A flatfee gateway needs {error.name}. Install it: pip install 'flatfee[testing]'"
+        raise _Refused(message, pytrace=False) from None
 
     started = request.node.stash.setdefault(_GATEWAYS, [])
 

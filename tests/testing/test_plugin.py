@@ -85,6 +85,15 @@ def test_unknown_option_is_refused_with_the_nearest_one(nested: pytest.Pytester)
     assert "flatfee_pytest.py" not in result.stdout.str()
 
 
+def test_what_is_not_installed_is_named_with_the_cure(nested: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who installed flatfee for its client has no server, and the plugin all the same."""
+    monkeypatch.setitem(sys.modules, "flatfee.server.configuration", None)
+    nested.makepyfile("def test_it(flatfee_gateway): ...")
+    result = run(nested)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["A flatfee gateway needs *. Install it: pip install 'flatfee?testing?'"])
+
+
 def test_options_can_be_had_when_the_test_runs(nested: pytest.Pytester) -> None:
     nested.makepyfile("""
         import pytest
