@@ -46,6 +46,12 @@ def _flatfee(gateway: ScriptedGateway) -> Iterator[Callable[[], object]]:
 
 
 @contextmanager
+def _memory(gateway: ScriptedGateway) -> Iterator[Callable[[], object]]:
+    with gateway.client(memory=True) as client:
+        yield lambda: client.chat.completions.create(**_ASKED).choices
+
+
+@contextmanager
 def _openai(gateway: ScriptedGateway) -> Iterator[Callable[[], object]]:
     import openai
 
@@ -53,7 +59,12 @@ def _openai(gateway: ScriptedGateway) -> Iterator[Callable[[], object]]:
         yield lambda: client.chat.completions.create(**_ASKED).choices
 
 
-ASKERS: Final = {"http.client": _nothing, "flatfee.Client": _flatfee, "openai.OpenAI": _openai}
+ASKERS: Final = {
+    "http.client": _nothing,
+    "flatfee.Client": _flatfee,
+    "flatfee.Client in memory": _memory,
+    "openai.OpenAI": _openai,
+}
 """Who asks the double, and shares its process."""
 
 
@@ -65,6 +76,7 @@ def figures(asker: str, calls: int) -> dict[str, float]:
     imported = time.perf_counter()
     with running_gateway() as gateway:
         running = time.perf_counter()
+        gateway.script("It is sunny.", user="Hello")
         with ASKERS[asker](gateway) as ask:
             ask()
             answered = time.perf_counter()

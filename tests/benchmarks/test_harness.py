@@ -49,7 +49,8 @@ def test_a_quick_run_measures_the_double_by_who_asks_it(tmp_path: Path) -> None:
     done = bench("--quick", "--only", "double", "--json", str(raw))
     assert done.returncode == 0, done.stderr
     samples = json.loads(raw.read_text())["double"]
-    assert [sample["asker"] for sample in samples] == ["http.client", "flatfee.Client", "openai.OpenAI"]
+    askers = ["http.client", "flatfee.Client", "flatfee.Client in memory", "openai.OpenAI"]
+    assert [sample["asker"] for sample in samples] == askers
     assert all(value >= 0 for sample in samples for value in sample["figures"].values())
     assert all(sample["asker"] in done.stdout for sample in samples)
 
