@@ -130,7 +130,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     gateways = item.stash.get(_GATEWAYS, [])
     if report.failed:
-        report.sections += [(SECTION, gateway.journal.text()) for gateway in gateways]
+        report.sections += [(SECTION, _told(gateway)) for gateway in gateways]
     if report.when == "teardown":
         gateways.clear()
     return report
+
+
+def _told(gateway: ScriptedGateway) -> str:
+    try:
+        return gateway.journal.text()
+    except Exception as error:  # noqa: BLE001  # what is raised here would end the whole run, not this test
+        return f"The journal cannot be read: {type(error).__name__}: {error}"

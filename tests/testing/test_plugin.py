@@ -195,6 +195,32 @@ def test_several_gateways_of_a_test_are_apart_and_end_with_it(nested: pytest.Pyt
     run(nested).assert_outcomes(passed=2)
 
 
+def test_gateway_of_a_whole_module_is_made_from_the_context_manager(nested: pytest.Pytester) -> None:
+    nested.makepyfile("""
+        import pytest
+        from flatfee.testing import running_gateway
+
+        HELLO = [{"role": "user", "content": "Hello"}]
+
+        @pytest.fixture(scope="module")
+        def everybodys():
+            with running_gateway() as gateway:
+                yield gateway
+
+        @pytest.fixture
+        def gateway(everybodys):
+            yield everybodys
+            everybodys.reset()
+
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_it(gateway, number):
+            with gateway.client() as client:
+                client.chat.completions.create(model="auto", messages=HELLO)
+            assert len(gateway.journal.completions) == 1
+    """)
+    run(nested).assert_outcomes(passed=2)
+
+
 def test_thread_that_waits_for_an_answer_ends_with_the_test(nested: pytest.Pytester) -> None:
     nested.makepyfile("""
         import socket
@@ -270,6 +296,26 @@ def test_gateway_is_told_of_when_the_test_fails_late_or_early(nested: pytest.Pyt
     assert result.stdout.str().count(f" {SECTION} ") == 2
 
 
+def test_journal_that_cannot_be_read_does_not_end_the_run(nested: pytest.Pytester) -> None:
+    nested.makepyfile("""
+        class Stuck:
+            @property
+            def journal(self):
+                raise TimeoutError("the gateway's thread does not answer")
+
+        def test_fails(request, flatfee_gateway):
+            import flatfee_pytest
+
+            request.node.stash[flatfee_pytest._GATEWAYS].append(Stuck())
+            assert False
+
+        def test_passes(flatfee_gateway): ...
+    """)
+    result = run(nested)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["The journal cannot be read: TimeoutError: the gateway's thread does not answer"])
+
+
 def test_request_that_a_strict_script_has_no_rule_for_fails_the_test_whatever_the_client_made_of_it(
     nested: pytest.Pytester,
 ) -> None:
@@ -295,6 +341,12 @@ def test_marker_and_fixtures_are_explained(nested: pytest.Pytester) -> None:
     shown = run(nested, "--fixtures").stdout
     shown.fnmatch_lines(["flatfee_gateway -- *flatfee_pytest.py:*", "    A fresh gateway on loopback*"])
     assert "no docstring available" not in shown.str().partition("from flatfee_pytest")[2]
+
+
+def test_own_suite_runs_without_the_plugin(pytestconfig: pytest.Config) -> None:
+    """So it is imported, and measured, as other modules are."""
+    assert not pytestconfig.pluginmanager.hasplugin("flatfee")
+    assert not pytestconfig.pluginmanager.hasplugin("flatfee_pytest")
 
 
 @pytest.mark.processes
