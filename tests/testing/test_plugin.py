@@ -166,12 +166,18 @@ def test_async_client_works_on_any_event_loop_and_leaves_nothing_open(nested: py
             async def test_unittest(self):
                 self.assertEqual(await ask(self.client), "premium-a")
 
+        loop = asyncio.new_event_loop()
+
+        def test_loop_that_outlives_the_gateway(flatfee_async_client):
+            assert loop.run_until_complete(ask(flatfee_async_client)) == "premium-a"
+
         def test_nothing_is_left():
             import gc
 
+            loop.close()
             gc.collect()
     """)
-    run(nested, "-p", "anyio.pytest_plugin").assert_outcomes(passed=5)
+    run(nested, "-p", "anyio.pytest_plugin").assert_outcomes(passed=6)
 
 
 def test_several_gateways_of_a_test_are_apart_and_end_with_it(nested: pytest.Pytester) -> None:
