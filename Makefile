@@ -93,8 +93,8 @@ test-real: $(VENV)/.stamp-real-model ## Run the test that needs a real model (in
 	@$(BIN)/python -m pytest -m real_model
 
 test-frameworks: $(OPENAI3)/.stamp $(OPENAI2)/.stamp ## Run agent frameworks' own clients against the gateway (installs them)
-	@$(OPENAI3)/bin/python -m pytest -m frameworks tests/frameworks
-	@$(OPENAI2)/bin/python -m pytest $(SPREAD) -m frameworks tests/frameworks
+	@$(OPENAI3)/bin/python -m pytest -p flatfee_pytest -m frameworks tests/frameworks
+	@$(OPENAI2)/bin/python -m pytest -p flatfee_pytest -m frameworks --numprocesses 2 tests/frameworks
 
 lock: $(VENV)/.stamp-uv ## Resolve the lock files again (LOCK="--upgrade" takes newer versions)
 	$(COMPILE) --extra dev --output-file requirements/dev.txt

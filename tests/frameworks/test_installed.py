@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from tests.frameworks.conftest import FRAMEWORKS
+from tests.frameworks.conftest import FRAMEWORKS, WARNINGS_OF_OTHERS
 
-pytestmark = pytest.mark.frameworks
+pytestmark = [pytest.mark.frameworks, WARNINGS_OF_OTHERS]  # what others left open is found here, too
 
 ONLY_BELOW_OPENAI_3 = {"llama_index", "litellm"}
 OLD = version("openai").startswith("2.")
