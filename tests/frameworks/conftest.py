@@ -17,7 +17,7 @@ from typing import Final
 
 import pytest
 
-from flatfee.testing import Raw, Reply, ScriptedGateway, Tokens, call, matches
+from flatfee.testing import Fault, Reply, ScriptedGateway, Tokens, call, matches
 
 ROOT: Final = Path(__file__).parents[2]
 FRAMEWORKS: Final = {
@@ -65,8 +65,7 @@ def called(tool: str, **arguments: str) -> Reply:
 
 def fail(gateway: ScriptedGateway) -> None:
     """Let every route fail from now on, with words that a framework may take for a limit of its own."""
-    body = '{"error": {"message": "429: rate limit reached, too many requests"}}'
-    gateway.script(Raw(status=429, body=body), first=True)
+    gateway.script(Fault.status(429, message="429: rate limit reached, too many requests"), first=True)
 
 
 def requests(gateway: ScriptedGateway) -> int:
