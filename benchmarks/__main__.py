@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import client_cost, gateway_cost, ledger_cost, machine, report
+from benchmarks import client_cost, double_cost, gateway_cost, ledger_cost, machine, report
 from benchmarks.children import BenchmarkFailed
 from benchmarks.targets import DEFAULT_TARGETS, TARGETS
 
@@ -21,6 +21,10 @@ _FULL: Final = gateway_cost.Effort(rounds=3, seconds=1.5, warmup=0.3, max_reques
 _QUICK: Final = gateway_cost.Effort(rounds=1, seconds=5.0, warmup=0.0, max_requests=20)
 _FULL_CLIENTS: Final = client_cost.ClientEffort(rounds=5, calls=400, streams=30, crowd=1000, crowd_rounds=2)
 _QUICK_CLIENTS: Final = client_cost.ClientEffort(rounds=1, calls=5, streams=1, crowd=10, crowd_rounds=1)
+
+_FULL_DOUBLE: Final = (5, 1000)
+_QUICK_DOUBLE: Final = (1, 5)
+"""Rounds, and calls in each."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +50,7 @@ def _measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     named = machine.describe()
     raw: dict[str, Any] = {"machine": named, "quick": options.quick}
     print(report.machine_lines(named), flush=True)
-    if options.only != "client":
+    if options.only in (None, "gateway"):
         effort = _QUICK if options.quick else _FULL
         samples = gateway_cost.measure(options.targets, effort, folder, _say)
         print(f"\nGateway\n\n{report.gateway_table(samples)}\n\n{report.GATEWAY_LIMITS}\n", flush=True)
@@ -55,17 +59,21 @@ def _measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             print(f"{report.ledger_lines(ledger)}\n", flush=True)
             raw["ledger"] = [asdict(one) for one in ledger]
         raw["gateway"] = {"effort": asdict(effort), "samples": [asdict(sample) for sample in samples]}
-    if options.only != "gateway":
+    if options.only in (None, "client"):
         client_effort = _QUICK_CLIENTS if options.quick else _FULL_CLIENTS
         rounds = client_cost.measure(client_effort, folder, _say)
         print(f"\nClients\n\n{report.client_table(rounds)}\n\n{report.CLIENT_LIMITS}\n", flush=True)
         raw["clients"] = {"effort": asdict(client_effort), "samples": [asdict(one) for one in rounds]}
+    if options.only in (None, "double"):
+        doubles = double_cost.measure(*(_QUICK_DOUBLE if options.quick else _FULL_DOUBLE), _say)
+        print(f"\nTest double\n\n{report.double_table(doubles)}\n\n{report.DOUBLE_LIMITS}\n", flush=True)
+        raw["double"] = [asdict(one) for one in doubles]
     return raw
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=("gateway", "client"), help="leave the other half out")
+    parser.add_argument("--only", choices=("gateway", "client", "double"), help="leave the others out")
     parser.add_argument("--quick", action="store_true", help="a few requests each: checks the harness, not the speed")
     parser.add_argument("--json", type=Path, default=_LATEST, help="where the raw figures go (default: %(default)s)")
     parser.add_argument(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from benchmarks.client_cost import ClientSample
+from benchmarks.double_cost import DoubleSample
 from benchmarks.gateway_cost import SCENARIOS, Sample, Scenario
 from benchmarks.ledger_cost import CONNECTIONS, LedgerSample
 from benchmarks.stats import median, median_ratio, spread
@@ -27,6 +28,21 @@ only the packages that its client requires. "start" is import and construction, 
 "imported" is the memory of the whole process after the import, "made" after construction. CPU is user + system time;
 an event's includes its share of opening the stream. "crowd" is the wall time of 1,000 streams of 203 events at once on
 one client for coroutines (its process on one core, the upstream on the other)."""
+
+DOUBLE_LIMITS: Final = """\
+Medians. The double and who asks it share one process and one core, as in a test; a fresh process each round, files
+cached and compiled. "start" is from before the import until the first answer is there; "import" and "gateway" are of
+that what `import flatfee.testing` takes, and a gateway until it listens. "MB" is the memory of the whole process after
+the first answer; "per s" are sequential scripted answers on one connection."""
+
+_DOUBLE_FIGURES: Final = (
+    ("start_ms", "start ms", 0),
+    ("import_ms", "import ms", 0),
+    ("gateway_ms", "gateway ms", 1),
+    ("resident_mb", "MB", 1),
+    ("per_second", "per s", 0),
+)
+"""Figure of ``double_child``, its heading, and its decimals."""
 
 _CLIENT_FIGURES: Final = (
     ("start_ms", "start ms", 0),
@@ -76,6 +92,16 @@ def client_table(samples: Sequence[ClientSample]) -> str:
             values = _client_values(samples, name, figure)
             cells.append(f"{median(values):,.{digits}f}{_ratios(samples, names, values, figure)}" if values else "–")
         rows.append((name, *cells))
+    return _aligned(rows)
+
+
+def double_table(samples: Sequence[DoubleSample]) -> str:
+    """Lay out the test double, by who asks it."""
+    rows: list[Row] = [("", *(heading for _, heading, _ in _DOUBLE_FIGURES))]
+    for asker in dict.fromkeys(sample.asker for sample in samples):
+        own = [sample.figures for sample in samples if sample.asker == asker]
+        cells = [f"{median([it[figure] for it in own]):,.{digits}f}" for figure, _, digits in _DOUBLE_FIGURES]
+        rows.append((asker, *cells))
     return _aligned(rows)
 
 

@@ -67,7 +67,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "flatfee/py.typed" in names
     assert f"flatfee-{VERSION}.dist-info/licenses/LICENSE" in names
-    assert {name.split("/")[0] for name in names} == {"flatfee", f"flatfee-{VERSION}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {"flatfee", "flatfee_pytest.py", f"flatfee-{VERSION}.dist-info"}
     assert [name for name in names if name.endswith((".pth", ".pyc", ".db"))] == []
 
 
@@ -85,6 +85,11 @@ def test_wheel_says_what_it_needs(wheel: Path) -> None:
     base = [line for line in metadata.splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line]
     named = {re.split(r"[<>=!~;\[ ]", line.removeprefix("Requires-Dist: "))[0] for line in base}
     assert named == {"anyio", "httpx", "pydantic", "tenacity", "typing-extensions"}
+
+
+def test_wheel_announces_the_pytest_plugin(wheel: Path) -> None:
+    entries = zipfile.ZipFile(wheel).read(f"flatfee-{VERSION}.dist-info/entry_points.txt").decode()
+    assert "[pytest11]\nflatfee = flatfee_pytest\n" in entries
 
 
 def test_source_archive_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:

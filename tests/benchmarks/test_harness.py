@@ -43,6 +43,18 @@ def test_a_quick_run_measures_every_scenario_and_keeps_the_raw_figures(tmp_path:
     assert all(title in done.stdout for title in SCENARIOS)
 
 
+@pytest.mark.processes
+def test_a_quick_run_measures_the_double_by_who_asks_it(tmp_path: Path) -> None:
+    raw = tmp_path / "raw.json"
+    done = bench("--quick", "--only", "double", "--json", str(raw))
+    assert done.returncode == 0, done.stderr
+    samples = json.loads(raw.read_text())["double"]
+    askers = ["http.client", "flatfee.Client", "flatfee.Client in memory", "openai.OpenAI"]
+    assert [sample["asker"] for sample in samples] == askers
+    assert all(value >= 0 for sample in samples for value in sample["figures"].values())
+    assert all(sample["asker"] in done.stdout for sample in samples)
+
+
 def test_an_unknown_target_is_named() -> None:
     done = bench("--targets", "direct,fast")
     assert done.returncode == 2

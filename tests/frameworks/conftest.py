@@ -1,6 +1,7 @@
-"""A real gateway before a provider that uses tools; it counts what reaches it.
+"""The gateway of the pytest plugin, scripted so that a model uses the tools it is offered.
 
-The frameworks live in two environments of their own (``make test-frameworks``). What is not installed
+The frameworks live in two environments of their own (``make test-frameworks``): the newest ones that share
+openai-python 3, and all six with openai-python 2. What is not installed
 is not collected; ``test_installed.py`` says what must be.
 """
 
@@ -8,25 +9,15 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import runpy
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.frameworks.upstream import LIMIT, Upstream, upstream
 
-from flatfee.server.app import App, create_app
-from flatfee.server.call import Receive, Scope, Send
-from flatfee.server.configuration import parse_settings
-from flatfee.server.keys import KeyKind, new_key
-from flatfee.server.run import GatewayServer
+from flatfee.testing import Fault, Reply, ScriptedGateway, Tokens, call, matches
 
 ROOT: Final = Path(__file__).parents[2]
 FRAMEWORKS: Final = {
@@ -55,118 +46,60 @@ else:  # the environment of the other tests
 WARNINGS_OF_OTHERS: Final = pytest.mark.filterwarnings("ignore", "error:::flatfee")
 """A framework's own warnings are not ours to cure; ours are errors here as well."""
 
-CONFIGURATION: Final = """
-[server]
-port = 0
-store = "memory://"
+ROUTES: Final = {"premium-a", "premium-b", "economy-a", "economy-b"}
+"""Those of a gateway that nobody has told otherwise."""
 
-[[providers]]
-name = "north"
-kind = "openai"
-base_url = "{url}"
-api_key_env = "UPSTREAM_KEY"
-
-[[routes]]
-name = "north-premium"
-provider = "north"
-model = "big"
-tier = "premium"
-
-[[routes]]
-name = "north-economy"
-provider = "north"
-model = "small"
-tier = "economy"
-
-[[plans]]
-name = "pro"
-fair_use = 1000000
-
-[[accounts]]
-name = "acme"
-plan = "pro"
-
-[[accounts.projects]]
-name = "ci"
-keys = [{{ name = "ci", key_env = "CI_KEY" }}]
-"""
+USED: Final = Tokens(input=12, output=5)
+"""What every answer uses: 32 units on a premium route."""
 
 
-class _Counted(App):
-    """The gateway's app; ``completions`` counts the requests for one that arrived."""
-
-    completions = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope.get("path", "").endswith("/chat/completions"):
-            self.completions += 1
-        await super().__call__(scope, receive, send)
+def said(text: str) -> Reply:
+    """Return an answer of text."""
+    return Reply(text=text, usage=USED)
 
 
-@dataclass(frozen=True, slots=True)
-class Gateway:
-    """A running gateway, and the provider behind it."""
-
-    url: str
-    key: str
-    upstream: Upstream
-    app: _Counted = field(repr=False)
-
-    @property
-    def requests(self) -> int:
-        """How many requests for a completion arrived here."""
-        return self.app.completions
-
-    def fail(self) -> None:
-        """Let every route fail from now on."""
-        self.upstream.broken = True
+def called(tool: str, **arguments: str) -> Reply:
+    """Return a call of a tool."""
+    return Reply(tool_calls=(call(tool, **arguments),), usage=USED)
 
 
-@contextmanager
-def running(provider: Upstream) -> Iterator[Gateway]:
-    key = new_key(KeyKind.PROJECT)
-    settings = parse_settings(
-        CONFIGURATION.format(url=provider.url), source="the test", env={"CI_KEY": key, "UPSTREAM_KEY": "upstream"}
-    )
-    app = _Counted(create_app(settings).gateway)
-    bound: Future[str] = Future()
-    server = GatewayServer(app, on_ready=lambda host, port: bound.set_result(f"http://{host}:{port}/v1"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        yield Gateway(bound.result(LIMIT), key, provider, app)
-    finally:
-        server.should_exit = True
-        thread.join(LIMIT)
+def fail(gateway: ScriptedGateway) -> None:
+    """Let every route fail from now on, with words that a framework may take for a limit of its own."""
+    gateway.script(Fault.status(429, message="429: rate limit reached, too many requests"), first=True)
+
+
+def requests(gateway: ScriptedGateway) -> int:
+    """Return how many requests for a completion arrived."""
+    return len(gateway.journal.completions)
 
 
 @pytest.fixture
-def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
-    """Run a gateway on loopback, whose address and key are in the environment."""
-    with upstream() as provider, running(provider) as gateway:
-        monkeypatch.setenv("FLATFEE_BASE_URL", gateway.url)
-        monkeypatch.setenv("FLATFEE_API_KEY", gateway.key)
-        yield gateway
+def gateway(flatfee_gateway: ScriptedGateway, flatfee_env: None) -> ScriptedGateway:
+    """A gateway whose model calls the tool that it is offered, and then tells its result. It is in the environment."""
+    gateway = flatfee_gateway
+    told = "The tool says: 21 degrees in Lisbon"
+    # smolagents tells a tool's result as the user would, and takes an answer only as the call of a tool.
+    gateway.script(called("final_answer", answer=told), user=matches("(?s).*Observation:.*21 degrees in Lisbon"))
+    gateway.script(said(told), tool_result="21 degrees in Lisbon")
+    gateway.script(called("weather", city="Lisbon"), tool="weather")
+    gateway.script(called("City", city="Lisbon"), tool="City")
+    gateway.script(Reply(json={"city": "Lisbon"}, usage=USED), schema="City")
+    gateway.script(said("Red, green and blue."))
+    return gateway
 
 
 @pytest.fixture
-def run_example(gateway: Gateway, tmp_path: Path) -> Callable[[str], str]:
-    """Return the function that runs an example as a reader would, and returns what it printed."""
+def run_example(
+    gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], str]:
+    """Return the function that runs an example as a program, and returns what it printed."""
+    del gateway  # its address is in the environment
+    for name in [name for name in os.environ if name.startswith(("OPENAI_", "LANGCHAIN_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
 
     def run(name: str) -> str:
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "LANGCHAIN_"))}
-        line = [sys.executable, str(ROOT / "examples" / "frameworks" / name)]
-        done = subprocess.run(
-            line,
-            cwd=tmp_path,
-            env=env
-            | {"PYTHONPATH": str(ROOT / "src"), "FLATFEE_BASE_URL": gateway.url, "FLATFEE_API_KEY": gateway.key},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-        )
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-        return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+        runpy.run_path(str(ROOT / "examples" / "frameworks" / name), run_name="__main__")
+        return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
 
     return run

@@ -8,9 +8,11 @@ from importlib.util import find_spec
 from typing import Final
 
 import pytest
-from tests.frameworks.conftest import Gateway
+from tests.frameworks.conftest import WARNINGS_OF_OTHERS, fail, requests
 
-pytestmark = pytest.mark.frameworks
+from flatfee.testing import ScriptedGateway
+
+pytestmark = [pytest.mark.frameworks, WARNINGS_OF_OTHERS]
 
 EXAMPLES: Final = {
     "langchain_chat.py": "langchain_openai",
@@ -24,15 +26,15 @@ EXAMPLES: Final = {
 
 ANSWERED: Final = (
     r"^plain: Red, green and blue\.$",
-    r"^(?:Served on|Routed to) the premium lane by big via north-premium",
+    r"^(?:Served on|Routed to) the premium lane by premium-model-a via premium-a",
     r"^streamed: .*Red, green and blue\.",
     r"^(?:tool|agent): The tool says: 21 degrees in Lisbon$",
-    r"^4 requests in .*, 128 units charged, 999,872 left of fair-use$",
+    r"^4 requests in .*, 128 units charged, 99,872 left of fair-use$",
 )
 STEPS: Final = (r"^step 1 on the lane premium$", r"^step 2 on the lane premium$")
 """What smolagents' example tells beside."""
 EXHAUSTED: Final = (
-    r"^FallbackExhausted: tried north-premium \(rate_limited\).*north-economy \(rate_limited\)$",
+    r"^FallbackExhausted: tried premium-a \(rate_limited\).*economy-b \(rate_limited\)$",
     r"^1 request in .*, 1 refused",
 )
 
@@ -53,9 +55,9 @@ def test_example_shows_answers_and_receipts(run_example: Callable[[str], str], e
 
 @every_example
 def test_example_tells_what_was_tried_when_every_route_fails(
-    gateway: Gateway, run_example: Callable[[str], str], example: str
+    gateway: ScriptedGateway, run_example: Callable[[str], str], example: str
 ) -> None:
-    gateway.fail()
+    fail(gateway)
     shown = run_example(example)
     assert missing(shown, EXHAUSTED) == [], shown
-    assert gateway.requests == 1
+    assert requests(gateway) == 1

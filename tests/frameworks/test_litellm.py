@@ -8,10 +8,11 @@ from typing import Any
 
 import litellm
 import pytest
-from tests.frameworks.conftest import WARNINGS_OF_OTHERS, Gateway
+from tests.frameworks.conftest import ROUTES, WARNINGS_OF_OTHERS, fail, requests
 
 import flatfee
 from flatfee.integrations.openai import AsyncOpenAI, OpenAI
+from flatfee.testing import ScriptedGateway
 
 pytestmark = [pytest.mark.frameworks, WARNINGS_OF_OTHERS]
 
@@ -39,7 +40,7 @@ class Clients:
 
 
 @pytest.fixture
-async def clients(gateway: Gateway) -> AsyncIterator[Clients]:
+async def clients(gateway: ScriptedGateway) -> AsyncIterator[Clients]:
     async with AsyncOpenAI() as aio:
         with OpenAI() as sync:
             yield Clients(sync, aio)
@@ -50,7 +51,7 @@ async def test_receipt_is_found_on_the_answer(clients: Clients, way: str) -> Non
     with flatfee.receipts() as run:
         receipt = flatfee.Receipt.of(await clients.ask(way))
     assert receipt
-    assert (receipt.lane, receipt.route) == ("premium", "north-premium")
+    assert (receipt.lane, receipt.route) == ("premium", "premium-a")
     assert [(it.request_id, it.state) for it in run.receipts] == [(receipt.request_id, "settled")]
 
 
@@ -67,27 +68,29 @@ async def test_whole_answer_has_settled_figures(clients: Clients) -> None:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.pain(23)
 async def test_exhausted_fallback_is_asked_for_once_and_known_by_name(
-    gateway: Gateway, clients: Clients, way: str
+    gateway: ScriptedGateway, clients: Clients, way: str
 ) -> None:
     """Pain 23: LiteLLM's retries times the SDK's, each of which asks every provider again."""
-    gateway.fail()
+    fail(gateway)
     with pytest.raises(litellm.ServiceUnavailableError) as caught:
         await clients.ask(way)
     failure = flatfee.classify(caught.value)
     assert isinstance(failure, flatfee.FallbackExhausted)
-    assert {attempt.route for attempt in failure.attempts} == {"north-premium", "north-economy"}
-    assert gateway.requests == 1
+    assert {attempt.route for attempt in failure.attempts} == ROUTES
+    assert requests(gateway) == 1
 
 
-async def test_retries_that_litellm_is_told_to_make_repeat_it_all_the_same(gateway: Gateway, clients: Clients) -> None:
+async def test_retries_that_litellm_is_told_to_make_repeat_it_all_the_same(
+    gateway: ScriptedGateway, clients: Clients
+) -> None:
     """What the guide warns of: LiteLLM asks nobody whether another try is any use."""
-    gateway.fail()
+    fail(gateway)
     with pytest.raises(litellm.ServiceUnavailableError):
         await clients.ask("plain", num_retries=1)
-    assert gateway.requests == 2
+    assert requests(gateway) == 2
 
 
-async def test_retries_of_the_client_are_those_that_litellm_is_told(gateway: Gateway, clients: Clients) -> None:
+async def test_retries_of_the_client_are_those_that_litellm_is_told(gateway: ScriptedGateway, clients: Clients) -> None:
     """What the guide warns of: LiteLLM writes its own number into the client that it is given."""
     clients.sync.max_retries = 5
     await clients.ask("plain")

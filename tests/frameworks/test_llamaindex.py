@@ -11,9 +11,10 @@ from llama_index.core.llms import ChatMessage, LLMMetadata
 from llama_index.core.prompts import PromptTemplate
 from llama_index.llms.openai import OpenAI
 from pydantic import BaseModel
-from tests.frameworks.conftest import WARNINGS_OF_OTHERS, Gateway
+from tests.frameworks.conftest import ROUTES, WARNINGS_OF_OTHERS, fail, requests
 
 import flatfee
+from flatfee.testing import ScriptedGateway
 
 pytestmark = [pytest.mark.frameworks, WARNINGS_OF_OTHERS]
 
@@ -43,7 +44,7 @@ def weather(city: str) -> str:
 
 
 @pytest.fixture
-async def llm(gateway: Gateway) -> AsyncIterator[Flatfee]:
+async def llm(gateway: ScriptedGateway) -> AsyncIterator[Flatfee]:
     """LlamaIndex's model, with retries of its own allowed."""
     async with flatfee.AsyncClient() as async_client:
         with flatfee.Client() as client:
@@ -79,30 +80,30 @@ async def test_settled_receipt_is_found_on_the_last_response(llm: Flatfee, way: 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.pain(23)
 async def test_exhausted_fallback_is_raised_as_it_is_and_asked_for_once(
-    gateway: Gateway, llm: Flatfee, way: str
+    gateway: ScriptedGateway, llm: Flatfee, way: str
 ) -> None:
     """Pain 23: LlamaIndex's retries times the SDK's, each of which asks every provider again."""
-    gateway.fail()
+    fail(gateway)
     with pytest.raises(flatfee.FallbackExhausted) as caught:
         await asked(llm, way)
-    assert {attempt.route for attempt in caught.value.attempts} == {"north-premium", "north-economy"}
-    assert gateway.requests == 1
+    assert {attempt.route for attempt in caught.value.attempts} == ROUTES
+    assert requests(gateway) == 1
 
 
-async def test_agent_calls_a_tool_and_every_step_has_its_receipt(gateway: Gateway, llm: Flatfee) -> None:
+async def test_agent_calls_a_tool_and_every_step_has_its_receipt(gateway: ScriptedGateway, llm: Flatfee) -> None:
     agent = FunctionAgent(tools=[weather], llm=llm, system_prompt="Be brief.")
     with flatfee.receipts() as run:
         answer = str(await agent.run("How warm is it in Lisbon?"))
     assert answer.strip() == "The tool says: 21 degrees in Lisbon"
     assert [it.state for it in run.receipts] == ["settled", "settled"]
-    assert gateway.requests == 2
+    assert requests(gateway) == 2
 
 
 async def test_structured_answer_is_read_through_our_client(llm: Flatfee) -> None:
     assert llm.structured_predict(City, PromptTemplate("Name a city.")) == City(city="Lisbon")
 
 
-def test_workflow_stands_for_the_client(gateway: Gateway) -> None:
+def test_workflow_stands_for_the_client(gateway: ScriptedGateway) -> None:
     with flatfee.Client() as client, client.workflow("run-42") as workflow:
         Flatfee(model="auto", openai_client=workflow).chat(HELLO)
         assert [it.id for it in client.workflows.list()] == ["run-42"]

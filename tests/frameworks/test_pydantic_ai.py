@@ -10,22 +10,25 @@ import pytest
 from pydantic_ai import Agent
 from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError
 from pydantic_ai.models.fallback import FallbackModel
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIStreamedResponse
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.providers.openai import OpenAIProvider
-from tests.frameworks.conftest import ROOT, WARNINGS_OF_OTHERS, Gateway
+from tests.frameworks.conftest import ROOT, ROUTES, WARNINGS_OF_OTHERS, fail, requests
 
 import flatfee
 from flatfee.integrations.openai import AsyncOpenAI
+from flatfee.testing import ScriptedGateway
 
 pytestmark = [pytest.mark.frameworks, WARNINGS_OF_OTHERS]
 
 EXAMPLE = "pydantic_ai_agent.py"
 WAYS = ["run", "stream"]
+TELLS_LAST_EVENT = hasattr(OpenAIStreamedResponse, "_map_chunk_provider_details")
+"""The hook that hears of events without a choice came with the versions for openai-python 3."""
 
 
 @pytest.fixture
-async def model(gateway: Gateway) -> AsyncIterator[OpenAIChatModel]:
+async def model(gateway: ScriptedGateway) -> AsyncIterator[OpenAIChatModel]:
     async with AsyncOpenAI(workflow="run-42", max_retries=5) as client:
         yield example().ReceiptModel("auto", provider=OpenAIProvider(openai_client=client))
 
@@ -54,13 +57,19 @@ async def asked(agent: Agent[None, Any], way: str) -> Any:
         return stream.response
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way",
+    [
+        "run",
+        pytest.param("stream", marks=pytest.mark.xfail(not TELLS_LAST_EVENT, reason="pydantic-ai for openai-python 2")),
+    ],
+)
 async def test_receipt_is_found_on_the_message_and_in_the_run(model: OpenAIChatModel, way: str) -> None:
     with flatfee.receipts() as run:
         message = await asked(Agent(model), way)
     receipt = flatfee.Receipt.of(message)
     assert receipt
-    assert (receipt.lane, receipt.route, receipt.state) == ("premium", "north-premium", "settled")
+    assert (receipt.lane, receipt.route, receipt.state) == ("premium", "premium-a", "settled")
     assert [(it.request_id, it.state) for it in run.receipts] == [(receipt.request_id, "settled")]
     assert run.workflows == ("run-42",)
 
@@ -68,31 +77,31 @@ async def test_receipt_is_found_on_the_message_and_in_the_run(model: OpenAIChatM
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.pain(23)
 async def test_exhausted_fallback_is_asked_for_once_and_known_by_name(
-    gateway: Gateway, model: OpenAIChatModel, way: str
+    gateway: ScriptedGateway, model: OpenAIChatModel, way: str
 ) -> None:
     """Pain 23: a framework's retries times the SDK's, each of which asks every provider again."""
-    gateway.fail()
+    fail(gateway)
     with pytest.raises(ModelHTTPError) as caught:
         await asked(Agent(model), way)
     failure = flatfee.classify(caught.value)
     assert isinstance(failure, flatfee.FallbackExhausted)
     assert caught.value.__cause__ is failure
-    assert {attempt.route for attempt in failure.attempts} == {"north-premium", "north-economy"}
-    assert gateway.requests == 1
+    assert {attempt.route for attempt in failure.attempts} == ROUTES
+    assert requests(gateway) == 1
 
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_another_model_stands_in_when_every_route_failed_and_only_then(
-    gateway: Gateway, model: OpenAIChatModel, way: str
+    gateway: ScriptedGateway, model: OpenAIChatModel, way: str
 ) -> None:
     spare = TestModel(custom_output_text="I am the other model.")
     agent = Agent(FallbackModel(model, spare, fallback_on=exhausted))
     assert "other" not in str((await asked(agent, way)).parts)
-    gateway.fail()
+    fail(gateway)
     assert "I am the other model." in str((await asked(agent, way)).parts)
 
 
-async def test_what_no_other_model_would_cure_is_raised(gateway: Gateway) -> None:
+async def test_what_no_other_model_would_cure_is_raised(gateway: ScriptedGateway) -> None:
     async with AsyncOpenAI() as client:
         model = OpenAIChatModel("gpt-9", provider=OpenAIProvider(openai_client=client))
         with pytest.raises(ModelAPIError) as caught:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from smolagents import AgentError, OpenAIModel, ToolCallingAgent, tool
 from smolagents.models import is_rate_limit_error
-from tests.frameworks.conftest import WARNINGS_OF_OTHERS, Gateway
+from tests.frameworks.conftest import WARNINGS_OF_OTHERS, fail, requests
 
 import flatfee
+from flatfee.testing import ScriptedGateway
 
 pytestmark = [pytest.mark.frameworks, WARNINGS_OF_OTHERS]
 
@@ -28,7 +29,7 @@ def weather(city: str) -> str:
 
 
 @pytest.fixture
-def model(gateway: Gateway) -> Iterator[OpenAIModel]:
+def model(gateway: ScriptedGateway) -> Iterator[OpenAIModel]:
     """The model of smolagents, with retries of its own allowed."""
     with flatfee.Client() as client:
         yield OpenAIModel("auto", client=client)
@@ -49,7 +50,7 @@ def agent(model: OpenAIModel, **options: Any) -> ToolCallingAgent:
 def test_settled_receipt_is_found_on_the_message(model: OpenAIModel) -> None:
     receipt = flatfee.Receipt.of(generated(model))
     assert receipt
-    assert (receipt.state, receipt.route) == ("settled", "north-premium")
+    assert (receipt.state, receipt.route) == ("settled", "premium-a")
 
 
 def test_receipt_of_a_stream_is_in_the_run(model: OpenAIModel) -> None:
@@ -75,26 +76,26 @@ def test_streaming_agent_reads_tool_calls_in_pieces(model: OpenAIModel) -> None:
 @pytest.mark.parametrize("ask", [generated, streamed])
 @pytest.mark.pain(23)
 def test_exhausted_fallback_is_raised_as_it_is_and_asked_for_once(
-    gateway: Gateway, model: OpenAIModel, ask: Callable[[OpenAIModel], Any]
+    gateway: ScriptedGateway, model: OpenAIModel, ask: Callable[[OpenAIModel], Any]
 ) -> None:
     """Pain 23: a provider's limit that is told again makes smolagents wait a minute, and ask them all again."""
-    gateway.fail()  # its providers say "429: rate limit reached, too many requests"
+    fail(gateway)  # its providers say "429: rate limit reached, too many requests"
     with pytest.raises(flatfee.FallbackExhausted) as caught:
         ask(model)
     assert {attempt.status for attempt in caught.value.attempts} == {429}
     assert not is_rate_limit_error(caught.value)
-    assert gateway.requests == 1
+    assert requests(gateway) == 1
 
 
-def test_failure_of_an_agent_is_known_by_name(gateway: Gateway, model: OpenAIModel) -> None:
-    gateway.fail()
+def test_failure_of_an_agent_is_known_by_name(gateway: ScriptedGateway, model: OpenAIModel) -> None:
+    fail(gateway)
     with pytest.raises(AgentError) as caught:
         agent(model).run("How warm is it in Lisbon?")
     assert isinstance(flatfee.classify(caught.value), flatfee.FallbackExhausted)
-    assert gateway.requests == 1
+    assert requests(gateway) == 1
 
 
-def test_workflow_stands_for_the_client(gateway: Gateway) -> None:
+def test_workflow_stands_for_the_client(gateway: ScriptedGateway) -> None:
     with flatfee.Client() as client, client.workflow("run-42") as workflow:
         generated(OpenAIModel("auto", client=workflow))
         assert [it.id for it in client.workflows.list()] == ["run-42"]
