@@ -3,7 +3,8 @@
 A fence's language tells what it is. ``python`` and ``bash`` run against a gateway with the
 demonstration's configuration; ``toml`` is a configuration file; ``json`` is JSON. ``console`` shows
 commands that install something or run for ever: those must exist, and are not run. ``text`` is shown.
-A ``python`` or ``yaml`` fence with a ``title`` is an excerpt of the file of that name, which other tests run.
+A ``python`` fence with a ``title`` is an excerpt of the file of that name, which other tests run; ``yaml`` and
+``js`` always are.
 The fences of one language on a page belong together and are taken in their order.
 """
 
@@ -36,7 +37,7 @@ from flatfee import wire
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
-LANGUAGES = {"python", "bash", "toml", "json", "yaml", "console", "text"}
+LANGUAGES = {"python", "bash", "toml", "json", "yaml", "js", "console", "text"}
 SOURCES = {"PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
 
 _FENCE = re.compile(
@@ -80,14 +81,24 @@ def test_every_fence_has_a_language_that_a_test_takes(page: Path) -> None:
     assert page.read_text("utf-8").count("```") == 2 * len(fences(page))
 
 
-@pytest.mark.parametrize("language", ["python", "yaml"])
+@pytest.mark.parametrize("language", ["python", "yaml", "js"])
 def test_excerpts_are_as_their_files_have_them(language: str) -> None:
     for fence in [fence for page in PAGES for fence in fences(page, language) if fence.source is not None]:
         assert fence.code in (ROOT / str(fence.source)).read_text("utf-8"), f"{fence.page.name}:{fence.line}"
 
 
-def test_yaml_that_is_shown_is_of_a_file_that_is_tested() -> None:
-    assert [fence for page in PAGES for fence in fences(page, "yaml") if fence.source is None] == []
+@pytest.mark.parametrize("language", ["yaml", "js"])
+def test_what_no_test_of_this_page_reads_is_of_a_file_that_is_tested(language: str) -> None:
+    assert [fence for page in PAGES for fence in fences(page, language) if fence.source is None] == []
+
+
+def test_page_of_the_control_api_names_every_endpoint() -> None:
+    from flatfee.testing.control.endpoints import endpoints
+    from flatfee.testing.control.family import Family
+
+    text = (DOCS / "guides" / "testing-http.md").read_text("utf-8")
+    rows = [*endpoints(), *Family(lambda: None).endpoints()]
+    assert [row for row in rows if f"`{row.method} /_test{row.path}`" not in text] == []
 
 
 def test_every_example_of_a_framework_is_run_by_a_test() -> None:

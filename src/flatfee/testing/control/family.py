@@ -42,18 +42,20 @@ class Family:
                 raise ValueError(message)
             gateway = make_gateway(**options)
             undo.callback(gateway.close)
-            control = Control(gateway, [*endpoints(), *self._endpoints(gateway)])
+            control = Control(gateway, [*endpoints(), *self.endpoints()])
             undo.callback(control.close)
             gateway.serve_beside(ROOT, control)
             self._members[gateway.port] = undo.pop_all()
         return gateway
 
-    def _endpoints(self, own: ScriptedGateway) -> list[Endpoint[Any]]:
+    def endpoints(self) -> list[Endpoint[Any]]:
+        """Return the endpoints that start and end gateways."""
+
         def start(visit: Visit[_Started]) -> Json:
             return describe(self.start(visit.body.root))
 
         def stop(visit: Visit[Nothing]) -> Json:
-            if visit.names["port"] == str(own.port):
+            if visit.names["port"] == str(visit.gateway.port):
                 message = f"A gateway cannot end itself; POST /{ROOT}/stop ends them all."
                 raise ValueError(message)
             port = visit.names["port"]
