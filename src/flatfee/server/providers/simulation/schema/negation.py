@@ -58,6 +58,10 @@ class Negations:
                 yield {"allOf": [self.wrapped(part) for part in schema[keyword]]}
         if "oneOf" in schema:
             yield {"allOf": schema["oneOf"][:2]}
+        yield from self._ways_within(schema)
+
+    def _ways_within(self, schema: dict[str, Any]) -> Iterator[Any]:
+        """Yield schemas of which a member or an element breaks a rule for it."""
         for name, part in list(schema.get("properties", {}).items())[:_MOST_NAMES]:
             yield {"type": "object", "required": [name], "properties": {name: self.wrapped(part)}}
         for pattern, part in list(schema.get("patternProperties", {}).items())[:_MOST_NAMES]:
