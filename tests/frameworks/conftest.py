@@ -1,6 +1,7 @@
 """A real gateway before a provider that uses tools; it counts what reaches it.
 
-The frameworks live in two environments of their own (``make test-frameworks``). What is not installed
+The frameworks live in two environments of their own (``make test-frameworks``): the newest ones that share
+openai-python 3, and all six with openai-python 2. What is not installed
 is not collected; ``test_installed.py`` says what must be.
 """
 

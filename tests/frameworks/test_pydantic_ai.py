@@ -10,7 +10,7 @@ import pytest
 from pydantic_ai import Agent
 from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError
 from pydantic_ai.models.fallback import FallbackModel
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIStreamedResponse
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from tests.frameworks.conftest import ROOT, WARNINGS_OF_OTHERS, Gateway
@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.frameworks, WARNINGS_OF_OTHERS]
 
 EXAMPLE = "pydantic_ai_agent.py"
 WAYS = ["run", "stream"]
+TELLS_LAST_EVENT = hasattr(OpenAIStreamedResponse, "_map_chunk_provider_details")
+"""The hook that hears of events without a choice came with the versions for openai-python 3."""
 
 
 @pytest.fixture
@@ -54,7 +56,13 @@ async def asked(agent: Agent[None, Any], way: str) -> Any:
         return stream.response
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way",
+    [
+        "run",
+        pytest.param("stream", marks=pytest.mark.xfail(not TELLS_LAST_EVENT, reason="pydantic-ai for openai-python 2")),
+    ],
+)
 async def test_receipt_is_found_on_the_message_and_in_the_run(model: OpenAIChatModel, way: str) -> None:
     with flatfee.receipts() as run:
         message = await asked(Agent(model), way)
