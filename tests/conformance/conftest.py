@@ -7,7 +7,7 @@ with the reason; a mark that is no longer needed fails. What is not installed is
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -52,14 +52,7 @@ ABSENT: Final = {
 }
 """Why a suite may skip a test. Any other skip is a failure: LiteLLM skips where a provider is overloaded."""
 
-READS: Final = "asks for what only the prose names: a model that does not read cannot know it"
-KNOWN: Final = {
-    "test_tool_calling": READS,
-    "test_tool_calling_async": READS,
-    "test_json_mode": READS,
-    "test_unicode_tool_call_integration": READS,
-    "test_prompt_caching": "a model that keeps nothing has nothing cached",
-}
+KNOWN: Final[Mapping[str, str]] = {}
 """Tests that fail, and whose fault it is. One that no longer fails must leave."""
 
 

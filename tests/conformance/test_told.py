@@ -19,6 +19,6 @@ def test_page_tells_the_versions_that_run() -> None:
     assert told == {name: version(name) for name in ("langchain-tests", "outlines")}
 
 
-def test_page_tells_of_every_test_that_fails() -> None:
-    text = PAGE.read_text("utf-8").partition("## What fails")[2].partition("\n## ")[0]
-    assert set(re.findall(r"`(test_\w+)`", text)) == set(KNOWN)
+def test_page_tells_of_every_test_that_is_known_to_fail() -> None:
+    text = PAGE.read_text("utf-8")
+    assert [name for name in KNOWN if f"`{name}`" not in text] == []
