@@ -9,13 +9,16 @@ BIN    := $(VENV)/bin
 # stay together, so that what they share is made once; a process that is done takes from the others.
 JOBS ?= 4
 SPREAD = --numprocesses $(JOBS) --dist worksteal
-EVERY := not real_model and not packaging and not torture and not faults and not frameworks
+EVERY := not real_model and not packaging and not torture and not faults and not frameworks and not conformance
 FAST  := $(EVERY) and not processes and not slow
 
 # Agent frameworks do not agree on one major of openai-python, so they live in two environments: the newest of
 # those that take 3, and all of them with 2.
 OPENAI3 := .venv-frameworks
 OPENAI2 := .venv-frameworks-openai2
+
+# The suites of other frameworks never close their clients.
+UNCLOSED := -W ignore::pytest.PytestUnraisableExceptionWarning
 
 # $(call install,LOCK) installs one lock file into the environment of the target's stamp, every file checked
 # against its hash, then this checkout on top of it.
@@ -37,7 +40,7 @@ export NO_MKDOCS_2_WARNING := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check docs torture faults bench test-real test-frameworks lock clean
+.PHONY: help demo test check docs torture faults bench test-real test-frameworks test-conformance lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +99,14 @@ test-frameworks: $(OPENAI3)/.stamp $(OPENAI2)/.stamp ## Run agent frameworks' ow
 	@$(OPENAI3)/bin/python -m pytest -p flatfee_pytest -m frameworks tests/frameworks
 	@$(OPENAI2)/bin/python -m pytest -p flatfee_pytest -m frameworks --numprocesses 2 tests/frameworks
 
+test-conformance: $(OPENAI3)/.stamp-outlines $(if $(LITELLM_CHECKOUT),$(OPENAI2)/.stamp) ## Run chat-model suites of other frameworks against the default model (installs them)
+	@$(OPENAI3)/bin/python -m pytest $(UNCLOSED) --benchmark-disable -m conformance tests/conformance
+ifdef LITELLM_CHECKOUT
+	@$(OPENAI2)/bin/python -m pytest $(UNCLOSED) --show-capture=no -m conformance tests/conformance
+else
+	@echo "LiteLLM's tests are only in its repository: make test-conformance LITELLM_CHECKOUT=…/litellm"
+endif
+
 lock: $(VENV)/.stamp-uv ## Resolve the lock files again (LOCK="--upgrade" takes newer versions)
 	$(COMPILE) --extra dev --output-file requirements/dev.txt
 	$(COMPILE) --extra server --constraint requirements/dev.txt --output-file requirements/server.txt
@@ -127,6 +138,15 @@ $(VENV)/.stamp-real-model: requirements/real-model.txt $(VENV)/.stamp-dev
 
 $(OPENAI3)/.stamp: pyproject.toml requirements/frameworks.txt | $(OPENAI3)/.stamp-python
 	$(call install,requirements/frameworks.txt)
+
+# The tests of outlines are in its source distribution only, whose hash the lock has.
+$(OPENAI3)/.stamp-outlines: $(OPENAI3)/.stamp
+	@rm -rf $(@D)/outlines && mkdir $(@D)/outlines
+	@awk '/^[a-z]/ { on = /^outlines==/ } on' requirements/frameworks.txt > $(@D)/outlines/lock.txt
+	@$(PIP) download --no-deps --no-binary :all: --no-build-isolation --require-hashes \
+		--requirement $(@D)/outlines/lock.txt --dest $(@D)/outlines
+	@tar --extract --gzip --file $(@D)/outlines/*.tar.gz --directory $(@D)/outlines --strip-components 1
+	@touch $@
 
 $(OPENAI2)/.stamp: pyproject.toml requirements/frameworks-openai2.txt | $(OPENAI2)/.stamp-python
 	$(call install,requirements/frameworks-openai2.txt)

@@ -2,7 +2,8 @@
 
 Suites mirror ``src/flatfee``: what tests ``client/retry.py`` is ``client/test_retry.py``. Those beside it: ``pair``
 has our client, and other people's, against our gateway; ``typing`` what type checkers say; ``faults``, ``torture``,
-``frameworks`` and ``benchmarks`` are programs of their own, with tests. Rules of the repository are in this folder.
+``frameworks``, ``conformance`` and ``benchmarks`` are programs of their own, with tests. Rules of the repository are
+in this folder.
 """
 
 from __future__ import annotations

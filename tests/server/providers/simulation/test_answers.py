@@ -152,6 +152,21 @@ def test_a_json_object_is_an_object() -> None:
     assert said(response_format={"type": "text"})["message"]["content"].startswith("This is")
 
 
+def test_a_json_object_has_the_members_that_the_message_names() -> None:
+    asked = "Tell Anna's joke as JSON with 'setup', `punchline` and 'setup' keys, not \"as prose\"."
+    content = said(asked, response_format={"type": "json_object"})["message"]["content"]
+    assert json.loads(content) == {"setup": "text", "punchline": "text"}
+
+
+def test_what_came_before_the_last_answer_was_cached_if_it_is_long() -> None:
+    def cached(before: int) -> int:
+        messages = [user("x" * 4 * before), {"role": "assistant", "content": "x" * 4000}, user("x" * 4000)]
+        found: int = answer(messages=messages)["usage"]["prompt_tokens_details"]["cached_tokens"]
+        return found
+
+    assert [cached(before) for before in (1000, 1022, 1200)] == [0, 1024, 1152]
+
+
 def test_an_answer_obeys_the_schema_that_was_asked_for() -> None:
     owner = {"type": "object", "properties": {"rich": {"type": "boolean"}}, "required": ["rich"]}
     schema = {

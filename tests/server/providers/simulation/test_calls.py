@@ -88,6 +88,11 @@ def test_all_tools_that_the_message_names_are_called_at_once() -> None:
         ("The weather with city=Lisbon, days=5.", {"city": "Lisbon", "days": 5}),
         ('city="New York" days=1 sky=blue', {"city": "New York", "days": 2}),
         ("city=12", {"city": "12", "days": 2}),
+        ("weather('Oslo', 3)", {"city": "Oslo", "days": 3}),
+        ("1 to 7 days in “São Paulo”", {"city": "São Paulo", "days": 7}),
+        ("city=Oslo 'Rome' 4.5 5", {"city": "Oslo", "days": 5}),
+        ("What's Anna's day? 2024-05-06, 19:30, GPT-4, v5, 6,000, x=7", {"city": "text", "days": 2}),
+        ("days='x' \"\" ''", {"city": "text", "days": 2}),
     ],
 )
 def test_values_in_the_message_are_used_where_they_fit(content: str, arguments: Any) -> None:

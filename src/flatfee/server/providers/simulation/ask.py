@@ -7,14 +7,14 @@ from typing import Any, Final
 
 import msgspec
 
-from flatfee.server.providers.simulation.conversation import check_messages
+from flatfee.server.providers.simulation import reading
+from flatfee.server.providers.simulation.conversation import check_messages, last_said
 from flatfee.server.providers.simulation.offers import Offer, bad_schema, read_offer
 from flatfee.server.providers.simulation.parameters import REASONING, check_parameters
 from flatfee.server.providers.simulation.refusal import RefusedError, missing, unknown, wrong_type
 from flatfee.server.providers.simulation.schema import Budget, JsonSchema, UnanswerableError
 from flatfee.server.providers.simulation.strict import check_strict
 
-_ANY_OBJECT: Final[dict[str, Any]] = {"type": "object"}
 _NOTHING_OFFERED: Final = Offer(mode="none")
 _OFFERING: Final = frozenset(("tools", "functions", "tool_choice", "function_call"))
 FORMAT: Final = "response_format"
@@ -55,7 +55,7 @@ def read_ask(body: bytes) -> Ask:
             raise missing(name)
     check_messages(fields["messages"])
     budget = Budget()
-    form = _form(fields[FORMAT], budget) if fields.get(FORMAT) else None
+    form = _form(fields[FORMAT], fields["messages"], budget) if fields.get(FORMAT) else None
     offer = _NOTHING_OFFERED if _OFFERING.isdisjoint(fields) else read_offer(fields, budget)
     return _ask(fields, form, offer, budget)
 
@@ -90,19 +90,23 @@ def _decode(body: bytes) -> dict[str, Any]:
     return fields
 
 
-def _form(wanted: Mapping[str, Any], budget: Budget) -> JsonSchema | None:
+def _form(wanted: Mapping[str, Any], messages: Sequence[dict[str, Any]], budget: Budget) -> JsonSchema | None:
     kind = wanted.get("type")
     match kind:
         case "text":
             return None
         case "json_object":
-            return JsonSchema(_ANY_OBJECT, budget)
+            return JsonSchema(_object_of(reading.names(last_said(messages)[: reading.MOST_READ])), budget)
         case "json_schema":
             return _schema(wanted.get("json_schema"), budget)
         case None:
             raise missing(f"{FORMAT}.type")
         case _:
             raise unknown(f"{FORMAT}.type", kind, "'json_object', 'json_schema' and 'text'")
+
+
+def _object_of(names: Sequence[str]) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: {"type": "string"} for name in names}, "required": names}
 
 
 def _schema(wanted: Any, budget: Budget) -> JsonSchema:

@@ -1,8 +1,8 @@
 """Which tools the simulated model calls, and with what. Pure.
 
 A tool that the last user message names as a word is called, all of them if calls may be parallel; else the
-first. Arguments are the smallest that fit. What the message gives as JSON, or as ``name=value``, is
-used instead where it fits.
+first. Arguments are the smallest that fit. What the message gives as JSON, as ``name=value``, as a number
+or in quotation marks is used instead where it fits.
 """
 
 from __future__ import annotations
@@ -10,24 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-import msgspec
-
+from flatfee.server.providers.simulation import reading
 from flatfee.server.providers.simulation.ask import Ask
 from flatfee.server.providers.simulation.conversation import last_said
 from flatfee.server.providers.simulation.offers import Tool, bad_schema
-from flatfee.server.providers.simulation.schema import UnanswerableError, text_for
+from flatfee.server.providers.simulation.schema import JsonSchema, UnanswerableError, text_for
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:-]+")
-_PAIR: Final = re.compile(r'([A-Za-z0-9_-]{1,64})=("[^"]{0,400}"|[^\s,;"]{1,400})')
-_MOST_READ: Final = 10_000
-"""Characters of a message in which names and values are looked for."""
-_MOST_VALUES: Final = 8
 _PLAIN_INPUT: Final = "text"
 
 
@@ -51,7 +45,7 @@ def calls_of(ask: Ask) -> list[Call]:
     in_loop = ask.messages[-1]["role"] in {"tool", "function"}
     if not offer.tools or offer.mode == "none" or (in_loop and offer.mode == "auto"):
         return []
-    said = last_said(ask.messages)[:_MOST_READ]
+    said = last_said(ask.messages)[: reading.MOST_READ]
     return [_call(ask, tool, said, index) for index, tool in enumerate(_called(ask, said))]
 
 
@@ -80,45 +74,32 @@ def _input(ask: Ask, tool: Tool) -> str:
 
 def _arguments(tool: Tool, said: str) -> str:
     assert tool.schema is not None  # noqa: S101 - told by the caller
-    for value in islice(_objects(said), _MOST_VALUES):
+    for value in islice(reading.objects(said), reading.MOST_VALUES):
         if tool.schema.fits(value):
             return _json(value)
     try:
         found = tool.schema.instance(as_object=True)
     except UnanswerableError as error:
         raise bad_schema(f"function {tool.name!r}", tool.param, error, "invalid_function_parameters") from error
-    for name, value in islice(_pairs(said, tool.properties), _MOST_VALUES):
+    named = set[str]()
+    for name, value in islice(reading.pairs(said, tool.properties), reading.MOST_VALUES):
         if tool.schema.fits({**found, name: value}):
             found = {**found, name: value}
-    return _json(found)
+            named.add(name)
+    return _json(_filled(tool.schema, found, said, [name for name in found if name not in named]))
 
 
-def _objects(said: str) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects in a text that are not empty."""
-    decoder, start = json.JSONDecoder(), said.find("{")
-    for _ in range(_MOST_VALUES):
-        if start < 0:
-            return
-        try:
-            value, end = decoder.raw_decode(said, start)
-        except (ValueError, RecursionError):
-            end = start + 1
-        else:
-            if value:
-                yield value
-        start = said.find("{", end)
-
-
-def _pairs(said: str, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Yield what ``name=value`` may mean: as JSON, and as a text."""
-    for match in _PAIR.finditer(said):
-        name, written = match.groups()
-        if name not in names:
-            continue
-        text = written.strip('"').rstrip(".")
-        with suppress(msgspec.DecodeError, RecursionError):
-            yield name, msgspec.json.decode(text)
-        yield name, text
+def _filled(schema: JsonSchema, found: dict[str, Any], said: str, free: Sequence[str]) -> dict[str, Any]:
+    """Put the numbers and quotations of a text, in their order, where they fit."""
+    numbers = reading.numbers(said)
+    given: dict[type, list[Any]] = {int: numbers, float: numbers, str: reading.quotations(said)}
+    for name in free:
+        values = given.get(type(found[name]), [])
+        fitting = (value for value in values if schema.fits({**found, name: value}))
+        if (value := next(fitting, None)) is not None:
+            values.remove(value)
+            found = {**found, name: value}
+    return found
 
 
 def _json(value: Any) -> str:

@@ -12,6 +12,8 @@ _ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
 _MEDIA: Final = ("image_url", "input_audio", "file")
 _PARTS: Final = ("text", "refusal", *_MEDIA)
 _BYTES_PER_MESSAGE: Final = 8
+_LEAST_CACHED: Final = 1024
+_CACHED_IN_BLOCKS_OF: Final = 128
 
 
 def check_messages(messages: Any) -> None:
@@ -147,6 +149,13 @@ def prompt_tokens(messages: Sequence[dict[str, Any]]) -> int:
         if content:
             heard += len(content) if content.isascii() else len(content.encode())
     return -(-heard // BYTES_PER_TOKEN) + media * TOKENS_PER_MEDIUM
+
+
+def cached_tokens(messages: Sequence[dict[str, Any]]) -> int:
+    """Return how many tokens a provider has cached: what came before the last answer was sent before."""
+    answered = max((index for index, message in enumerate(messages) if message["role"] == "assistant"), default=0)
+    sent = prompt_tokens(messages[:answered])
+    return sent // _CACHED_IN_BLOCKS_OF * _CACHED_IN_BLOCKS_OF if sent >= _LEAST_CACHED else 0
 
 
 def last_said(messages: Sequence[dict[str, Any]]) -> str:

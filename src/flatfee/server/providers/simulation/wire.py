@@ -11,7 +11,7 @@ import msgspec
 from flatfee.server.providers.simulation import tokens
 from flatfee.server.providers.simulation.ask import Ask
 from flatfee.server.providers.simulation.calls import Call
-from flatfee.server.providers.simulation.conversation import prompt_tokens
+from flatfee.server.providers.simulation.conversation import cached_tokens, prompt_tokens
 from flatfee.server.providers.simulation.reply import Said
 
 _CREATED: Final = 1_700_000_000
@@ -136,6 +136,6 @@ def _usage(ask: Ask, said: Sequence[Said]) -> dict[str, Any]:
         "prompt_tokens": prompt,
         "completion_tokens": completed,
         "total_tokens": prompt + completed,
-        "prompt_tokens_details": {"cached_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": cached_tokens(ask.messages)},
         "completion_tokens_details": {"reasoning_tokens": thought},
     }
