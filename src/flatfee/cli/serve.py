@@ -83,14 +83,19 @@ def serve(
     end_with_stdin: Annotated[
         bool, typer.Option("--end-with-stdin", help="With --test: end when standard input does.")
     ] = False,
+    record: Annotated[
+        Path | None, typer.Option(help="With --test and --config: write what the real providers answer into a folder.")
+    ] = None,
+    replay: Annotated[Path | None, typer.Option(help="With --test: answer as recorded in a folder.")] = None,
 ) -> None:
     """Run the gateway. Without a file: a demo with simulated providers and one key, printed once."""
     if test:
         options = {"host": host, "port": port, "config": config, "strict": strict or None}
+        options |= {"record": record, "replay": replay}
         _serve_test({name: value for name, value in options.items() if value is not None}, workers, end_with_stdin)
         return
-    if strict or end_with_stdin:
-        _end("--strict and --end-with-stdin go with --test only.")
+    if strict or end_with_stdin or record or replay:
+        _end("--strict, --end-with-stdin, --record and --replay go with --test only.")
     from flatfee.server.keys import KeyKind, new_key
     from flatfee.server.logs import configure_logging
 
@@ -117,13 +122,14 @@ def _serve_test(options: dict[str, object], workers: int, end_with_stdin: bool) 
     from flatfee.server.configuration import SettingsError
     from flatfee.server.logs import configure_logging
     from flatfee.testing.control.process import serve_until_told
+    from flatfee.testing.tapes.tape import TapeError
 
     if workers != 1:
         _end("--test is one process, whose state is in memory; leave --workers out.")
     configure_logging(logging.WARNING)  # what it is asked is in its journal
     try:
         serve_until_told(options, typer.echo, end_with_stdin=end_with_stdin)
-    except (ValueError, OSError, SettingsError) as error:
+    except (ValueError, OSError, SettingsError, TapeError) as error:
         _end(str(error), error)
 
 

@@ -76,6 +76,12 @@ def test_starts_only_so_many(control: Caller, monkeypatch: pytest.MonkeyPatch) -
     assert "There are 1 gateways already" in control.refused("POST", "/gateways", {})
 
 
+@pytest.mark.parametrize("name", ["config", "record", "replay", "redact", "host", "port", "socket"])
+def test_lets_no_request_choose_files_providers_and_addresses(control: Caller, name: str) -> None:
+    message = control.refused("POST", "/gateways", {name: "/etc/passwd"})
+    assert message == f"{name!r} is not for a request to choose; give it to flatfee serve --test."
+
+
 def test_is_told_to_stop(control: Caller) -> None:
     control.told("POST", "/stop")
     assert control.ended.wait(60)

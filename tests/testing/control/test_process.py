@@ -91,6 +91,7 @@ def test_may_be_strict_and_take_a_configuration(tmp_path: Path) -> None:
 def test_says_what_is_wrong_with_its_options() -> None:
     assert "on this machine only, not on '0.0.0.0'" in refused("--test", "--host", "0.0.0.0")
     assert "go with --test only" in refused("--strict")
+    assert "config" in refused("--test", "--record", "tapes")
     assert "leave --workers out" in refused("--test", "--workers", "2")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

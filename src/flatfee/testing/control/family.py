@@ -18,15 +18,23 @@ MOST: Final = 64
 """Gateways at the same time. Each is a thread, an event loop and a port."""
 
 
+_OF_THE_FIRST: Final = frozenset({"config", "record", "replay", "redact", "host", "port", "socket"})
+"""Options that only who starts the process may give: they name files, providers and addresses."""
+
+
 class _Started(RootModel[dict[str, Any]]):
-    """The options of a new gateway: those of ``Options``."""
+    """The options of a new gateway: those of ``Options``, but for those of the first."""
 
 
 class Family:
-    """Gateways that share nothing but the process. ``end`` is called by ``POST /_test/stop``."""
+    """Gateways that share nothing but the process. ``end`` is called by ``POST /_test/stop``.
 
-    def __init__(self, end: Callable[[], None]) -> None:
+    ``shared`` are the options that all of them have, unless they are told otherwise.
+    """
+
+    def __init__(self, end: Callable[[], None], **shared: Any) -> None:
         self.end = end
+        self._shared = shared
         self._lock = threading.Lock()
         self._members: dict[int, ExitStack] = {}
 
@@ -40,7 +48,7 @@ class Family:
             if len(self._members) >= MOST:
                 message = f"There are {MOST} gateways already; end one with DELETE /{ROOT}/gateways/PORT."
                 raise ValueError(message)
-            gateway = make_gateway(**options)
+            gateway = make_gateway(**{**self._shared, **options})
             undo.callback(gateway.close)
             control = Control(gateway, [*endpoints(), *self.endpoints()])
             undo.callback(control.close)
@@ -52,7 +60,11 @@ class Family:
         """Return the endpoints that start and end gateways."""
 
         def start(visit: Visit[_Started]) -> Json:
-            return describe(self.start(visit.body.root))
+            given = visit.body.root
+            for name in sorted(_OF_THE_FIRST.intersection(given)):
+                message = f"{name!r} is not for a request to choose; give it to flatfee serve --test."
+                raise ValueError(message)
+            return describe(self.start(given))
 
         def stop(visit: Visit[Nothing]) -> Json:
             if visit.names["port"] == str(visit.gateway.port):

@@ -16,6 +16,9 @@ from typing import Any, Final
 from flatfee.testing.control.endpoints import describe
 from flatfee.testing.control.family import Family
 
+_OF_ONE: Final = frozenset({"host", "port", "record"})
+"""Options that cannot be shared with other gateways of the process."""
+
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -26,16 +29,19 @@ def serve_until_told(options: dict[str, Any], tell: Callable[[str], None], *, en
 
     Raises:
         ValueError: the host is no loopback address, or an option is wrong.
+        TapeError: at the end, what was recorded could not be written.
         OSError: the address cannot be listened on.
     """
     check_loopback(options.get("host", "127.0.0.1"))
     told_to_end = threading.Event()
-    with Family(told_to_end.set) as family, _ended_by_signals(told_to_end.set):
+    shared = {name: value for name, value in options.items() if name not in _OF_ONE}
+    with Family(told_to_end.set, **shared) as family, _ended_by_signals(told_to_end.set):
         gateway = family.start(options)
         tell(json.dumps({"flatfee": "ready", **describe(gateway), "pid": os.getpid()}))
         if end_with_stdin:
             threading.Thread(target=_end_with_stdin, args=(told_to_end,), daemon=True).start()
         told_to_end.wait()
+        gateway.taping.check()
 
 
 def check_loopback(host: str) -> None:
