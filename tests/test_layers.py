@@ -115,7 +115,7 @@ LAYERS = (
     Layer(
         name="what a script says is pure",
         files=tuple(
-            f"testing/{name}.py"
+            f"testing/scripting/{name}.py"
             for name in (
                 *("conversation", "matchers", "differences", "matching"),
                 *("closed", "replies", "speaking", "strict", "forms"),
@@ -136,7 +136,7 @@ LAYERS = (
         forbids=HTTP,
         apart_from=(
             *("client/http.py", "server/providers/**/*.py", "cli/admin/client.py", "integrations/**/*.py"),
-            "testing/memory.py",
+            "testing/running/memory.py",
         ),
     ),
 )

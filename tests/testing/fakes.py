@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from flatfee.testing import ScriptedGateway
-from flatfee.testing.asked import Asked
-from flatfee.testing.played import Answering, Failure, Held, Pause, Piece, Played
+from flatfee.testing.scripting.asked import Asked
+from flatfee.testing.scripting.played import Answering, Failure, Held, Pause, Piece, Played
 from flatfee.wire import AttemptOutcome
 
 PATIENCE = 60.0

@@ -13,8 +13,8 @@ import httpx
 from flatfee.server.call import Call, Receive, Scope, Send
 from flatfee.server.faults import Fault
 from flatfee.testing import ScriptedGateway
-from flatfee.testing.entry import Entry
-from flatfee.testing.exchange import Exchange
+from flatfee.testing.judging.entry import Entry
+from flatfee.testing.running.exchange import Exchange
 from flatfee.wire import ERRORS, ErrorCode, Header, error_body
 
 Act = Callable[[Call], Coroutine[Any, Any, None]]

@@ -9,8 +9,8 @@ import pytest
 
 import flatfee
 from flatfee.testing import ScriptedGateway, running_gateway
-from flatfee.testing.asked import Asked
-from flatfee.testing.played import Pause, Played
+from flatfee.testing.scripting.asked import Asked
+from flatfee.testing.scripting.played import Pause, Played
 
 HELLO = [{"role": "user", "content": "Hello"}]
 

@@ -10,7 +10,7 @@ from tests.testing.fakes import HELLO, Gate, held, play, until
 
 import flatfee
 from flatfee.testing import running_gateway
-from flatfee.testing.clock import START
+from flatfee.testing.running.clock import START
 
 
 def test_a_reset_forgets_everything_but_the_time_and_the_key() -> None:

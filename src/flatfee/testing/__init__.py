@@ -6,23 +6,23 @@ with running_gateway(fair_use=1000) as gateway:
     client = flatfee.Client(api_key=gateway.api_key, base_url=gateway.base_url)
 """
 
-from flatfee.testing.asked import Asked
-from flatfee.testing.calls import LogicalCall
-from flatfee.testing.checks.base import Limits, Violation
-from flatfee.testing.clock import VirtualClock
-from flatfee.testing.edge import Edge
-from flatfee.testing.entry import Ending, Entry, RouteTry
-from flatfee.testing.faults import Fault
-from flatfee.testing.gates import Gate
+from flatfee.testing.faults.edge import Edge
+from flatfee.testing.faults.fault import Fault
 from flatfee.testing.gateway import ScriptedGateway, running_gateway
-from flatfee.testing.journal import Journal
-from flatfee.testing.matchers import anything, contains, matches
+from flatfee.testing.judging.calls import LogicalCall
+from flatfee.testing.judging.checks.base import Limits, Violation
+from flatfee.testing.judging.entry import Ending, Entry, RouteTry
+from flatfee.testing.judging.journal import Journal
+from flatfee.testing.judging.verdicts import Verdict
 from flatfee.testing.options import Options
-from flatfee.testing.replies import OBEY, Raw, Reply, Tokens, ToolCall, call
-from flatfee.testing.script import Rule
-from flatfee.testing.strict import ScriptFailed, UnmatchedRequest
+from flatfee.testing.running.clock import VirtualClock
+from flatfee.testing.scripting.asked import Asked
+from flatfee.testing.scripting.gates import Gate
+from flatfee.testing.scripting.matchers import anything, contains, matches
+from flatfee.testing.scripting.replies import OBEY, Raw, Reply, Tokens, ToolCall, call
+from flatfee.testing.scripting.script import Rule
+from flatfee.testing.scripting.strict import ScriptFailed, UnmatchedRequest
 from flatfee.testing.tapes import TapeError, Tapes
-from flatfee.testing.verdicts import Verdict
 
 __all__ = [
     "OBEY",

@@ -17,17 +17,17 @@ from flatfee.server.health import Health
 from flatfee.server.ids import request_id
 from flatfee.server.kept import KeptAnswers
 from flatfee.testing.clients import Clients
-from flatfee.testing.clock import VirtualClock, stopped
-from flatfee.testing.front import Front
 from flatfee.testing.inside import Inside
-from flatfee.testing.ledger import DoubleStore
-from flatfee.testing.loop import LoopThread, Traffic
 from flatfee.testing.options import Options, first_key
-from flatfee.testing.provider import DoubleProvider
-from flatfee.testing.script import Script
-from flatfee.testing.serving import NoServer, SocketServer
+from flatfee.testing.running.clock import VirtualClock, stopped
+from flatfee.testing.running.front import Front
+from flatfee.testing.running.loop import LoopThread, Traffic
+from flatfee.testing.running.provider import DoubleProvider
+from flatfee.testing.running.serving import NoServer, SocketServer
+from flatfee.testing.running.visits import MemoryServer
+from flatfee.testing.scripting.script import Script
+from flatfee.testing.state.ledger import DoubleStore
 from flatfee.testing.tapes.taping import Taping
-from flatfee.testing.visits import MemoryServer
 
 if TYPE_CHECKING:
     from flatfee.server.settings import Settings

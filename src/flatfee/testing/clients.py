@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import flatfee
-from flatfee.testing.moving import client_clock
-from flatfee.testing.visits import MemoryServer
+from flatfee.testing.running.moving import client_clock
+from flatfee.testing.running.visits import MemoryServer
 
 if TYPE_CHECKING:
     from flatfee.testing.gateway import ScriptedGateway
@@ -25,7 +25,7 @@ class Clients:
     def client(self, gateway: ScriptedGateway, *, memory: bool, **options: Any) -> flatfee.Client:
         """Make a blocking client."""
         if _in_memory(gateway, options, memory=memory):
-            from flatfee.testing.memory import client_of
+            from flatfee.testing.running.memory import client_of
 
             options["http_client"] = self._made.enter_context(client_of(self._memory))
         return self._made.enter_context(flatfee.Client(**_usual(gateway, gateway.sleep) | options))
@@ -33,7 +33,7 @@ class Clients:
     def async_client(self, gateway: ScriptedGateway, *, memory: bool, **options: Any) -> flatfee.AsyncClient:
         """Make one for coroutines. Its connections end with its event loop, if nobody closes it before."""
         if _in_memory(gateway, options, memory=memory):
-            from flatfee.testing.memory import async_client_of
+            from flatfee.testing.running.memory import async_client_of
 
             options["http_client"] = async_client_of(self._memory)
         return flatfee.AsyncClient(**_usual(gateway, gateway.asleep) | options)

@@ -11,23 +11,24 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from flatfee.testing import building, state
-from flatfee.testing.accounts import Accounts, AccountState
-from flatfee.testing.checks.base import Limits
-from flatfee.testing.front import Handler
-from flatfee.testing.gates import Gate
-from flatfee.testing.journal import Journal
-from flatfee.testing.keys import add_key
-from flatfee.testing.matching import MatchKeywords
-from flatfee.testing.moving import Time
+from flatfee.testing import building
+from flatfee.testing.judging.checks.base import Limits
+from flatfee.testing.judging.journal import Journal
+from flatfee.testing.judging.verdicts import Verdict, judge, settled
 from flatfee.testing.options import Options
-from flatfee.testing.played import Answer
-from flatfee.testing.script import Rule
-from flatfee.testing.verdicts import Verdict, judge, settled
+from flatfee.testing.running.front import Handler
+from flatfee.testing.running.moving import Time
+from flatfee.testing.scripting.gates import Gate
+from flatfee.testing.scripting.matching import MatchKeywords
+from flatfee.testing.scripting.played import Answer
+from flatfee.testing.scripting.script import Rule
+from flatfee.testing.state import controls
+from flatfee.testing.state.accounts import Accounts, AccountState
+from flatfee.testing.state.keys import add_key
 
 if TYPE_CHECKING:
     import flatfee
-    from flatfee.testing.memory import AsgiApp, AsyncTransport, Transport
+    from flatfee.testing.running.memory import AsgiApp, AsyncTransport, Transport
     from flatfee.testing.tapes.taping import Taping
 
 _T = TypeVar("_T")
@@ -49,8 +50,8 @@ class ScriptedGateway:
         inside = self._built.inside
         self.account = AccountState(inside.account, inside)
         self.accounts = Accounts(inside)
-        self.workflows = state.Workflows(inside)
-        self.routes = state.Routes(inside)
+        self.workflows = controls.Workflows(inside)
+        self.routes = controls.Routes(inside)
         self._inside = inside
         self._time = Time(inside)
 
@@ -161,15 +162,15 @@ class ScriptedGateway:
 
     def ledger_down(self) -> AbstractContextManager[None]:
         """Let the ledger be out of reach while a block lasts: ``store_unavailable``."""
-        return state.ledger_down(self._inside)
+        return controls.ledger_down(self._inside)
 
     def overload(self) -> AbstractContextManager[None]:
         """Let the gateway be as busy as it may be while a block lasts: ``gateway_overloaded``."""
-        return state.overload(self._inside)
+        return controls.overload(self._inside)
 
     def drain(self) -> AbstractContextManager[None]:
         """Let the gateway be shutting down while a block lasts: what is new is ``gateway_overloaded``."""
-        return state.drain(self._inside)
+        return controls.drain(self._inside)
 
     def down(self) -> AbstractContextManager[None]:
         """Let connections be refused while a block lasts, and cut those off that there are. The address stays."""
@@ -177,20 +178,20 @@ class ScriptedGateway:
 
     def transport(self) -> Transport:
         """Return a transport for an ``httpx.Client``, that reaches the gateway without a socket."""
-        from flatfee.testing.memory import Transport
+        from flatfee.testing.running.memory import Transport
 
         return Transport(self._built.memory)
 
     def async_transport(self) -> AsyncTransport:
         """Return a transport for an ``httpx.AsyncClient``, that reaches the gateway without a socket."""
-        from flatfee.testing.memory import AsyncTransport
+        from flatfee.testing.running.memory import AsyncTransport
 
         return AsyncTransport(self._built.memory)
 
     @property
     def asgi(self) -> AsgiApp:
         """The gateway as an ASGI app, for any event loop."""
-        from flatfee.testing.memory import AsgiApp
+        from flatfee.testing.running.memory import AsgiApp
 
         return AsgiApp(self._built.memory)
 

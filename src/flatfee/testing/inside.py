@@ -8,11 +8,11 @@ from typing import Any, Final, TypeVar
 
 from flatfee.server.gateway import Gateway
 from flatfee.server.settings import PlanSettings
-from flatfee.testing.clock import VirtualClock
-from flatfee.testing.front import Front
-from flatfee.testing.ledger import DoubleStore
-from flatfee.testing.loop import LoopThread
-from flatfee.testing.provider import DoubleProvider
+from flatfee.testing.running.clock import VirtualClock
+from flatfee.testing.running.front import Front
+from flatfee.testing.running.loop import LoopThread
+from flatfee.testing.running.provider import DoubleProvider
+from flatfee.testing.state.ledger import DoubleStore
 
 _T = TypeVar("_T")
 

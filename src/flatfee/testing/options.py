@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flatfee.server.configuration import SettingsError, parse_values, read_text, validated, with_secrets
 from flatfee.server.keys import KeyKind, new_key
 from flatfee.server.settings import AccountSettings, KeySettings, PlanSettings, ProjectSettings, Settings
-from flatfee.testing.clock import START
+from flatfee.testing.running.clock import START
 from flatfee.wire import Billing, Tier
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flatfee.testing.asked import Asked
+from flatfee.testing.scripting.asked import Asked
 from flatfee.testing.tapes.folder import Filed
 from flatfee.testing.tapes.replay import Player, Tapes
 from flatfee.testing.tapes.tape import Tape

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.server.fakes_upstream import a_route
 
 from flatfee.server.providers.base import ProviderFailure
-from flatfee.testing.played import Failure, Held, Pause
+from flatfee.testing.scripting.played import Failure, Held, Pause
 from flatfee.testing.tapes.redaction import Redaction
 from flatfee.testing.tapes.replay import play
 from flatfee.testing.tapes.take import Developer, Take

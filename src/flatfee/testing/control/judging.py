@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from flatfee.testing.checks.base import Limits
 from flatfee.testing.control.endpoint import Endpoint, Form, Json, Visit
+from flatfee.testing.judging.checks.base import Limits
 
 
 class _Look(Form):

@@ -7,10 +7,10 @@ from typing import Any
 from pydantic import RootModel
 
 from flatfee.testing.control.endpoint import Endpoint, Form, Json, Nothing, Visit
-from flatfee.testing.forms import read_rule
-from flatfee.testing.gates import Gate
 from flatfee.testing.gateway import ScriptedGateway
-from flatfee.testing.script import Rule
+from flatfee.testing.scripting.forms import read_rule
+from flatfee.testing.scripting.gates import Gate
+from flatfee.testing.scripting.script import Rule
 
 _Written = dict[str, Any]
 

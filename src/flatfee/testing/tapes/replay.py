@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from flatfee.testing.asked import Asked
-from flatfee.testing.played import Failure, Held, Pause, Piece, Played
+from flatfee.testing.scripting.asked import Asked
+from flatfee.testing.scripting.played import Failure, Held, Pause, Piece, Played
 from flatfee.testing.tapes.folder import Filed, read_all
 from flatfee.testing.tapes.keys import settings_with_providers
 from flatfee.testing.tapes.matching import Comparison, Difference, differences, digest

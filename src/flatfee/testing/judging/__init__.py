@@ -1,0 +1,1 @@
+"""What the client did, and whether it should have."""

@@ -1,0 +1,118 @@
+"""Where a scripted gateway is reached: on a socket, by uvicorn as in production, or nowhere but in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any, Final, cast
+
+from flatfee.server.app import App
+from flatfee.server.connections import GuardedConnection
+from flatfee.server.run import GatewayServer
+from flatfee.testing.faults.between import BREAK
+from flatfee.testing.running.front import Front
+from flatfee.testing.running.loop import RealTimer
+
+_FOR_GOOD: Final = 10**9
+"""Seconds that an idle connection is kept: time that is skipped must not close those of a client under test."""
+
+
+class PatientConnection(GuardedConnection):
+    """A connection whose caller has real time to send and to read, and that a script may break.
+
+    Time that is skipped makes nobody late.
+    """
+
+    def _later(self, seconds: float, call: Callable[[], object]) -> RealTimer:
+        return RealTimer(self.loop, seconds, call)
+
+    def on_message_begin(self) -> None:
+        """Begin a head, and tell how to break off."""
+        super().on_message_begin()
+        cast("dict[str, Any]", self.scope)[BREAK] = self.transport.close
+
+
+class SocketServer(GatewayServer):
+    """Serves a ``Front`` on the running event loop, from ``open`` to ``close``, but for where it is ``down``."""
+
+    def __init__(self, front: Front) -> None:
+        super().__init__(cast("App", front))
+        self.config.timeout_keep_alive = _FOR_GOOD
+        self.config.http = PatientConnection
+        self._place: socket.socket | None = None
+
+    async def open(self) -> tuple[str, int]:
+        """Listen, and return host and port.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        self.config.load()
+        self.lifespan = self.config.lifespan_class(self.config)
+        try:
+            await self.startup()
+        except SystemExit as error:
+            raise OSError(f"cannot listen on {self.config.host}:{self.config.port}") from error.__context__
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        return host, port
+
+    async def go_down(self) -> None:
+        """Refuse connections, and cut off those that there are. The port stays ours."""
+        if self._place is None:
+            address = self.servers[0].sockets[0].getsockname()
+            self._cut_off()
+            self._place = socket.socket()
+            self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._place.bind(address)
+
+    async def come_up(self) -> None:
+        """Take connections again, where they were taken before."""
+        if self._place is not None:
+            made = partial(
+                PatientConnection, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            place, self._place = self._place, None
+            self.servers = [await asyncio.get_running_loop().create_server(made, sock=place)]
+
+    def _cut_off(self) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+    async def close(self) -> None:
+        """Stop listening and close every connection; whoever is being served is cut off."""
+        self._cut_off()
+        if self._place is not None:
+            self._place.close()
+        tasks = list(self.server_state.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.lifespan.shutdown()
+
+
+class NoServer:
+    """Lets a ``Front`` live without a socket: requests come to it in memory."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self._ends = AsyncExitStack()
+
+    async def open(self) -> tuple[str, int]:
+        """Start, and return a host and a port that are nowhere."""
+        await self._ends.enter_async_context(self._front.app.running())
+        return "gateway", 80
+
+    async def go_down(self) -> None:
+        """There is no socket to close."""
+
+    async def come_up(self) -> None:
+        """There is no socket to open."""
+
+    async def close(self) -> None:
+        """End."""
+        await self._ends.aclose()

@@ -1,0 +1,1 @@
+"""What a test sets: accounts and keys, workflow slots, routes, outages of the gateway itself."""
