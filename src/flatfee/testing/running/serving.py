@@ -35,6 +35,10 @@ class PatientConnection(GuardedConnection):
         cast("dict[str, Any]", self.scope)[BREAK] = self.transport.close
 
 
+_TURNS_TO_CONNECT: Final = 3
+"""Turns of the event loop from a connection that is accepted to one that the server knows."""
+
+
 class SocketServer(GatewayServer):
     """Serves a ``Front`` on the running event loop, from ``open`` to ``close``, but for where it is ``down``."""
 
@@ -63,7 +67,7 @@ class SocketServer(GatewayServer):
         """Refuse connections, and cut off those that there are. The port stays ours."""
         if self._place is None:
             address = self.servers[0].sockets[0].getsockname()
-            self._cut_off()
+            await self._cut_off()
             self._place = socket.socket()
             self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._place.bind(address)
@@ -77,7 +81,13 @@ class SocketServer(GatewayServer):
             place, self._place = self._place, None
             self.servers = [await asyncio.get_running_loop().create_server(made, sock=place)]
 
-    def _cut_off(self) -> None:
+    async def _cut_off(self) -> None:
+        loop = asyncio.get_running_loop()
+        for listening in [each for server in self.servers for each in server.sockets]:
+            loop.remove_reader(listening.fileno())
+        # What was accepted becomes a connection first: a closed server would drop it, and leave it open for good.
+        for _ in range(_TURNS_TO_CONNECT):
+            await asyncio.sleep(0)
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
@@ -85,7 +95,7 @@ class SocketServer(GatewayServer):
 
     async def close(self) -> None:
         """Stop listening and close every connection; whoever is being served is cut off."""
-        self._cut_off()
+        await self._cut_off()
         if self._place is not None:
             self._place.close()
         tasks = list(self.server_state.tasks)
