@@ -19,6 +19,7 @@ from flatfee.server.providers.simulation import reading
 from flatfee.server.providers.simulation.ask import Ask
 from flatfee.server.providers.simulation.conversation import last_said
 from flatfee.server.providers.simulation.offers import Tool, bad_schema
+from flatfee.server.providers.simulation.reading import Given, meanings
 from flatfee.server.providers.simulation.schema import JsonSchema, UnanswerableError, text_for
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:-]+")
@@ -46,7 +47,8 @@ def calls_of(ask: Ask) -> list[Call]:
     if not offer.tools or offer.mode == "none" or (in_loop and offer.mode == "auto"):
         return []
     said = last_said(ask.messages)[: reading.MOST_READ]
-    return [_call(ask, tool, said, index) for index, tool in enumerate(_called(ask, said))]
+    given = reading.read(said)
+    return [_call(ask, tool, given, index) for index, tool in enumerate(_called(ask, said))]
 
 
 def _called(ask: Ask, said: str) -> Sequence[Tool]:
@@ -55,12 +57,13 @@ def _called(ask: Ask, said: str) -> Sequence[Tool]:
     return (named if ask.offer.parallel else named[:1]) or ask.offer.tools[:1]
 
 
-def _call(ask: Ask, tool: Tool, said: str, index: int) -> Call:
-    given = _input(ask, tool) if tool.schema is None else _arguments(tool, said)
+def _call(ask: Ask, tool: Tool, given: Given, index: int) -> Call:
+    ask.budget.spend(1 + len(given.pairs) // 16)
+    taken = _input(ask, tool) if tool.schema is None else _arguments(tool, tool.schema, given)
     # A conversation has each identity once: it tells how far the conversation is, and which call this is.
-    origin = f"{ask.seed} {len(ask.messages)} {index} {tool.name} {given}"
+    origin = f"{ask.seed} {len(ask.messages)} {index} {tool.name} {taken}"
     digest = hashlib.sha256(origin.encode()).hexdigest()[:24]
-    return Call(identity=f"call_{digest}", name=tool.name, given=given, custom=tool.schema is None)
+    return Call(identity=f"call_{digest}", name=tool.name, given=taken, custom=tool.schema is None)
 
 
 def _input(ask: Ask, tool: Tool) -> str:
@@ -72,29 +75,29 @@ def _input(ask: Ask, tool: Tool) -> str:
         raise bad_schema(f"custom tool {tool.name!r}", tool.param, error, "invalid_value") from error
 
 
-def _arguments(tool: Tool, said: str) -> str:
-    assert tool.schema is not None  # noqa: S101 - told by the caller
-    for value in islice(reading.objects(said), reading.MOST_VALUES):
-        if tool.schema.fits(value):
+def _arguments(tool: Tool, schema: JsonSchema, given: Given) -> str:
+    for value in given.objects:
+        if schema.fits(value):
             return _json(value)
     try:
-        found = tool.schema.instance(as_object=True)
+        found = schema.instance(as_object=True)
     except UnanswerableError as error:
         raise bad_schema(f"function {tool.name!r}", tool.param, error, "invalid_function_parameters") from error
     named = set[str]()
-    for name, value in islice(reading.pairs(said, tool.properties), reading.MOST_VALUES):
-        if tool.schema.fits({**found, name: value}):
+    meant = ((name, value) for name, text in given.pairs if name in tool.properties for value in meanings(text))
+    for name, value in islice(meant, reading.MOST_VALUES):
+        if schema.fits({**found, name: value}):
             found = {**found, name: value}
             named.add(name)
-    return _json(_filled(tool.schema, found, said, [name for name in found if name not in named]))
+    return _json(_filled(schema, found, given, [name for name in found if name not in named]))
 
 
-def _filled(schema: JsonSchema, found: dict[str, Any], said: str, free: Sequence[str]) -> dict[str, Any]:
+def _filled(schema: JsonSchema, found: dict[str, Any], given: Given, free: Sequence[str]) -> dict[str, Any]:
     """Put the numbers and quotations of a text, in their order, where they fit."""
-    numbers = reading.numbers(said)
-    given: dict[type, list[Any]] = {int: numbers, float: numbers, str: reading.quotations(said)}
+    numbers = list(given.numbers)
+    left: dict[type, list[Any]] = {int: numbers, float: numbers, str: list(given.quotations)}
     for name in free:
-        values = given.get(type(found[name]), [])
+        values = left.get(type(found[name]), [])
         fitting = (value for value in values if schema.fits({**found, name: value}))
         if (value := next(fitting, None)) is not None:
             values.remove(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -47,8 +48,8 @@ def read_offer(fields: Mapping[str, Any], budget: Budget) -> Offer:
     legacy = bool(fields.get("functions")) and not fields.get("tools")
     tools = list(_functions(fields["functions"], budget) if legacy else _tools(fields.get("tools") or (), budget))
     names = [tool.name for tool in tools]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    twice = next((name for name, times in Counter(names).items() if times > 1), None)
+    if twice is not None:
         raise RefusedError(
             f"Tool names must be unique, and {twice!r} is there more than once.", "tools", "invalid_value"
         )
@@ -122,6 +123,7 @@ def _custom(custom: Mapping[str, Any], param: str, budget: Budget) -> Tool:
     where = f"{param}.format"
     if not isinstance(form, dict):
         raise wrong_type(where, "an object", form)
+    budget.spend()
     if form.get("type", "text") == "text":
         return Tool(name=name, param=where)
     grammar = form.get("grammar")
@@ -133,7 +135,6 @@ def _custom(custom: Mapping[str, Any], param: str, budget: Budget) -> Tool:
             f"{where}.grammar.syntax",
             "invalid_value",
         )
-    budget.spend()
     return Tool(name=name, param=where, grammar=grammar["definition"])
 
 
@@ -150,23 +151,24 @@ def _chosen(choice: Any, tools: list[Tool], param: str, *, legacy: bool) -> tupl
         return choice, tools
     if not isinstance(choice, dict):
         raise wrong_type(param, "a string or an object", choice)
+    by_name = {tool.name: tool for tool in tools}
     if legacy:
-        return "required", [_named(choice, tools, param)]
+        return "required", [_named(choice, by_name, param)]
     kind = choice.get("type", "function")
     if kind == "allowed_tools":
-        return _allowed(choice.get("allowed_tools"), tools, f"{param}.allowed_tools")
+        return _allowed(choice.get("allowed_tools"), by_name, f"{param}.allowed_tools")
     if kind not in _KINDS:
         raise unknown(f"{param}.type", kind, "'function', 'custom' and 'allowed_tools'")
-    return "required", [_named(choice.get(kind), tools, f"{param}.{kind}")]
+    return "required", [_named(choice.get(kind), by_name, f"{param}.{kind}")]
 
 
-def _named(choice: Any, tools: list[Tool], param: str) -> Tool:
+def _named(choice: Any, by_name: Mapping[str, Tool], param: str) -> Tool:
     if not isinstance(choice, dict):
         raise missing(param) if choice is None else wrong_type(param, "an object", choice)
     name = choice.get("name")
-    found = next((tool for tool in tools if tool.name == name), None)
+    found = by_name.get(name) if isinstance(name, str) else None
     if found is None:
-        offered = ", ".join(tool.name for tool in tools)[:200]
+        offered = ", ".join(by_name)[:200]
         raise RefusedError(
             f"Tool choice {str(name)[:60]!r} not found in 'tools' parameter; there is {offered}.",
             f"{param}.name",
@@ -175,7 +177,7 @@ def _named(choice: Any, tools: list[Tool], param: str) -> Tool:
     return found
 
 
-def _allowed(allowed: Any, tools: list[Tool], param: str) -> tuple[str, list[Tool]]:
+def _allowed(allowed: Any, by_name: Mapping[str, Tool], param: str) -> tuple[str, list[Tool]]:
     if not isinstance(allowed, dict) or not isinstance(allowed.get("tools"), list):
         raise missing(f"{param}.tools")
     mode = allowed.get("mode", "auto")
@@ -184,5 +186,5 @@ def _allowed(allowed: Any, tools: list[Tool], param: str) -> tuple[str, list[Too
     found = []
     for index, entry in enumerate(allowed["tools"]):
         kinds = [kind for kind in _KINDS if isinstance(entry, dict) and kind in entry]
-        found.append(_named(entry[kinds[0]] if kinds else entry, tools, f"{param}.tools[{index}]"))
+        found.append(_named(entry[kinds[0]] if kinds else entry, by_name, f"{param}.tools[{index}]"))
     return mode, found

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
@@ -29,6 +30,21 @@ _QUOTATION: Final = re.compile(
 _NAME: Final = re.compile(r"\w{1,64}", re.ASCII)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What a message gives, read once for all the tools that are called."""
+
+    objects: Sequence[dict[str, Any]]
+    pairs: Sequence[tuple[str, str]]
+    numbers: Sequence[int | float]
+    quotations: Sequence[str]
+
+
+def read(said: str) -> Given:
+    """Return what a message gives."""
+    return Given(objects=list(objects(said)), pairs=pairs(said), numbers=numbers(said), quotations=quotations(said))
+
+
 def objects(said: str) -> Iterator[dict[str, Any]]:
     """Yield the JSON objects in a text that are not empty."""
     decoder, start = json.JSONDecoder(), said.find("{")
@@ -45,16 +61,16 @@ def objects(said: str) -> Iterator[dict[str, Any]]:
         start = said.find("{", end)
 
 
-def pairs(said: str, names: Collection[str]) -> Iterator[tuple[str, Any]]:
-    """Yield what ``name=value`` may mean: as JSON, and as a text."""
-    for match in _PAIR.finditer(said):
-        name, written = match.groups()
-        if name not in names:
-            continue
-        text = written.strip('"').rstrip(".")
-        with suppress(msgspec.DecodeError, RecursionError):
-            yield name, msgspec.json.decode(text)
-        yield name, text
+def pairs(said: str) -> list[tuple[str, str]]:
+    """Return what is written as ``name=value``."""
+    return [(match[1], match[2].strip('"').rstrip(".")) for match in _PAIR.finditer(said)]
+
+
+def meanings(text: str) -> Iterator[Any]:
+    """Yield what the value of a pair may mean: as JSON, and as a text."""
+    with suppress(msgspec.DecodeError, RecursionError):
+        yield msgspec.json.decode(text)
+    yield text
 
 
 def numbers(said: str) -> list[int | float]:

@@ -64,6 +64,7 @@ class _Elements:
     def placements(self, length: int) -> Iterator[dict[int, list[Any]]]:
         """Yield where the elements go that ``contains`` asks for: together, one after the other, at the end."""
         wanted = [(schema, least) for schema, least, _ in self._contains if least]
+        self._search.budget.spend(sum(least for _, least in wanted))
         together: dict[int, list[Any]] = {}
         for schema, least in wanted:
             for index in range(least):

@@ -47,7 +47,7 @@ class Cases:
             if not choices:
                 yield case
                 continue
-            self._budget.spend(len(choices[0].ways))
+            self._budget.spend(len(choices[0].ways) * (1 + len(choices) // 64))
             stack += [((*way, *choices[1:]), case) for way in reversed(choices[0].ways)]
 
     def _take(self, waiting: Sequence[Any], case: Case) -> tuple[Case, list[_Choice]] | None:

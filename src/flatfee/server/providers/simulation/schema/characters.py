@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 import unicodedata
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import pairwise
@@ -20,6 +20,9 @@ _IDEOGRAPHS: Final = ((0x3041, 0x9FFF), (0xAC00, 0xD7A3))
 _SURROGATES: Final = (0xD800, 0xDFFF)
 _PREFERRED: Final = string.ascii_lowercase + string.digits + string.ascii_uppercase + "-_. " + string.punctuation
 _RANK: Final = {ord(char): rank for rank, char in enumerate(dict.fromkeys(_PREFERRED))}
+_PLAIN: Final = sorted(_RANK)
+_FIRST_LETTER: Final = 0xA1
+"""The first character beyond ASCII that can be seen."""
 
 
 def union(ranges: Iterable[tuple[int, int]]) -> Ranges:
@@ -58,16 +61,18 @@ def contains(ranges: Ranges, code: int) -> bool:
     return index >= 0 and code <= ranges[index][1]
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)  # more than there are
 def category(name: str) -> Ranges:
     """Return the characters of a Unicode category such as ``L`` or ``Nd``: empty if there is none of that name."""
+    if len(name) > 2:
+        return ()
     codes = [code for code in range(_CATEGORIES_UP_TO) if unicodedata.category(chr(code)).startswith(name)]
     found = [(code, code) for code in codes]
     return union([*found, *_IDEOGRAPHS] if name in {"L", "Lo"} else found)
 
 
 def _rank(code: int) -> int:
-    return _RANK.get(code, 1000 + code if code >= 0xA1 else 1_000_000 + code)
+    return _RANK.get(code, 1000 + code if code >= _FIRST_LETTER else 1_000_000 + code)
 
 
 def samples(sets: Iterable[Ranges], variety: int) -> list[str]:
@@ -75,15 +80,19 @@ def samples(sets: Iterable[Ranges], variety: int) -> list[str]:
 
     Two characters are of one kind when they are in the same sets; each text of the list is a kind.
     """
-    distinct = list(sets)
-    edges = sorted(
-        {edge for ranges in distinct for first, last in ranges for edge in (first, last + 1)} | {0, _LAST + 1}
-    )
-    kinds: dict[tuple[bool, ...], list[int]] = {}
-    for start, end in pairwise(edges):
-        if not contains((_SURROGATES,), start):
-            kind = tuple(contains(ranges, start) for ranges in distinct)
-            plain = [code for code in _RANK if start <= code < end] if start < 127 else []
-            kinds.setdefault(kind, []).extend((*plain, *range(start, min(end, start + variety))))
+    turns = {0: 0, _LAST + 1: 0, _SURROGATES[0]: 0, _SURROGATES[1] + 1: 0}
+    for index, ranges in enumerate(sets):
+        for edge in (edge for first, last in ranges for edge in (first, last + 1)):
+            turns[edge] = turns.get(edge, 0) ^ 1 << index
+    kinds: dict[int, list[int]] = {}
+    kind = 0  # one bit for each set
+    for start, end in pairwise(sorted(turns)):
+        kind ^= turns[start]
+        if start == _SURROGATES[0]:
+            continue
+        codes = kinds.setdefault(kind, [])
+        codes += _PLAIN[bisect_left(_PLAIN, start) : bisect_left(_PLAIN, end)]
+        if len(codes) < variety + _FIRST_LETTER:  # else there are enough, and the later ones are less plain
+            codes += range(start, min(end, start + variety))
     chosen = [sorted(set(codes), key=_rank)[:variety] for codes in kinds.values()]
     return ["".join(map(chr, codes)) for codes in sorted(chosen, key=lambda codes: _rank(codes[0]))]

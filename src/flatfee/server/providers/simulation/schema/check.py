@@ -139,6 +139,7 @@ class Checker:
         if isinstance(value, str):
             self._budget.spend(1 + len(options) // 64)
             return value in options
+        self._budget.spend(weight(value))
         key = key_of(value)
         for option in options:
             self._budget.spend(weight(option))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeAlias
 from urllib.parse import unquote, urldefrag, urljoin
 
 from flatfee.server.providers.simulation.schema.budget import Budget, UnanswerableError
@@ -11,7 +12,11 @@ from flatfee.server.providers.simulation.schema.shapes import below, check_shape
 
 _META: Final = ("https://json-schema.org/draft/", "http://json-schema.org/draft-")
 _ANY_SCHEMA: Final[dict[str, Any]] = {"type": ["object", "boolean"]}
+_NAMING: Final = frozenset(("$id", "$anchor", "$dynamicAnchor"))
 _OLD_DRAFTS: Final = ("draft-03", "draft-04", "draft-05", "draft-06", "draft-07")
+
+_Place: TypeAlias = "tuple[_Place, str] | None"
+"""The place around it and the step from there; each shares the way to it with its neighbours."""
 
 
 class Document:
@@ -21,7 +26,8 @@ class Document:
         self.root = root
         self._budget = budget
         self._bases: dict[int, str] = {}
-        self._places: dict[int, str] = {}
+        self._places: dict[int, _Place] = {}
+        self._targets: dict[tuple[str, str], Any] = {}
         self._by_address: dict[str, Any] = {}
         self._dynamic: dict[tuple[str, str], Any] = {}
         self.unevaluated = False
@@ -29,33 +35,39 @@ class Document:
         dialect = root.get("$schema") if isinstance(root, dict) else None
         self.old = isinstance(dialect, str) and any(draft in dialect for draft in _OLD_DRAFTS)
         self._by_address[""] = root
-        self._index(root, "", "")
+        self._index(root, None, "")
 
     def where(self, schema: Any) -> str:
         """Return where a part stands, as a JSON pointer."""
-        return self._places.get(id(schema), "")
+        steps, place = list[str](), self._places.get(id(schema))
+        while place is not None:
+            place, step = place
+            steps.append(step)
+        return "".join(reversed(steps))
 
     def base(self, schema: Any) -> str:
         """Return the address of the resource that a part belongs to."""
         return self._bases.get(id(schema), "")
 
-    def _index(self, schema: Any, place: str, base: str) -> None:
+    def _index(self, schema: Any, place: _Place, base: str) -> None:
         waiting = [(schema, place, base)]
         while waiting:
             schema, place, base = waiting.pop()
             self._budget.spend()
             if not isinstance(schema, dict) or id(schema) in self._bases:
                 continue
-            check_shape(schema, place)
             self._budget.spend(len(schema))
-            base = self._name(schema, base)
-            self._bases[id(schema)], self._places[id(schema)] = base, place
+            self._places[id(schema)] = place
+            check_shape(schema, partial(self.where, schema))
+            base = self._bases[id(schema)] = self._name(schema, base)
             self.unevaluated |= "unevaluatedProperties" in schema or "unevaluatedItems" in schema
-            waiting += [(part, place + step, base) for step, part in below(schema)]
+            waiting += [(part, (place, step), base) for step, part in below(schema)]
 
     def _name(self, schema: dict[str, Any], base: str) -> str:
         """Note the addresses that a part gives itself; return its base."""
         identity = schema.get("$id")
+        if not _NAMING.isdisjoint(schema):
+            self._budget.spend(len(base) // 16)
         if identity is not None and not (self.old and "$ref" in schema):
             address, fragment = urldefrag(_join(base, identity))
             base = address if address != base else base
@@ -77,6 +89,13 @@ class Document:
         """
         self._budget.spend()
         base = self.base(schema)
+        found = self._targets.get((base, reference))
+        if found is None:
+            self._budget.spend((len(base) + len(reference)) // 16)
+            found = self._targets[base, reference] = self._resolved(schema, base, reference)
+        return found
+
+    def _resolved(self, schema: dict[str, Any], base: str, reference: str) -> Any:
         address, fragment = urldefrag(_join(base, reference))
         found = self._by_address.get(f"{address}#{fragment}" if fragment else address)
         if found is None and address.startswith(_META):
@@ -89,7 +108,7 @@ class Document:
                 f"there is no schema at {reference[:100]!r}; refer to a part of this schema, such as '#/$defs/name'",
             )
         if id(found) not in self._bases:
-            self._index(found, fragment, address)
+            self._index(found, (None, fragment), address)
         return found
 
     def dynamic_target(self, schema: dict[str, Any], reference: str, scope: Sequence[str]) -> Any:

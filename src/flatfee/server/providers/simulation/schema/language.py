@@ -46,7 +46,7 @@ class Side(IntEnum):
 class Node:
     """A language. Made by ``Languages``, which makes equal ones once, so they compare by identity."""
 
-    __slots__ = ("chars", "kind", "least", "most", "parts", "serial", "wordly")
+    __slots__ = ("chars", "has_empty", "kind", "least", "most", "parts", "serial", "wordly")
 
     def __init__(
         self, kind: Kind, parts: tuple[Node, ...], chars: Ranges, least: int, most: int | None, serial: int
@@ -59,8 +59,28 @@ class Node:
         self.most = most
         self.wordly: bool = kind in _WORDLY or any(part.wordly for part in parts)
         """Whether it matters for it which characters are of words."""
+        self.has_empty: bool | None = _has_empty(kind, parts, least)
+        """Whether the empty text belongs to it; ``None``: that depends on the place."""
 
 
+def _has_empty(kind: Kind, parts: tuple[Node, ...], least: int) -> bool | None:
+    inner = [part.has_empty for part in parts]
+    match kind:
+        case Kind.THEN | Kind.BOTH:
+            return False if False in inner else None if None in inner else True
+        case Kind.EITHER:
+            return True if True in inner else None if None in inner else False
+        case Kind.NOT:
+            return None if inner[0] is None else not inner[0]
+        case Kind.REPEAT:
+            return True if least == 0 else inner[0]
+        case Kind.START | Kind.END | Kind.BOUNDARY | Kind.INSIDE:
+            return None
+        case _:
+            return kind is Kind.EMPTY
+
+
+_STEPS_OF_SAMPLES: Final = 16
 _WORDLY: Final = frozenset({Kind.BOUNDARY, Kind.INSIDE})
 
 
@@ -76,6 +96,7 @@ class Languages:
         self._made: dict[Hashable, Node] = {}
         self._after: dict[tuple[Node, str, Side], Node] = {}
         self._samples: dict[tuple[Hashable, ...], list[str]] = {}
+        self.spend: Final = budget.spend
         self.nothing = self._node(Kind.NOTHING)
         self.empty = self._node(Kind.EMPTY)
         self.any = self.chars(characters.ANY)
@@ -147,21 +168,22 @@ class Languages:
 
     def holds_empty(self, node: Node, before: Side, behind: Side) -> bool:
         """Tell whether the empty text belongs to a language at a place."""
-        while node.kind is Kind.THEN:
+        while node.has_empty is None and node.kind is Kind.THEN:
             self._budget.spend()
             if not self.holds_empty(node.parts[0], before, behind):
                 return False
             node = node.parts[1]
+        if node.has_empty is not None:
+            return node.has_empty
+        self._budget.spend()
         holds = partial(self.holds_empty, before=before, behind=behind)
         match node.kind:
-            case Kind.EMPTY:
-                return True
-            case Kind.EITHER | Kind.BOTH:
-                return (any if node.kind is Kind.EITHER else all)(map(holds, node.parts))
+            case Kind.EITHER | Kind.REPEAT:
+                return any(map(holds, node.parts))
+            case Kind.BOTH:
+                return all(map(holds, node.parts))
             case Kind.NOT:
                 return not holds(node.parts[0])
-            case Kind.REPEAT:
-                return node.least == 0 or holds(node.parts[0])
             case _:
                 return _stands_at(node.kind, before, behind)
 
@@ -247,20 +269,21 @@ class Languages:
         self._budget.spend(1 + len(firsts))
         found = self._samples.get((firsts, variety))
         if found is None:
-            self._budget.spend(sum(map(len, firsts)))
-            found = self._samples[firsts, variety] = characters.samples(firsts, variety)
+            self._budget.spend(_STEPS_OF_SAMPLES + sum(len(first.chars) for first in firsts))
+            found = self._samples[firsts, variety] = characters.samples((first.chars for first in firsts), variety)
+            self._budget.spend(sum(map(len, found)) // 4)
         return found
 
-    def _firsts(self, node: Node) -> Iterator[Ranges]:
-        """Yield the sets that decide about a first character."""
+    def _firsts(self, node: Node) -> Iterator[Node]:
+        """Yield the characters that decide about a first one."""
         if node.wordly:
-            yield characters.WORD
+            yield self.chars(characters.WORD)
         waiting = [node]
         while waiting:
             node = waiting.pop()
             self._budget.spend()
             if node.kind is Kind.CHARS:
-                yield node.chars
+                yield node
             elif node.kind is Kind.THEN:
                 may_be_empty = node.wordly or self.holds_empty(node.parts[0], Side.EDGE, Side.EDGE)
                 waiting += node.parts if may_be_empty else node.parts[:1]

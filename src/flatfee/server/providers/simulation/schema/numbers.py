@@ -12,6 +12,8 @@ from typing import Final
 from flatfee.server.providers.simulation.schema.check import exact
 
 _EXACT_BELOW: Final = 1e15
+_LARGEST: Final = 10**400
+"""Beyond what any reader of JSON takes for a number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,8 @@ def _common(steps: Sequence[Fraction]) -> Fraction | None:
         return None
     found = steps[0]
     for step in steps[1:]:
+        if found > _LARGEST:
+            break  # zero is left, which is a multiple of the others too
         found = Fraction(
             math.lcm(found.numerator * step.denominator, step.numerator * found.denominator),
             found.denominator * step.denominator,
@@ -66,9 +70,11 @@ def _multiples(step: Fraction, least: Fraction | None, most: Fraction | None) ->
     start = min(start, last) if last is not None else start
     if first is not None and start < first:
         return
+    farthest = _LARGEST // step
     for distance in count():
         up, down = start + distance, start - distance
-        may_go_up, may_go_down = last is None or up <= last, first is None or down >= first
+        may_go_up = up <= (farthest if last is None else min(last, farthest))
+        may_go_down = down >= (-farthest if first is None else max(first, -farthest))
         if may_go_up:
             yield _written(up * step)
         if may_go_down and distance:

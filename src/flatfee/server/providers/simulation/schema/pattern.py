@@ -245,6 +245,7 @@ class _Reader:
         found = characters.category(_LONG_CATEGORIES.get(name, name))
         if not found:
             raise UnreadableError(f"the category {name!r}, which is not known here; use one such as L, Lu, Nd, P")
+        self._make.spend(len(found))
         return found if positive else characters.negated(found)
 
     def _hexadecimal(self, length: int) -> int:

@@ -30,10 +30,10 @@ Path: TypeAlias = tuple[frozenset[int], ...]
 """The schemas of each object and array around a place, by identity."""
 
 _TELLING: Final = (
-    ("object", ("properties", "required", "patternProperties", "additionalProperties", "minProperties")),
-    ("array", ("items", "prefixItems", "minItems", "contains", "uniqueItems")),
-    ("string", ("pattern", "format", "minLength", "maxLength", "contentSchema")),
-    ("integer", ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")),
+    ("object", frozenset(("properties", "required", "patternProperties", "additionalProperties", "minProperties"))),
+    ("array", frozenset(("items", "prefixItems", "minItems", "contains", "uniqueItems"))),
+    ("string", frozenset(("pattern", "format", "minLength", "maxLength", "contentSchema"))),
+    ("integer", frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"))),
 )
 _UNSURE: Final = frozenset(
     {
@@ -84,7 +84,7 @@ class Search:
                 if sure or all(self.checker.fits(value, schema) for schema in goal):
                     given.add(key or key_of(value))
                     yield value
-        if not given:
+        if not given and self.dead_end is None:
             self.note(next(iter(goal), True), _together(goal))
 
     def _of(self, case: Case, path: Path, want: int) -> Iterator[tuple[Any, bool]]:
@@ -165,8 +165,7 @@ def _in_order(kinds: Sequence[str], case: Case) -> Sequence[str]:
     """Return the types to try: as written, or what the other keywords speak of first."""
     if any("type" in part for part in case):
         return kinds
-    keywords = set[str]().union(*(part.keys() for part in case)) if case else set[str]()
-    told = [kind for kind, names in _TELLING if not keywords.isdisjoint(names)]
+    told = [kind for kind, names in _TELLING if not all(names.isdisjoint(part) for part in case)]
     return list(dict.fromkeys((*told, *TYPES)))
 
 

@@ -38,7 +38,11 @@ def _is_schema(value: Any) -> bool:
 
 
 def _is_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return isinstance(value, list) and all(isinstance(name, str) for name in value) and _are_different(value)
+
+
+def _are_different(names: list[str]) -> bool:
+    return len(set(names)) == len(names)
 
 
 def _is_schemas(value: Any) -> bool:
@@ -46,7 +50,9 @@ def _is_schemas(value: Any) -> bool:
 
 
 def _is_type(value: Any) -> bool:
-    return bool(value) and all(name in TYPES for name in (value if isinstance(value, list) else [value]))
+    if not isinstance(value, list):
+        return value in TYPES
+    return bool(value) and all(name in TYPES for name in value) and _are_different(value)
 
 
 _SCHEMA: Final = _Shape("a schema: an object, true or false", _is_schema)
@@ -58,10 +64,10 @@ _COUNT: Final = _Shape("a whole number, 0 or more", lambda value: is_whole(value
 _NUMBER: Final = _Shape("a finite number", is_number)
 _BOUND: Final = _Shape("a finite number", lambda value: is_number(value) or isinstance(value, bool))
 _TEXT: Final = _Shape("a text", lambda value: isinstance(value, str))
-_NAMES: Final = _Shape("a list of names", _is_names)
+_NAMES: Final = _Shape("a list of names, each once", _is_names)
 
 _SHAPES: Final[Mapping[str, _Shape]] = {
-    "type": _Shape(f"one or more of {', '.join(TYPES)}", _is_type),
+    "type": _Shape(f"one or more of {', '.join(TYPES)}, each once", _is_type),
     "enum": _Shape("a list of values", lambda value: isinstance(value, list)),
     **dict.fromkeys(("$ref", "$dynamicRef", "$id", "$anchor", "$dynamicAnchor", "pattern", "format"), _TEXT),
     **dict.fromkeys(("$defs", "definitions", "properties", "patternProperties", "dependentSchemas"), _SCHEMA_MAP),
@@ -79,19 +85,20 @@ _SHAPES: Final[Mapping[str, _Shape]] = {
     **dict.fromkeys(("exclusiveMinimum", "exclusiveMaximum"), _BOUND),
     "multipleOf": _Shape("a number above 0", lambda value: is_number(value) and value > 0),
     "uniqueItems": _Shape("true or false", lambda value: isinstance(value, bool)),
-    "required": _Shape("a list of names", lambda value: _is_names(value) or isinstance(value, bool)),
+    "required": _Shape("a list of names, each once", lambda value: _is_names(value) or isinstance(value, bool)),
     "dependentRequired": _Shape(
-        "an object of lists of names", lambda value: isinstance(value, dict) and all(map(_is_names, value.values()))
+        "an object of lists of names, each once",
+        lambda value: isinstance(value, dict) and all(map(_is_names, value.values())),
     ),
     "dependencies": _Shape(
-        "an object of schemas or lists of names",
+        "an object of schemas or lists of names, each once",
         lambda value: isinstance(value, dict) and all(_is_names(part) or _is_schema(part) for part in value.values()),
     ),
 }
 
 
-def check_shape(schema: Mapping[str, Any], where: str) -> None:
-    """Refuse a schema whose keywords do not hold what they have to.
+def check_shape(schema: Mapping[str, Any], where: Callable[[], str]) -> None:
+    """Refuse a schema whose keywords do not hold what they have to. ``where`` tells its place.
 
     Raises:
         UnanswerableError: it names the keyword and what it should hold.
@@ -99,7 +106,7 @@ def check_shape(schema: Mapping[str, Any], where: str) -> None:
     for keyword, value in schema.items():
         shape = _SHAPES.get(keyword)
         if shape is not None and not shape.holds(value):
-            raise UnanswerableError(f"{where}/{keyword}", f"it has to be {shape.words}, and is {_shown(value)}")
+            raise UnanswerableError(f"{where()}/{keyword}", f"it has to be {shape.words}, and is {_shown(value)}")
 
 
 def _shown(value: Any) -> str:

@@ -83,6 +83,7 @@ class Texts:
         """
         given: set[str] = set()
         for text in self._guesses(rules, want):
+            self._budget.spend(len(text) // 64)
             if text not in given and self.fits(text, rules):
                 given.add(text)
                 yield text
