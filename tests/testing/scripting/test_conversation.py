@@ -72,8 +72,17 @@ def test_results_that_were_answered_are_not_this_turns() -> None:
 
 def test_calls_are_answered_once_a_result_has_come() -> None:
     assert conversation(ASKED, called(("1", "a"))).answered_calls == ()
-    assert conversation(ASKED, called(("1", "a")), result("1", "x")).answered_calls == (("a", "{}"),)
+    assert conversation(ASKED, called(("1", "a")), result("1", "x")).answered_calls == (("a", {}),)
     assert conversation(ASKED, result("1", "x")).answered_calls == ()
+
+
+def test_calls_are_known_again_however_their_arguments_are_written() -> None:
+    """A client that reads arguments writes them in its own way when it sends them back."""
+    sent = called(("1", "a"))
+    sent["tool_calls"][0]["function"]["arguments"] = '{ "city" : "Lisbon" }'
+    assert conversation(ASKED, sent, result("1", "x")).answered_calls == (("a", {"city": "Lisbon"}),)
+    sent["tool_calls"][0]["function"]["arguments"] = '{"city'
+    assert conversation(ASKED, sent, result("1", "x")).answered_calls == (("a", '{"city'),)
 
 
 def test_offered_tools_and_the_schema_have_names() -> None:

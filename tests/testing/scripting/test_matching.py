@@ -73,7 +73,10 @@ FAILING: dict[str, tuple[Any, str]] = {
     "tool": ("get_time", "expected 'get_time', got 'get_weather'"),
     "tool_result": ({"get_time": anything()}, "expected anything(), got get_weather: '22 °C'"),
     "headers": ({"x-tenant": "emca"}, "expected 'emca', got 'acme'"),
-    "messages": ([{}], "expected 1 messages, got 4: system, user, assistant, tool"),
+    "messages": (
+        [{}],
+        "expected 1 messages, got 4, of which the first 1 are as expected: system, user, assistant, tool",
+    ),
     "body": ({"metadata": {"run": {"id": 8}}}, "expected 8, got 7"),
 }
 

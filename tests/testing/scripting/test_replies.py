@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import date
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, Field
 from tests.testing.asking import asked, user
 
 from flatfee.server.providers import simulation
@@ -302,6 +305,64 @@ def test_streamed_and_plain_say_the_same(reply: Reply) -> None:
 @given(_one)
 def test_a_reply_comes_back_from_its_json(reply: Reply) -> None:
     assert Reply.model_validate_json(reply.model_dump_json(by_alias=True, exclude_unset=True)) == reply
+
+
+class City(BaseModel):
+    name: str = Field(alias="cityName")
+    founded: date | None = None
+
+
+def test_json_may_be_a_pydantic_model() -> None:
+    """As its schema has it: by its aliases, and with texts for dates."""
+    counts: dict[str, int] = {"a": 1}  # type checkers take it as well
+    assert Reply(json=City(cityName="Oslo", founded=date(1040, 1, 1))).said == (
+        '{"cityName":"Oslo","founded":"1040-01-01"}'
+    )
+    assert Reply(json=counts).said == '{"a":1}'
+
+
+def test_a_call_of_a_custom_tool_takes_a_text() -> None:
+    """Which of the two kinds a tool is, the request tells."""
+    tools = [{"type": "custom", "custom": {"name": "shell"}}]
+    reply = Reply(tool_calls=[call("shell", "ls -l"), call("other", a=1)])
+    shell, other = said(reply, tools=tools)["choices"][0]["message"]["tool_calls"]
+    assert (shell["type"], shell["custom"]) == ("custom", {"name": "shell", "input": "ls -l"})
+    assert other["type"] == "function"
+    parts = [event["choices"][0]["delta"] for event in streamed(reply, tools=tools) if event["choices"]]
+    inputs = [part["tool_calls"][0]["custom"]["input"] for part in parts if "custom" in str(part)]
+    assert "".join(inputs) == "ls -l"
+
+
+def test_a_reply_counts_as_the_default_model_does() -> None:
+    """The same text in the same conversation has the same usage, what is cached of it included."""
+    messages = [user("x" * 9000), {"role": "assistant", "content": "Yes."}, user("And now?")]
+    obeyed = said(OBEY, messages=messages)
+    assert obeyed["usage"]["prompt_tokens_details"]["cached_tokens"] > 1024
+    text = obeyed["choices"][0]["message"]["content"]
+    assert said(text, messages=messages)["usage"] == obeyed["usage"]
+    given = said(Reply(text="x", usage=Tokens(input=10)), messages=messages)["usage"]
+    assert given["prompt_tokens_details"]["cached_tokens"] == 0  # of another prompt
+
+
+@pytest.mark.parametrize(
+    ("given", "cure"),
+    [
+        (call("f"), "Reply(tool_calls="),
+        ([call("f"), call("g")], "Reply(tool_calls="),
+        ({"a": 1}, "Reply(json="),
+        (City(cityName="Oslo"), "Reply(json="),
+        (7, "give a text"),
+    ],
+)
+def test_what_is_no_answer_is_told_how_to_become_one(given: Any, cure: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(cure)):
+        answering(given)
+
+
+def test_one_call_is_no_list_of_calls() -> None:
+    one: Any = call("f")
+    with pytest.raises(ValueError, match="give a list, of one if need be"):
+        Reply(tool_calls=one)
 
 
 # Other answers

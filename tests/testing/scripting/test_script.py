@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ import flatfee
 from flatfee.testing import (
     OBEY,
     Asked,
+    Gate,
     Raw,
     Reply,
     Rule,
@@ -327,6 +329,51 @@ def test_no_rule_repeats_a_tool_call_whose_result_has_come() -> None:
     assert told(script, after(Reply(tool_calls=(call("get_weather", city="Porto"),)))) == "None"
 
 
+@pytest.mark.parametrize("kind", ["plain", "behind a gate", "one of several choices"])
+def test_a_client_that_writes_arguments_anew_is_not_called_again(kind: str) -> None:
+    script, gate, calling = Script(), Gate(), Reply(tool_calls=[call("get_weather", city="Lisbon")])
+    gate.open()
+    answers = {
+        "plain": calling,
+        "behind a gate": gate.then(calling),
+        "one of several choices": Reply(choices=[Reply(text="No."), calling]),
+    }
+    script.add(answers[kind], name="calls")
+    script.add("It is sunny.")
+    assert (script.choose(asked()) or [""])[0] == "calls"
+    function = {"name": "get_weather", "arguments": '{ "city": "Lisbon" }'}
+    sent = {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": function}]}
+    result = {"role": "tool", "tool_call_id": "1", "content": "sunny"}
+    assert told(script, asked(messages=[user("Hello"), sent, result])) == "It is sunny."
+
+
+def test_a_script_remembers_tries_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latest ones, whichever rule answered them; the counts stay right."""
+    monkeypatch.setattr(scripts, "MAX_ASKED_BYTES", 5000)
+    script = Script()
+    long, short = script.add("a", user=contains("long")), script.add("b")
+    for number in range(1, 11):
+        script.choose(asked("long " + "x" * 2000, number=number))
+    script.choose(asked("short", number=11))
+    assert [each.number for each in long.asked] == [9, 10]
+    assert [each.number for each in short.asked] == [11]
+    assert (long.used, short.used) == (10, 1)
+    script.clear()
+    assert long.asked == ()
+
+
+def test_a_script_of_thousands_of_rules_is_soon_written() -> None:
+    """A rule is compared with those that could take its requests, not with every one before it."""
+    script, began = Script(), time.process_time()
+    for number in range(3000):
+        script.add("x", user=f"question {number}", turn=1)
+    assert time.process_time() - began < 3
+    with pytest.raises(ValueError, match=r"would never be reached: #2001 \("):
+        script.add("y", turn=1, user="question 2000", model="auto")
+    script.remove(script.rules[2000])
+    script.add("y", turn=1, user="question 2000", model="auto")
+
+
 def test_a_rule_with_times_repeats_its_tool_call() -> None:
     script = Script()
     rule = script.add(LOOP, times=3)
@@ -364,7 +411,7 @@ def test_an_error_of_a_function_is_the_tests(keyword: Any) -> None:
     script.add("a", **wanted)
     name, played = script.choose(asked()) or ("", Played())
     assert (name, played.status) == ("error", 400)
-    with pytest.raises(ScriptFailed, match=r"A function of rule #1 .* raised KeyError: 'city'") as caught:
+    with pytest.raises(ScriptFailed, match=r"Rule #1 .* raised KeyError: 'city'") as caught:
         script.check()
     assert isinstance(caught.value.__cause__, KeyError)
     script.check()

@@ -6,6 +6,7 @@ passes it on by rules of its own.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,18 +68,23 @@ class Conversation:
         return tuple(fresh)
 
     @cached_property
-    def answered_calls(self) -> tuple[tuple[str, str], ...]:
-        """Name and arguments of the calls in the model's last answer, if results of tools came since."""
+    def answered_calls(self) -> tuple[tuple[str, object], ...]:
+        """Name and ``meaning`` of the calls in the model's last answer, if results of tools came since."""
         said = [message for message in self.messages if message.get("role") == "assistant"]
         if not said or not self.tool_results:
             return ()
-        called = [_object(call.get("function")) for call in _objects(said[-1].get("tool_calls"))]
-        return tuple((str(each.get("name", "")), str(each.get("arguments", ""))) for each in called)
+        called = map(_named, _objects(said[-1].get("tool_calls")))
+        return tuple((str(each.get("name", "")), meaning(each.get("arguments", each.get("input")))) for each in called)
 
     @cached_property
     def tools(self) -> tuple[str, ...]:
         """The names of the tools that are offered."""
-        offered = (_object(tool.get(str(tool.get("type")))) for tool in _objects(self.body.get("tools")))
+        return self.tools_of("function", "custom")
+
+    def tools_of(self, *kinds: str) -> tuple[str, ...]:
+        """Return the names of the tools that are offered of these kinds: ``function``, ``custom``."""
+        tools = [tool for tool in _objects(self.body.get("tools")) if tool.get("type") in kinds]
+        offered = (_object(tool.get(str(tool["type"]))) for tool in tools)
         return tuple(str(tool["name"]) for tool in offered if "name" in tool)
 
     @cached_property
@@ -108,8 +114,19 @@ def text_of(content: object) -> str:
 
 def _called(message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for call in _objects(message.get("tool_calls")):
-        named = _object(call.get("function")) or _object(call.get("custom"))
-        yield str(call.get("id", "")), str(named.get("name", ""))
+        yield str(call.get("id", "")), str(_named(call).get("name", ""))
+
+
+def _named(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _object(call.get("function")) or _object(call.get("custom"))
+
+
+def meaning(arguments: object) -> object:
+    """Return arguments as a client reads them, for many send them back written in another way."""
+    try:
+        return json.loads(arguments) if isinstance(arguments, str) else arguments
+    except (ValueError, RecursionError):
+        return arguments
 
 
 def _objects(value: object) -> Iterator[Mapping[str, Any]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from flatfee.testing.scripting.asked import Asked
-from flatfee.testing.scripting.played import Answer, Answering, Beside, Held, Played
+from flatfee.testing.scripting.played import Answer, Answering, Beside, Calling, Held, Played
 from flatfee.testing.scripting.replies import made_for, reusable
 
 PATIENCE: Final = 30.0
@@ -83,6 +83,13 @@ class _Behind:
 
     gate: Gate
     answer: Answer
+
+    @property
+    def calls_tools(self) -> bool:
+        return isinstance(self.answer, Calling) and self.answer.calls_tools
+
+    def loops(self, asked: Asked) -> bool:
+        return isinstance(self.answer, Calling) and self.answer.loops(asked)
 
     def play(self, asked: Asked) -> Played:
         made = made_for(asked, self.answer)

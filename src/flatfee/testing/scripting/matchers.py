@@ -198,5 +198,5 @@ def shown(value: object, start: int = 0) -> str:
         start = start if len(value) > SHOWN else 0
         part = value[start : start + SHOWN]
         return f"{'…' if start else ''}{part!r}{'…' if start + SHOWN < len(value) else ''}"
-    text = repr(value)
+    text = str(getattr(value, "__qualname__", None) or repr(value))
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Final, TypedDict
 
 from flatfee.testing.running.exchange import SECRET_HEADERS
@@ -95,6 +96,11 @@ class Match:
         """Return whether it surely holds wherever ``other`` does: it asks for nothing that ``other`` does not."""
         theirs = other.conditions
         return all(name in theirs and theirs[name] == wanted for name, wanted in self.conditions.items())
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Each condition as a text that is the same for the same condition."""
+        return tuple(f"{name}={wanted!r}" for name, wanted in self.conditions.items())
 
     def __str__(self) -> str:
         told = ", ".join(f"{name}={shown(wanted)}" for name, wanted in self.conditions.items())
@@ -220,7 +226,9 @@ def _look_at_messages(wanted: Sequence[Mapping[str, Any]], asked: Asked) -> Iter
     had = asked.conversation.messages
     if len(wanted) != len(had):
         roles = ", ".join(str(message.get("role")) for message in had[:20])
-        yield Difference(wanted=Told(f"{len(wanted)} messages"), value=Told(f"{len(had)}: {roles}"))
+        same = takewhile(lambda pair: not any(differences(pair[0], _told(*pair))), zip(wanted, had, strict=False))
+        told = f"{len(had)}, of which the first {sum(1 for _ in same)} are as expected: {roles}"
+        yield Difference(wanted=Told(f"{len(wanted)} messages"), value=Told(told + (", …" if len(had) > 20 else "")))
         return
     yield from differences(wanted, [_told(*pair) for pair in zip(wanted, had, strict=True)])
 

@@ -69,6 +69,20 @@ class Answering(Protocol):
 
 
 @runtime_checkable
+class Calling(Protocol):
+    """An answer that may call tools, and must not call them again when their results come."""
+
+    @property
+    def calls_tools(self) -> bool:
+        """Whether it calls any."""
+        ...
+
+    def loops(self, asked: Asked) -> bool:
+        """Return whether it would call the very tools whose results the request brings."""
+        ...
+
+
+@runtime_checkable
 class Beside(Protocol):
     """What a rule may give that is no answer of a provider: it happens when the request has come."""
 

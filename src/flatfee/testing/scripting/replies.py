@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, JsonValue, field_validator, model_validator
 
 from flatfee.testing.scripting import speaking
 from flatfee.testing.scripting.asked import Asked
 from flatfee.testing.scripting.closed import Closed
+from flatfee.testing.scripting.conversation import meaning
 from flatfee.testing.scripting.played import Answer, Answering, Beside, Pause, Played
 
 _T = TypeVar("_T")
 
+
+def _dumped(given: object) -> object:
+    return given.model_dump(mode="json", by_alias=True) if isinstance(given, BaseModel) else given
+
+
+def _listed(given: object) -> object:
+    if isinstance(given, str | bytes) or not isinstance(given, Sequence):
+        message = f"{given!r:.200} is not possible here; give a list, of one if need be."
+        raise ValueError(message)  # noqa: TRY004  # what pydantic makes a complaint of
+    return given
+
+
+if TYPE_CHECKING:
+    Json = object  # a dict[str, int] is no dict[str, JsonValue] to a type checker
+else:
+    Json = Annotated[JsonValue, BeforeValidator(_dumped)]
+
 Seconds = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 Said = Annotated[str, Field(min_length=1)]
-Several = Annotated[Sequence[_T], AfterValidator(tuple)]
+Several = Annotated[Sequence[_T], BeforeValidator(_listed), AfterValidator(tuple)]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 
 
@@ -50,27 +68,30 @@ def call(name: str, arguments: Mapping[str, Any] | str | None = None, /, **more:
 
 
 class Tokens(Closed):
-    """What an answer used, in tokens. What is not given is counted as the default model counts."""
+    """What an answer used, in tokens. What is not given is counted as the default model counts.
+
+    ``cached`` is a part of ``input``: beside an input of your own it is 0 where it is not given.
+    """
 
     input: Count | None = None
     output: Count | None = None
-    cached: Count = 0
+    cached: Count | None = None
 
 
 class Reply(Closed):
     """An answer of a model.
 
-    ``json`` is said as text; it is read as ``data``. ``finish_reason`` follows from the rest. ``usage=None`` tells
-    none. ``delay`` is the silence before the first token and ``pace`` that between pieces, in seconds of the
-    gateway's clock; a plain answer takes as long as a streamed one. ``chunks`` is into how many pieces text,
-    and arguments of tools, are cut, or the pieces of the text themselves. ``choices`` are for requests with
+    ``json`` is said as text, a pydantic model too; it is read as ``data``. ``finish_reason`` follows from the rest.
+    ``usage=None`` tells none. ``delay`` is the silence before the first token and ``pace`` that between pieces, in
+    seconds of the gateway's clock; a plain answer takes as long as a streamed one. ``chunks`` is into how many pieces
+    text, and arguments of tools, are cut, or the pieces of the text themselves. ``choices`` are for requests with
     ``n``: as many are said as were asked for, the last one again where there are fewer.
     """
 
     kind: Literal["reply"] = "reply"
     text: str | None = None
     tool_calls: Several[ToolCall] = ()
-    data: JsonValue = Field(default=None, alias="json")
+    data: Json = Field(default=None, alias="json")
     refusal: Said | None = None
     reasoning: Said | None = None
     finish_reason: FinishReason | None = None
@@ -118,10 +139,18 @@ class Reply(Closed):
         """Whether the answer tells what it used."""
         return self.usage is not None or "usage" not in self.model_fields_set
 
+    @property
+    def calls_tools(self) -> bool:
+        """Whether any choice calls tools."""
+        return any(choice.tool_calls for choice in self.choices or (self,))
+
     def loops(self, asked: Asked) -> bool:
         """Return whether it would call the very tools whose results the request brings."""
         answered = asked.conversation.answered_calls
-        return bool(answered) and answered == tuple((call.name, call.written) for call in self.tool_calls)
+        return bool(answered) and any(
+            answered == tuple((call.name, meaning(call.written)) for call in choice.tool_calls)
+            for choice in self.choices or (self,)
+        )
 
     def play(self, asked: Asked) -> Played:
         """Return the answer to a try.
@@ -214,6 +243,14 @@ def answering(given: object) -> Answering | Beside:
         return Reply(text=given)
     if isinstance(given, Answering | Beside):
         return given
-    cure = "Reply(json=…) says it as JSON" if isinstance(given, dict | list) else "give a text, Reply, Fault or Raw"
-    message = f"{given!r:.200} is no answer; {cure}, or a function that returns one."
+    message = f"{given!r:.200} is no answer; {_cure(given)}, or a function that returns one."
     raise TypeError(message)
+
+
+def _cure(given: object) -> str:
+    first = given[0] if isinstance(given, list | tuple) and given else given
+    if isinstance(first, ToolCall):
+        return "Reply(tool_calls=[…]) calls tools"
+    if isinstance(given, dict | list | BaseModel):
+        return "Reply(json=…) says it as JSON"
+    return "give a text, Reply, Fault or Raw"

@@ -13,14 +13,18 @@ from typing import Final, Protocol, Unpack
 
 from flatfee.testing.scripting.asked import Asked
 from flatfee.testing.scripting.matching import Match, MatchKeywords, counts
-from flatfee.testing.scripting.played import Answer, Beside, Played
-from flatfee.testing.scripting.replies import Reply, made_for, reusable
+from flatfee.testing.scripting.played import Answer, Beside, Calling, Played
+from flatfee.testing.scripting.reach import Reach
+from flatfee.testing.scripting.replies import made_for, reusable
 from flatfee.testing.scripting.speaking import refused
 from flatfee.testing.scripting.strict import ScriptFailed, UnmatchedRequest, explained
 
 MAX_RULES: Final = 10_000
-MAX_ASKED: Final = 1000
-"""Tries that a rule remembers, the latest."""
+MAX_ASKED: Final = 10_000
+"""Tries that a script remembers, the latest."""
+
+MAX_ASKED_BYTES: Final = 32 << 20
+"""Bytes of their bodies that it remembers."""
 
 MAX_FAILURES: Final = 100
 """Requests without a rule that are remembered, the first."""
@@ -41,7 +45,6 @@ class Rule:
         self.early = any(isinstance(reply, Beside) for reply in replies)
         """Whether it is looked at when a request comes, and not when a route is asked."""
         self._used = 0
-        self._asked: deque[Asked] = deque(maxlen=MAX_ASKED)
 
     @property
     def used(self) -> int:
@@ -50,9 +53,8 @@ class Rule:
 
     @property
     def asked(self) -> tuple[Asked, ...]:
-        """The tries that it has answered; the latest ``MAX_ASKED`` of them."""
-        with self._script.lock:
-            return tuple(self._asked)
+        """The tries that it has answered, as far as the script remembers them."""
+        return self._script.asked_of(self)
 
     @property
     def unsaid(self) -> int:
@@ -63,15 +65,14 @@ class Rule:
     def takes_all(self) -> bool:
         """Whether it leaves nothing that it matches to the rules behind it."""
         last = self._replies[-1]
-        loops = isinstance(last, Reply) and bool(last.tool_calls)
-        return self._times is None and not loops
+        return self._times is None and not (isinstance(last, Calling) and last.calls_tools)
 
     def silent(self, asked: Asked) -> str | None:
         """Return why it does not answer a try that it matches; ``None``: it does."""
         if self._times is not None:
             return f"used up: it answered times={self._times}" if self._used >= self._times else None
         last = self._replies[-1]
-        if self._used >= len(self._replies) and isinstance(last, Reply) and last.loops(asked):
+        if self._used >= len(self._replies) and isinstance(last, Calling) and last.loops(asked):
             return "it has nothing new to say: it would repeat the tool call whose result came (unless told times=)"
         return None
 
@@ -79,11 +80,10 @@ class Rule:
         """Take it out of the script."""
         self._script.remove(self)
 
-    def take(self, asked: Asked) -> Answer:
+    def take(self) -> Answer:
         """Return the reply whose turn it is, and count it. The script holds its lock."""
         reply = self._replies[min(self._used, len(self._replies) - 1)]
         self._used += 1
-        self._asked.append(asked)
         return reply
 
     def __repr__(self) -> str:
@@ -120,6 +120,9 @@ class Script:
         self._routes = tuple(routes)
         self.lock = threading.Lock()
         self._rules: tuple[Rule, ...] = ()
+        self._reach = Reach()
+        self._asked: deque[tuple[Rule, Asked]] = deque()
+        self._asked_bytes = 0
         self.has_early = False
         """Whether there may be a rule that is looked at when a request comes."""
         self._made = 0
@@ -156,9 +159,10 @@ class Script:
                 message = f"A script has at most {MAX_RULES} rules; remove some, or give one several replies."
                 raise ValueError(message)
             if not first:
-                _check_reached(wanted, [other for other in self._rules if other.early is early])
+                self._reach.check(wanted, early=early)
             self._made += 1
             rule = Rule(self, name or f"#{self._made} ({wanted})", wanted, answers, times)
+            self._reach.add(rule)
             self.has_early = self.has_early or early
             self._rules = (rule, *self._rules) if first else (*self._rules, rule)
         return rule
@@ -167,12 +171,21 @@ class Script:
         """Take a rule out; nothing happens if it is not there."""
         with self.lock:
             self._rules = tuple(each for each in self._rules if each is not rule)
+            self._reach.remove(rule)
 
     def clear(self) -> None:
         """Forget every rule, and what went wrong."""
         with self.lock:
             self._rules, self._made, self._failures, self._failed = (), 0, [], 0
             self.has_early = False
+            self._reach = Reach()
+            self._asked.clear()
+            self._asked_bytes = 0
+
+    def asked_of(self, rule: Rule) -> tuple[Asked, ...]:
+        """Return the tries that a rule has answered, as far as they are remembered."""
+        with self.lock:
+            return tuple(asked for by, asked in self._asked if by is rule)
 
     def choose(self, asked: Asked) -> tuple[str, Played] | None:
         """Return the name of the rule that answers a try, and what it does; ``None``: the default model does.
@@ -237,11 +250,20 @@ class Script:
 
     def _taken(self, rule: Rule, asked: Asked) -> Answer | None:
         with self.lock:
-            return rule.take(asked) if rule.silent(asked) is None else None
+            if rule.silent(asked) is not None:
+                return None
+            self._remember(rule, asked)
+            return rule.take()
+
+    def _remember(self, rule: Rule, asked: Asked) -> None:
+        self._asked.append((rule, asked))
+        self._asked_bytes += len(asked.upstream)
+        while len(self._asked) > MAX_ASKED or (self._asked_bytes > MAX_ASKED_BYTES and len(self._asked) > 1):
+            self._asked_bytes -= len(self._asked.popleft()[1].upstream)
 
     def _failed_with(self, rule: Rule | None, error: BaseException) -> Played:
-        name = rule.name if rule is not None else "the script"
-        message = f"A function of rule {name} raised {type(error).__name__}: {error}"
+        name = f"Rule {rule.name}" if rule is not None else "The script"
+        message = f"{name} raised {type(error).__name__}: {error}"
         self._note(_Failure(ScriptFailed, message, error))
         return refused(message, "script_failed")
 
@@ -282,13 +304,3 @@ def _is_early(answers: Sequence[Answer], match: Collection[str]) -> bool:
         message = f"{early[0]} happens before a route is asked, so its rule cannot match {late[0]!r}; leave it out."
         raise ValueError(message)
     return bool(early)
-
-
-def _check_reached(wanted: Match, rules: Sequence[Rule]) -> None:
-    for rule in rules:
-        if rule.takes_all and rule.match.covers(wanted):
-            message = (
-                f"A rule for {wanted} would never be reached: {rule.name} before it answers all of that for ever."
-                " Put the narrower rule before it, give first=True, or give the other one times=."
-            )
-            raise ValueError(message)

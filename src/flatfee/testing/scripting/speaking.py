@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,8 +13,17 @@ import msgspec
 
 from flatfee.server.providers import simulation
 from flatfee.server.providers.simulation import tokens
-from flatfee.server.providers.simulation.conversation import prompt_tokens
+from flatfee.server.providers.simulation.conversation import cached_tokens, prompt_tokens
 from flatfee.server.providers.simulation.schema import Budget, JsonSchema, UnanswerableError
+from flatfee.server.providers.simulation.wire import (
+    DONE,
+    by_words,
+    called,
+    head_of,
+    identity_of,
+    more_given,
+    usage_of,
+)
 from flatfee.testing.scripting.asked import Asked
 from flatfee.testing.scripting.conversation import Conversation
 from flatfee.testing.scripting.matchers import shown
@@ -27,10 +35,6 @@ if TYPE_CHECKING:
 MAX_CHOICES: Final = 128
 """More are not said, however many are asked for; OpenAI refuses more."""
 
-DONE: Final = b"data: [DONE]\n\n"
-
-_CREATED: Final = 1_700_000_000
-_WORDS_PER_PIECE: Final = 2
 _STEPS: Final = 500_000
 """Work that a look at whether an answer fits its schema may take: half a second."""
 
@@ -86,27 +90,35 @@ def event(payload: Mapping[str, Any]) -> bytes:
 class _Ask:
     """What the answer needs of the request that the provider got."""
 
-    identity: str
+    origin: bytes
+    """What all identities of the answer follow from."""
+
     model: str
     choices: int
     include_usage: bool
     prompt_tokens: int
+    cached_tokens: int
+    custom: frozenset[str]
+    """The tools that take a text of their own, and no arguments."""
 
     @classmethod
     def of(cls, asked: Asked) -> _Ask:
         body = json.loads(asked.upstream)
         options = body.get("stream_options")
+        heard, cached = _heard(body)
         return cls(
             # Streamed or not, the same conversation gets the same answer.
-            identity=hashlib.sha256(msgspec.json.encode([asked.model, body.get("messages")])).hexdigest()[:24],
+            origin=msgspec.json.encode([asked.model, body.get("messages")]),
             model=asked.model,
             choices=min(n, MAX_CHOICES) if isinstance(n := body.get("n"), int) and n > 0 else 1,
             include_usage=isinstance(options, dict) and bool(options.get("include_usage")),
-            prompt_tokens=_heard(body),
+            prompt_tokens=heard,
+            cached_tokens=cached,
+            custom=frozenset(Conversation(body).tools_of("custom")),
         )
 
     def head(self, kind: str) -> dict[str, Any]:
-        return {"id": f"chatcmpl-{self.identity}", "object": kind, "created": _CREATED, "model": self.model}
+        return head_of(self.origin, self.model, kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +127,7 @@ class _Choice:
 
     index: int
     reply: Reply
-    identity: str
+    ask: _Ask
 
     @property
     def finish_reason(self) -> str:
@@ -143,7 +155,7 @@ class _Choice:
             yield {"tool_calls": [{"index": at, **self._call(at, call, "")}]}
             halves = reply.chunks if isinstance(reply.chunks, int) else 2
             for piece in _evenly(call.written, halves):
-                yield {"tool_calls": [{"index": at, "function": {"arguments": piece}}]}
+                yield more_given(at, piece, custom=call.name in self.ask.custom)
 
     def first(self) -> dict[str, Any]:
         """Return the delta that begins the choice."""
@@ -159,16 +171,13 @@ class _Choice:
         return tokens.count(self.reply.reasoning or "")
 
     def _call(self, at: int, call: ToolCall, arguments: str) -> dict[str, Any]:
-        identity = call.id or f"call_{hashlib.sha256(f'{self.identity}{self.index}.{at}'.encode()).hexdigest()[:24]}"
-        return {"id": identity, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+        identity = call.id or f"call_{identity_of(b'%d.%d %b' % (self.index, at, self.ask.origin))}"
+        return called(identity, call.name, arguments, custom=call.name in self.ask.custom)
 
 
 def _choices(reply: Reply, ask: _Ask) -> list[_Choice]:
     given = reply.choices or (reply,)
-    return [
-        _Choice(index=index, reply=given[min(index, len(given) - 1)], identity=ask.identity)
-        for index in range(ask.choices)
-    ]
+    return [_Choice(index=index, reply=given[min(index, len(given) - 1)], ask=ask) for index in range(ask.choices)]
 
 
 def _plain(ask: _Ask, said: Sequence[_Choice], usage: dict[str, Any] | None) -> bytes:
@@ -208,22 +217,22 @@ def _stream(
 
 def _usage(reply: Reply, ask: _Ask, said: Sequence[_Choice]) -> dict[str, Any]:
     given = reply.usage
-    heard = given.input if given is not None and given.input is not None else ask.prompt_tokens
+    heard, cached = ask.prompt_tokens, ask.cached_tokens
+    if given is not None and given.input is not None:
+        heard, cached = given.input, 0  # of another prompt than the one that was counted
+    if given is not None and given.cached is not None:
+        cached = given.cached
     made = given.output if given is not None and given.output is not None else sum(c.tokens() for c in said)
-    return {
-        "prompt_tokens": heard,
-        "completion_tokens": made,
-        "total_tokens": heard + made,
-        "prompt_tokens_details": {"cached_tokens": given.cached if given is not None else 0},
-        "completion_tokens_details": {"reasoning_tokens": sum(choice.thought() for choice in said)},
-    }
+    return usage_of(heard, cached, made, sum(choice.thought() for choice in said))
 
 
-def _heard(body: Mapping[str, Any]) -> int:
+def _heard(body: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the tokens of a conversation, and how many of them are cached."""
+    messages = [dict(message) for message in Conversation(body).messages]
     try:
-        return prompt_tokens([dict(message) for message in Conversation(body).messages])
+        return prompt_tokens(messages), cached_tokens(messages)
     except (AttributeError, LookupError, TypeError):  # an odd shape, which this reply answers all the same
-        return 1
+        return 1, 0
 
 
 def check_fits(value: object, asked: Asked) -> None:
@@ -250,10 +259,7 @@ def _cut(text: str, chunks: int | Sequence[str] | None, *, given: bool = False) 
         return _evenly(text, chunks)
     if chunks is not None and given:
         return chunks
-    words = text.split(" ")
-    starts = range(0, len(words), _WORDS_PER_PIECE)
-    pieces = [" ".join(words[start : start + _WORDS_PER_PIECE]) for start in starts]
-    return [*(piece + " " for piece in pieces[:-1]), *filter(None, pieces[-1:])]
+    return list(by_words(text))
 
 
 def _evenly(text: str, count: int) -> list[str]:

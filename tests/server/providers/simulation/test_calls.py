@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from tests.server.providers.simulation.asking import answer, events, form, function, joined, said, user
 
@@ -185,3 +186,11 @@ def test_a_custom_tool_whose_grammar_has_no_text_is_refused() -> None:
     for definition, why in ((r"(a)\1", "backreference"), ("[]", "no text"), ("(.*a.{30}){9}", "shorter pattern")):
         with pytest.raises(RefusedError, match=why):
             said(tools=[tool(definition)])
+
+
+@pytest.mark.parametrize("odd", ["NaN", "Infinity", "1e999", r'"\ud800"', "[" * 300 + "]" * 300])
+def test_what_no_reader_of_json_takes_is_no_argument(odd: str) -> None:
+    """Python's own reader is more tolerant than those of clients."""
+    tool = function("f", {"type": "object", "properties": {"a": {}}, "required": ["a"]})
+    (call,) = said(f'{{"a": {odd}}}', tools=[tool])["message"]["tool_calls"]
+    msgspec.json.decode(call["function"]["arguments"])

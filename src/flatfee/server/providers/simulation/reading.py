@@ -52,12 +52,15 @@ def objects(said: str) -> Iterator[dict[str, Any]]:
         if start < 0:
             return
         try:
-            value, end = decoder.raw_decode(said, start)
+            _, end = decoder.raw_decode(said, start)
         except (ValueError, RecursionError):
             end = start + 1
         else:
-            if value:
-                yield value
+            with suppress(
+                msgspec.DecodeError, RecursionError
+            ):  # the standard library takes NaN and halves of characters
+                if value := msgspec.json.decode(said[start:end]):
+                    yield value
         start = said.find("{", end)
 
 

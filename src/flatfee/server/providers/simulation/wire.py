@@ -1,4 +1,7 @@
-"""What was said, in OpenAI's shapes: one completion, or the events of a stream. Pure."""
+"""What was said, in OpenAI's shapes: one completion, or the events of a stream. Pure.
+
+What a scripted reply has in common with it, ``flatfee.testing`` takes from here.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from flatfee.server.providers.simulation.calls import Call
 from flatfee.server.providers.simulation.conversation import cached_tokens, prompt_tokens
 from flatfee.server.providers.simulation.reply import Said
 
+DONE: Final = b"data: [DONE]\n\n"
 _CREATED: Final = 1_700_000_000
 _WORDS_PER_EVENT: Final = 2
 _TOKENS_PER_EVENT: Final = 2
@@ -34,14 +38,14 @@ def completion(ask: Ask, said: Sequence[Said], body: bytes) -> bytes:
         }
         for one in said
     ]
-    head = _head(ask, body, "chat.completion")
+    head = head_of(body, ask.model, "chat.completion")
     return msgspec.json.encode({**head, "choices": choices, "usage": _usage(ask, said)})
 
 
 def events(ask: Ask, said: Sequence[Said], body: bytes) -> list[bytes]:
     """Return the events of a stream, ``[DONE]`` included."""
     # What all events begin with is encoded once.
-    head = b"data: " + msgspec.json.encode(_head(ask, body, "chat.completion.chunk"))[:-1] + b',"choices":['
+    head = b"data: " + msgspec.json.encode(head_of(body, ask.model, "chat.completion.chunk"))[:-1] + b',"choices":['
     sent: list[bytes] = []
     for one in said:
         opening = _OPENING_CALLS if one.calls else _OPENING_TEXT
@@ -51,7 +55,7 @@ def events(ask: Ask, said: Sequence[Said], body: bytes) -> list[bytes]:
         sent.append(_event(head, one.index, {}, None, one.finish_reason))
     if ask.include_usage:
         sent.append(head + b'],"usage":' + msgspec.json.encode(_usage(ask, said)) + b"}\n\n")
-    return [*sent, b"data: [DONE]\n\n"]
+    return [*sent, DONE]
 
 
 def _event(
@@ -61,9 +65,14 @@ def _event(
     return head + msgspec.json.encode(choice) + b"]}\n\n"
 
 
-def _head(ask: Ask, body: bytes, kind: str) -> dict[str, Any]:
-    identity = hashlib.sha256(body).hexdigest()[:24]
-    return {"id": f"chatcmpl-{identity}", "object": kind, "created": _CREATED, "model": ask.model}
+def identity_of(origin: bytes) -> str:
+    """Return an identity that is the same for the same origin."""
+    return hashlib.sha256(origin).hexdigest()[:24]
+
+
+def head_of(origin: bytes, model: str, kind: str) -> dict[str, Any]:
+    """Return what an answer, or each event of a stream, begins with."""
+    return {"id": f"chatcmpl-{identity_of(origin)}", "object": kind, "created": _CREATED, "model": model}
 
 
 def _message(ask: Ask, said: Said) -> dict[str, Any]:
@@ -76,9 +85,20 @@ def _message(ask: Ask, said: Said) -> dict[str, Any]:
 
 
 def _call(call: Call, given: str) -> dict[str, Any]:
-    if call.custom:
-        return {"id": call.identity, "type": "custom", "custom": {"name": call.name, "input": given}}
-    return {"id": call.identity, "type": "function", "function": {"name": call.name, "arguments": given}}
+    return called(call.identity, call.name, given, custom=call.custom)
+
+
+def called(identity: str, name: str, given: str, *, custom: bool) -> dict[str, Any]:
+    """Return a call of a tool."""
+    if custom:
+        return {"id": identity, "type": "custom", "custom": {"name": name, "input": given}}
+    return {"id": identity, "type": "function", "function": {"name": name, "arguments": given}}
+
+
+def more_given(index: int, given: str, *, custom: bool) -> dict[str, Any]:
+    """Return the delta that goes on with what the call at ``index`` is given."""
+    inner = {"custom": {"input": given}} if custom else {"function": {"arguments": given}}
+    return {"tool_calls": [{"index": index, **inner}]}
 
 
 def _deltas(ask: Ask, said: Said) -> Iterator[dict[str, Any]]:
@@ -89,22 +109,29 @@ def _deltas(ask: Ask, said: Said) -> Iterator[dict[str, Any]]:
             yield {"function_call": {"name": call.name, "arguments": first}}
             yield {"function_call": {"arguments": second}}
         else:
-            inner = {"custom": {"input": second}} if call.custom else {"function": {"arguments": second}}
             yield {"tool_calls": [{**_call(call, first), "index": index}]}
-            yield {"tool_calls": [{"index": index, **inner}]}
+            yield more_given(index, second, custom=call.custom)
     if said.content:
         yield from ({"content": piece} for piece in _pieces(ask, said.content))
 
 
 def _pieces(ask: Ask, text: str) -> Iterator[str]:
     """Cut a text in pieces: at words, or where its logprobs are told between tokens."""
-    if ask.logprobs:
-        parts, apart, size = tokens.split(text), "", _TOKENS_PER_EVENT
-    else:
-        parts, apart, size = text.split(" "), " ", _WORDS_PER_EVENT
-    for start in range(0, len(parts), size):
-        piece = apart.join(parts[start : start + size])
-        yield piece + apart if start + size < len(parts) else piece
+    if not ask.logprobs:
+        yield from by_words(text)
+        return
+    parts = tokens.split(text)
+    yield from ("".join(parts[at : at + _TOKENS_PER_EVENT]) for at in range(0, len(parts), _TOKENS_PER_EVENT))
+
+
+def by_words(text: str) -> Iterator[str]:
+    """Cut a text in pieces of two words, none of them empty."""
+    words = text.split(" ")
+    for start in range(0, len(words), _WORDS_PER_EVENT):
+        piece = " ".join(words[start : start + _WORDS_PER_EVENT])
+        piece += " " if start + _WORDS_PER_EVENT < len(words) else ""
+        if piece:
+            yield piece
 
 
 def _logprobs(ask: Ask, text: str | None) -> dict[str, Any] | None:
@@ -132,10 +159,15 @@ def _usage(ask: Ask, said: Sequence[Said]) -> dict[str, Any]:
     for one in said:
         completed += one.tokens
         thought += one.reasoning_tokens
+    return usage_of(prompt, cached_tokens(ask.messages), completed, thought)
+
+
+def usage_of(prompt: int, cached: int, completed: int, thought: int) -> dict[str, Any]:
+    """Return figures, in tokens; ``cached`` is a part of the prompt, ``thought`` one of what was completed."""
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completed,
         "total_tokens": prompt + completed,
-        "prompt_tokens_details": {"cached_tokens": cached_tokens(ask.messages)},
+        "prompt_tokens_details": {"cached_tokens": cached},
         "completion_tokens_details": {"reasoning_tokens": thought},
     }
