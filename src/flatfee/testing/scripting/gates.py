@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from flatfee.testing.scripting.asked import Asked
-from flatfee.testing.scripting.played import Answer, Answering, Beside, Calling, Held, Played
+from flatfee.testing.scripting.played import Answer, Answering, Beside, Held, Played, calling
 from flatfee.testing.scripting.replies import made_for, reusable
 
 PATIENCE: Final = 30.0
@@ -86,10 +86,11 @@ class _Behind:
 
     @property
     def calls_tools(self) -> bool:
-        return isinstance(self.answer, Calling) and self.answer.calls_tools
+        return calling(self.answer) is not None
 
     def loops(self, asked: Asked) -> bool:
-        return isinstance(self.answer, Calling) and self.answer.loops(asked)
+        calls = calling(self.answer)
+        return calls is not None and calls.loops(asked)
 
     def play(self, asked: Asked) -> Played:
         made = made_for(asked, self.answer)

@@ -82,6 +82,11 @@ class Calling(Protocol):
         ...
 
 
+def calling(given: object) -> Calling | None:
+    """Return an answer that calls tools as such; ``None``: it calls none, as far as is known before it is needed."""
+    return given if isinstance(given, Calling) and given.calls_tools else None
+
+
 @runtime_checkable
 class Beside(Protocol):
     """What a rule may give that is no answer of a provider: it happens when the request has come."""

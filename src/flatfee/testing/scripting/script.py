@@ -13,7 +13,7 @@ from typing import Final, Protocol, Unpack
 
 from flatfee.testing.scripting.asked import Asked
 from flatfee.testing.scripting.matching import Match, MatchKeywords, counts
-from flatfee.testing.scripting.played import Answer, Beside, Calling, Played
+from flatfee.testing.scripting.played import Answer, Beside, Played, calling
 from flatfee.testing.scripting.reach import Reach
 from flatfee.testing.scripting.replies import made_for, reusable
 from flatfee.testing.scripting.speaking import refused
@@ -64,15 +64,14 @@ class Rule:
     @property
     def takes_all(self) -> bool:
         """Whether it leaves nothing that it matches to the rules behind it."""
-        last = self._replies[-1]
-        return self._times is None and not (isinstance(last, Calling) and last.calls_tools)
+        return self._times is None and calling(self._replies[-1]) is None
 
     def silent(self, asked: Asked) -> str | None:
         """Return why it does not answer a try that it matches; ``None``: it does."""
         if self._times is not None:
             return f"used up: it answered times={self._times}" if self._used >= self._times else None
-        last = self._replies[-1]
-        if self._used >= len(self._replies) and isinstance(last, Calling) and last.loops(asked):
+        last = calling(self._replies[-1])
+        if self._used >= len(self._replies) and last is not None and last.loops(asked):
             return "it has nothing new to say: it would repeat the tool call whose result came (unless told times=)"
         return None
 

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 MOST_STEPS: Final = 50_000
 MOST_LEVELS: Final = 32
 """How many objects and arrays a value has within each other, at most."""
+
+
+Place: TypeAlias = "tuple[Place, str] | None"
+"""Where something stands: the place around it and the step from there, so that neighbours share the way to them."""
+
+
+def pointer(place: Place) -> str:
+    """Return a place as a JSON pointer."""
+    steps = list[str]()
+    while place is not None:
+        place, step = place
+        steps.append(step)
+    return "".join(reversed(steps))
 
 
 class UnanswerableError(ValueError):

@@ -216,7 +216,7 @@ class Checker:
         rules = {**schema.get("dependencies", {}), **schema.get("dependentSchemas", {})}
         self._budget.spend(len(rules))
         wanted = [rule for name, rule in rules.items() if name in value]
-        if any(isinstance(rule, list) and not set(rule) <= value.keys() for rule in wanted):
+        if not all(other in value for rule in wanted if isinstance(rule, list) for other in rule):
             return None
         return self._every((value, rule) for rule in wanted if not isinstance(rule, list))(scope)
 
@@ -341,4 +341,4 @@ def _object_fits(value: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
     if not schema.get("minProperties", 0) <= len(value) <= schema.get("maxProperties", len(value)):
         return False
     rules = schema.get("dependentRequired", {})
-    return all(set(rule) <= value.keys() for name, rule in rules.items() if name in value)
+    return all(other in value for name, rule in rules.items() if name in value for other in rule)

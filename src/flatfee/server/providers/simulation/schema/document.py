@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from urllib.parse import unquote, urldefrag, urljoin
 
-from flatfee.server.providers.simulation.schema.budget import Budget, UnanswerableError
+from flatfee.server.providers.simulation.schema.budget import Budget, Place, UnanswerableError, pointer
 from flatfee.server.providers.simulation.schema.shapes import below, check_shape
 
 _META: Final = ("https://json-schema.org/draft/", "http://json-schema.org/draft-")
 _ANY_SCHEMA: Final[dict[str, Any]] = {"type": ["object", "boolean"]}
 _NAMING: Final = frozenset(("$id", "$anchor", "$dynamicAnchor"))
 _OLD_DRAFTS: Final = ("draft-03", "draft-04", "draft-05", "draft-06", "draft-07")
-
-_Place: TypeAlias = "tuple[_Place, str] | None"
-"""The place around it and the step from there; each shares the way to it with its neighbours."""
 
 
 class Document:
@@ -26,7 +23,7 @@ class Document:
         self.root = root
         self._budget = budget
         self._bases: dict[int, str] = {}
-        self._places: dict[int, _Place] = {}
+        self._places: dict[int, Place] = {}
         self._targets: dict[tuple[str, str], Any] = {}
         self._by_address: dict[str, Any] = {}
         self._dynamic: dict[tuple[str, str], Any] = {}
@@ -39,17 +36,13 @@ class Document:
 
     def where(self, schema: Any) -> str:
         """Return where a part stands, as a JSON pointer."""
-        steps, place = list[str](), self._places.get(id(schema))
-        while place is not None:
-            place, step = place
-            steps.append(step)
-        return "".join(reversed(steps))
+        return pointer(self._places.get(id(schema)))
 
     def base(self, schema: Any) -> str:
         """Return the address of the resource that a part belongs to."""
         return self._bases.get(id(schema), "")
 
-    def _index(self, schema: Any, place: _Place, base: str) -> None:
+    def _index(self, schema: Any, place: Place, base: str) -> None:
         waiting = [(schema, place, base)]
         while waiting:
             schema, place, base = waiting.pop()

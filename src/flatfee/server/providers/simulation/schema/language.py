@@ -269,7 +269,7 @@ class Languages:
         self._budget.spend(1 + len(firsts))
         found = self._samples.get((firsts, variety))
         if found is None:
-            self._budget.spend(_STEPS_OF_SAMPLES + sum(len(first.chars) for first in firsts))
+            self._budget.spend(_STEPS_OF_SAMPLES + variety + sum(len(first.chars) for first in firsts))
             found = self._samples[firsts, variety] = characters.samples((first.chars for first in firsts), variety)
             self._budget.spend(sum(map(len, found)) // 4)
         return found

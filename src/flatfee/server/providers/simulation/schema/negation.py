@@ -67,7 +67,7 @@ class Negations:
         for pattern, part in list(schema.get("patternProperties", {}).items())[:_MOST_NAMES]:
             named = {"type": "object", "minProperties": 1, "propertyNames": {"pattern": pattern}}
             yield {**named, "patternProperties": {pattern: self.wrapped(part)}}
-        for index, part in enumerate(schema.get("prefixItems", ())):
+        for index, part in enumerate(schema.get("prefixItems", ())[:_MOST_NAMES]):
             yield {"type": "array", "minItems": index + 1, "prefixItems": [*[True] * index, self.wrapped(part)]}
         if isinstance(schema.get("items"), dict | bool):
             yield {"type": "array", "contains": self.wrapped(schema["items"])}

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from flatfee.server.providers.simulation.schema.cases import Case
     from flatfee.server.providers.simulation.schema.search import Path, Search
 
+MOST_MEMBERS: Final = 10_000
+"""Members of one object."""
+
 _PLAIN_NAME: Final = "key"
 _MOST_OPTIONAL: Final = 16
 """How many members that are not required are tried one by one."""
@@ -22,6 +25,10 @@ _ALTERNATIVES: Final = 8
 def values(search: Search, case: Case, path: Path, want: int) -> Iterator[dict[str, Any]]:
     """Yield objects: with the required members only, then with other values of them, then with more members."""
     members = _Members(search, case, path)
+    if members.least > MOST_MEMBERS:
+        why = f"minProperties is {members.least}, and an object has at most {MOST_MEMBERS} members; lower it"
+        search.note(case[0], why)
+        return
     for names in members.choices(want):
         search.budget.spend(1 + len(names))
         more = members.asked_for_by(names)
@@ -55,7 +62,7 @@ class _Members:
         self._search = search
         self._case = case
         self._path = path
-        self._least = int(max((part.get("minProperties", 0) for part in case), default=0))
+        self.least = int(max((part.get("minProperties", 0) for part in case), default=0))
         self._most = min((part["maxProperties"] for part in case if "maxProperties" in part), default=None)
         self._declared = list(dict.fromkeys(name for part in case for name in part.get("properties", ())))
         search.budget.spend(1 + len(self._declared) // 16)
@@ -99,10 +106,10 @@ class _Members:
         chosen = dict.fromkeys(needed)
         spare = self._spare(chosen)
         possible = (name for name in spare if any(True for _ in self.values_for(name, 1)))
-        for name in islice(possible, max(0, self._least - len(chosen))):
+        for name in islice(possible, max(0, self.least - len(chosen))):
             chosen[name] = None
-        if len(chosen) < self._least:
-            self._search.note(self._case[0], f"minProperties is {self._least}, and no names were found for them")
+        if len(chosen) < self.least:
+            self._search.note(self._case[0], f"minProperties is {self.least}, and no names were found for them")
             return
         yield list(chosen)
         if self._most is not None and len(chosen) >= self._most:
@@ -149,13 +156,15 @@ class _Members:
 
     def _spare(self, chosen: dict[str, None]) -> Iterator[str]:
         """Yield names that an object may have beside its required ones, declared ones first."""
-        for name in dict.fromkeys(chain(self._declared, self._invented())):
+        seen = set(chosen)
+        for name in chain(self._declared, self._invented()):
             self._search.budget.spend()
-            if name not in chosen and self._may_be_named(name):
+            if name not in seen and self._may_be_named(name):
                 yield name
+            seen.add(name)
 
     def _invented(self) -> Iterator[str]:
-        want = self._least + _MOST_OPTIONAL
+        want = self.least + _MOST_OPTIONAL
         rules = [part["propertyNames"] for part in self._case if "propertyNames" in part]
         if rules:
             text = self._search.keep({"type": "string"})
