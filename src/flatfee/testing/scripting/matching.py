@@ -99,7 +99,7 @@ class Match:
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """Each condition as a text that is the same for the same condition."""
+        """Each condition as it is written: the same text for the same one."""
         return tuple(f"{name}={wanted!r}" for name, wanted in self.conditions.items())
 
     def __str__(self) -> str:
