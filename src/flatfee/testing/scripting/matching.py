@@ -233,6 +233,11 @@ def _look_at_messages(wanted: Sequence[Mapping[str, Any]], asked: Asked) -> Iter
     yield from differences(wanted, [_told(*pair) for pair in zip(wanted, had, strict=True)])
 
 
+def _are_the_messages(wanted: Sequence[Mapping[str, Any]], asked: Asked) -> bool:
+    """Tell whether they hold; where their number differs, how far they do is not worth a look."""
+    return len(wanted) == len(asked.conversation.messages) and next(_look_at_messages(wanted, asked), None) is None
+
+
 def _told(wanted: Mapping[str, Any], message: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a message whose content is text where a text is wanted of it."""
     parts = message.get("content")
@@ -287,7 +292,7 @@ _KEYWORDS: Final[Mapping[str, _Keyword]] = {
     "tool": _many(_text, _look_at_tools),
     "tool_result": _many(_result, _look_at_results),
     "headers": _many(_headers, lambda wanted, asked: differences(wanted, asked.headers)),
-    "messages": _many(_messages, _look_at_messages),
+    "messages": _Keyword(_messages, _look_at_messages, _are_the_messages),
     "body": _many(_mapping, lambda wanted, asked: differences(wanted, asked.body)),
     "when": _many(_function, _look_at_when),
 }
