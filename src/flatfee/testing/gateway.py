@@ -59,7 +59,8 @@ class ScriptedGateway:
     def base_url(self) -> str:
         """Where the gateway is: ``http://127.0.0.1:PORT/v1``; without a socket ``http://gateway/v1``."""
         port = f":{self.port}" if self.options.socket else ""
-        return f"http://{self.host}{port}/v1"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}{port}/v1"
 
     @property
     def env(self) -> dict[str, str]:

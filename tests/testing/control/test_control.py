@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from tests.testing.control.conftest import Caller
@@ -11,6 +14,7 @@ from tests.testing.control.conftest import Caller
 import flatfee
 from flatfee.testing.control import family
 from flatfee.testing.control.process import check_loopback
+from flatfee.testing.gateway import ScriptedGateway
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -38,6 +42,38 @@ def test_says_what_is_wrong_with_a_body(control: Caller) -> None:
         "There is no member 'by' here; there are: advance, advance_to."
     )
     assert control.refused("POST", "/clock", {}).startswith("Send advance (seconds), or advance_to")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/clock", {"advance": 1e308}),
+        ("POST", "/clock", {"advance_to": "9999-12-31T23:59:59Z"}),
+        ("POST", "/clock", {"advance_to": "2027-01-01T00:00:00"}),
+        ("POST", "/workflows", {"hold": 10**30}),
+        ("POST", "/verdict", {"settle": 1e9}),
+        ("POST", "/gateways", {"routes": 1}),
+        ("POST", "/gateways", {"seed": []}),
+        ("PATCH", "/account", {"self": 1}),
+        ("DELETE", "/gateways/²", None),
+    ],
+)
+def test_refuses_what_would_break_it(control: Caller, method: str, path: str, body: Any) -> None:
+    assert control.refused(method, path, body)
+    assert control.told("GET", "/account")["window"]
+
+
+def test_tells_what_nobody_foresaw(
+    control: Caller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def crash(gateway: ScriptedGateway) -> None:
+        raise RuntimeError("out of cheese")
+
+    monkeypatch.setattr(ScriptedGateway, "reset", crash)
+    answer = control.ask("POST", "/reset")
+    assert answer.status_code == 503
+    assert "RuntimeError: out of cheese" in answer.json()["error"]["message"]
+    assert caplog.records[-1].exc_info is not None
 
 
 def test_lists_what_there_is_where_a_path_is_wrong(control: Caller) -> None:
@@ -88,12 +124,44 @@ def test_is_told_to_stop(control: Caller) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", [{"origin": "http://127.0.0.1"}, {"host": "evil.example"}, {"host": "127.0.0.1.evil"}]
+    "headers",
+    [
+        {"origin": "http://127.0.0.1"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-origin"},
+        {"host": "evil.example"},
+        {"host": "127.0.0.1.evil"},
+        {"host": "", "x-forwarded-host": "localhost"},
+    ],
 )
 def test_answers_no_page(control: Caller, headers: dict[str, str]) -> None:
     answer = control.ask("POST", "/stop", headers=headers)
     assert answer.status_code == 403
     assert not control.ended.is_set()
+
+
+@pytest.mark.parametrize("headers", [{"host": "localhost:80"}, {"host": "[::1]"}, {"sec-fetch-site": "none"}])
+def test_answers_who_asks_from_this_machine(control: Caller, headers: dict[str, str]) -> None:
+    assert control.ask("GET", "/clock", headers=headers).status_code == 200
+
+
+def test_gives_a_body_the_time_that_it_takes(control: Caller) -> None:
+    """A head and a body that come one after the other, while the time of a silent provider is skipped."""
+    told = control.told("GET", "")
+    control.told("POST", "/script", {"replies": [{"text": "late", "delay": 100}]})
+    address = urlsplit(control.base_url)
+    with socket.create_connection((address.hostname or "", address.port or 0)) as slow, client_of(told) as client:
+        head = f"POST /_test/clock HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: 14\r\n\r\n"
+        slow.sendall(head.encode())
+        control.told("GET", "/clock")  # by then the head is read
+        with ThreadPoolExecutor(1) as beside:
+            answer = beside.submit(client.chat.completions.create, model="economy", messages=HELLO)
+            while not control.told("GET", "/journal")["data"]:
+                assert not answer.done()
+            slow.sendall(b'{"advance": 1}')
+            assert slow.recv(1 << 16).startswith(b"HTTP/1.1 200")
+            assert answer.result(60).choices[0].message.content == "late"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.7", "example.com", "::"])

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from tests.testing.control.conftest import Caller
 
 import flatfee
+from flatfee.testing.control.handler import AT_ONCE
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -67,6 +70,33 @@ class TestScript:
         thread.join(60)
         assert answers == ["late"]
         assert control.refused("GET", "/gates/other") == "There is no gate 'other'; rules have: first."
+
+    def test_makes_gates_anew_at_a_reset(self, control: Caller) -> None:
+        late = {"replies": ["late"], "gate": "first"}
+        control.told("POST", "/script", late)
+        assert control.told("POST", "/gates/first", {})["open"]
+        control.told("POST", "/reset")
+        assert control.refused("GET", "/gates/first") == "There is no gate 'first'; rules have: none."
+        control.told("POST", "/script", late)
+        assert not control.told("GET", "/gates/first")["open"]
+
+    def test_lets_go_of_what_a_gate_held_back_at_a_reset(self, control: Caller, client: flatfee.Client) -> None:
+        control.told("POST", "/script", {"replies": ["late"], "gate": "first"})
+        with ThreadPoolExecutor(1) as beside:
+            answer = beside.submit(ask, client)
+            while control.told("GET", "/gates/first")["waiting"] < 1:
+                assert not answer.done()
+            control.told("POST", "/reset")
+            assert said(answer.result(60)) == "late"
+
+    def test_closes_no_gate(self, control: Caller) -> None:
+        control.told("POST", "/script", {"replies": ["late"], "gate": "first"})
+        assert "open is false; use True" in control.refused("POST", "/gates/first", {"open": False})
+
+    @pytest.mark.parametrize("name", ["a/b", "100%41", "ü ?#"])
+    def test_finds_a_rule_of_any_name(self, control: Caller, name: str) -> None:
+        control.told("POST", "/script", {"replies": ["a"], "name": name})
+        assert control.told("DELETE", f"/script/{quote(name, safe='')}")["name"] == name
 
     def test_tells_what_a_strict_script_did_not_match(self, control: Caller) -> None:
         told = control.told("POST", "/gateways", {"strict": True})
@@ -155,6 +185,30 @@ class TestJudging:
         assert "a secret question" not in str(journal)
         assert "a secret question" in str(control.told("GET", "/journal?bodies=true"))
 
+    def test_waits_in_vain_for_what_does_not_come(self, control: Caller, client: flatfee.Client) -> None:
+        ask(client)
+        answer = control.ask("GET", "/journal?wait_for=2&timeout=0.1")
+        assert answer.status_code == 504
+        message = answer.json()["error"]["message"]
+        assert message.startswith("After 0.1 seconds 1 of 2 requests have come to an end:")
+        assert "premium-a" in message
+
+    def test_serves_others_while_many_wait(self, control: Caller, client: flatfee.Client) -> None:
+        with ThreadPoolExecutor(2 * AT_ONCE) as beside:
+            waiting = [beside.submit(control.told, "GET", "/journal?wait_for=1&timeout=50") for _ in range(2 * AT_ONCE)]
+            for _ in range(AT_ONCE):
+                control.told("GET", "/clock")
+            assert not any(each.done() for each in waiting)
+            ask(client)
+            assert [len(each.result(60)["data"]) for each in waiting] == [1] * len(waiting)
+
+    def test_lets_time_be_skipped_while_somebody_waits(self, control: Caller, client: flatfee.Client) -> None:
+        with ThreadPoolExecutor(1) as beside:
+            waiting = beside.submit(control.told, "GET", "/journal?wait_for=3&timeout=50")
+            control.told("POST", "/script", {"replies": [{"kind": "reply", "text": "late", "delay": 20}]})
+            assert [said(ask(client)) for _ in range(3)] == ["late"] * 3  # which would be a minute
+            assert [entry["status"] for entry in waiting.result(60)["data"]] == [200] * 3
+
     def test_judges_the_client(self, control: Caller, client: flatfee.Client) -> None:
         assert control.told("POST", "/verdict", {})["resilient"]
         control.told("PATCH", "/account", {"billing": "suspended"})
@@ -170,3 +224,27 @@ class TestJudging:
         assert "There is no rule 'kindness' to skip" in control.refused("POST", "/verdict", {"skip": ["kindness"]})
         assert "Limits has no 'tries'; did you mean 'most_tries'?" in control.refused("POST", "/verdict", {"tries": 1})
         assert "most_tries" in control.refused("POST", "/verdict", {"most_tries": "many"})
+
+
+class TestTroubles:
+    @pytest.mark.parametrize(
+        ("name", "code"),
+        [("ledger_down", "store_unavailable"), ("overload", "gateway_overloaded"), ("drain", "gateway_overloaded")],
+    )
+    def test_last_until_they_are_taken_back(
+        self, control: Caller, client: flatfee.Client, name: str, code: str
+    ) -> None:
+        assert control.told("PATCH", "/troubles", {name: True})[name]
+        assert control.told("PATCH", "/troubles", {name: True})[name]
+        with pytest.raises(flatfee.APIStatusError) as refused:
+            ask(client)
+        assert refused.value.code == code
+        assert control.told("GET", "/troubles")[name]
+        assert not control.told("PATCH", "/troubles", {name: False})[name]
+        assert ask(client).receipt is not None
+
+    def test_are_over_after_a_reset(self, control: Caller, client: flatfee.Client) -> None:
+        control.told("PATCH", "/troubles", {"ledger_down": True, "overload": True, "drain": True})
+        control.told("POST", "/reset")
+        assert not any(there is True for there in control.told("GET", "/troubles").values())
+        assert ask(client).receipt is not None

@@ -9,8 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,9 +45,9 @@ def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, An
             process.kill()
 
 
-def refused(*options: str) -> str:
+def refused(*options: str, **how: Any) -> str:
     line = [sys.executable, "-m", "flatfee", "serve", *options]
-    done = subprocess.run(line, capture_output=True, text=True, env=ENVIRONMENT, timeout=LIMIT, check=False)
+    done = subprocess.run(line, capture_output=True, text=True, env=ENVIRONMENT, timeout=LIMIT, check=False, **how)
     assert done.returncode == 2, done
     return done.stderr
 
@@ -57,6 +60,20 @@ def test_says_where_it_is_in_one_line() -> None:
             answer = client.chat.completions.create(model="auto", messages=[{"role": "user", "content": "Hello"}])
         assert answer.receipt is not None
         assert len(httpx.get(f"{told['control_url']}/journal").json()["data"]) == 1
+
+
+def test_ends_at_once_while_others_wait() -> None:
+    with serving("--host", "::1") as (process, told), ThreadPoolExecutor() as beside:
+        assert told["control_url"].startswith("http://[::1]:")
+        begun = time.monotonic()
+        waiting = beside.submit(httpx.get, f"{told['control_url']}/journal?wait_for=1&timeout=50", timeout=LIMIT)
+        httpx.get(told["control_url"])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LIMIT) == 0
+        assert time.monotonic() - begun < 40
+        assert isinstance(waiting.exception(), httpx.TransportError)
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
 
 
 @pytest.mark.parametrize("way", ["stop", "SIGTERM", "SIGINT", "stdin"])
@@ -93,6 +110,7 @@ def test_says_what_is_wrong_with_its_options() -> None:
     assert "go with --test only" in refused("--strict")
     assert "config" in refused("--test", "--record", "tapes")
     assert "leave --workers out" in refused("--test", "--workers", "2")
+    assert "there is no standard input" in refused("--test", "--end-with-stdin", preexec_fn=partial(os.close, 0))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"cannot listen on 127.0.0.1:{port}" in refused("--test", "--port", str(port))

@@ -64,14 +64,17 @@ class Family:
             for name in sorted(_OF_THE_FIRST.intersection(given)):
                 message = f"{name!r} is not for a request to choose; give it to flatfee serve --test."
                 raise ValueError(message)
-            return describe(self.start(given))
+            try:
+                return describe(self.start(given))
+            except TypeError as error:
+                raise ValueError(f"An option has a value of another type than it takes: {error}.") from error
 
         def stop(visit: Visit[Nothing]) -> Json:
             if visit.names["port"] == str(visit.gateway.port):
                 message = f"A gateway cannot end itself; POST /{ROOT}/stop ends them all."
                 raise ValueError(message)
             port = visit.names["port"]
-            self.stop(int(port) if port.isdigit() else -1)
+            self.stop(int(port) if port.isdecimal() else -1)
             return {"object": "gateway", "ended": True}
 
         def end(visit: Visit[Nothing]) -> Json:

@@ -9,7 +9,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any, Final
 
@@ -18,6 +19,9 @@ from flatfee.testing.control.family import Family
 
 _OF_ONE: Final = frozenset({"host", "port", "record"})
 """Options that cannot be shared with other gateways of the process."""
+
+_LOOKS_EVERY: Final = 0.5
+"""Seconds after which a signal is noticed at the latest."""
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -28,20 +32,40 @@ def serve_until_told(options: dict[str, Any], tell: Callable[[str], None], *, en
     ``tell`` gets one line of JSON once requests are served: ``base_url``, ``api_key``, ``control_url``, ``pid``.
 
     Raises:
-        ValueError: the host is no loopback address, or an option is wrong.
+        ValueError: the host is no loopback address, an option is wrong, or there is no standard input to end with.
         TapeError: at the end, what was recorded could not be written.
         OSError: the address cannot be listened on.
     """
     check_loopback(options.get("host", "127.0.0.1"))
-    told_to_end = threading.Event()
+    if end_with_stdin and sys.stdin is None:
+        raise ValueError("--end-with-stdin: there is no standard input; give a pipe that ends with your tests.")
+    end = _End()
     shared = {name: value for name, value in options.items() if name not in _OF_ONE}
-    with Family(told_to_end.set, **shared) as family, _ended_by_signals(told_to_end.set):
+    with Family(end.tell, **shared) as family, _ended_by_signals(end.tell):
         gateway = family.start(options)
         tell(json.dumps({"flatfee": "ready", **describe(gateway), "pid": os.getpid()}))
         if end_with_stdin:
-            threading.Thread(target=_end_with_stdin, args=(told_to_end,), daemon=True).start()
-        told_to_end.wait()
+            threading.Thread(target=_end_with_stdin, args=(end.tell,), daemon=True).start()
+        end.wait()
         gateway.taping.check()
+
+
+class _End:
+    """What the process waits for. ``tell`` may be called by a signal's handler, even within ``wait``."""
+
+    def __init__(self) -> None:
+        self._told: SimpleQueue[None] = SimpleQueue()  # unlike an event, it has no lock that a handler would wait for
+
+    def tell(self) -> None:
+        """End the wait."""
+        self._told.put(None)
+
+    def wait(self) -> None:
+        """Wait until it is told."""
+        while True:
+            # A signal that the system gives to another thread interrupts nothing; its handler runs after the wait.
+            with suppress(Empty):
+                return self._told.get(timeout=_LOOKS_EVERY)
 
 
 def check_loopback(host: str) -> None:
@@ -73,7 +97,7 @@ def _ended_by_signals(end: Callable[[], None]) -> Generator[None, None, None]:
             signal.signal(number, handler)
 
 
-def _end_with_stdin(told_to_end: threading.Event) -> None:
+def _end_with_stdin(end: Callable[[], None]) -> None:
     while sys.stdin.buffer.read(1 << 16):
         continue
-    told_to_end.set()
+    end()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import RootModel
 
@@ -24,31 +24,43 @@ class _Rules(RootModel[_Written | list[_Written]]):
 
 
 class _Opened(Form):
-    """Whether to let the answers through."""
+    """To let the answers through. A gate that was opened stays open."""
 
-    open: bool = True
+    open: Literal[True] = True
 
 
-class _Gates:
+class Gates:
     """The gates of one gateway, by name; one that is named first is made."""
 
     def __init__(self) -> None:
         self._made: dict[str, Gate] = {}
 
     def named(self, name: str) -> Gate:
+        """Return a gate."""
         return self._made.setdefault(name, Gate())
 
     def known(self, name: str) -> Gate:
+        """Return a gate that there is.
+
+        Raises:
+            LookupError: there is none.
+        """
         if name not in self._made:
             message = f"There is no gate {name!r}; rules have: {', '.join(sorted(self._made)) or 'none'}."
             raise LookupError(message)
         return self._made[name]
 
+    def forget(self) -> None:
+        """Let go of what is held back, and make the gates anew."""
+        while self._made:
+            self._made.popitem()[1].open()
 
-def scripting() -> tuple[Endpoint[Any], ...]:
-    """Return the endpoints of one gateway's script."""
-    gates = _Gates()
+    def endpoints(self) -> tuple[Endpoint[Any], ...]:
+        """Return the endpoints of the gateway's script and of these gates."""
+        return _endpoints(self)
 
+
+def _endpoints(gates: Gates) -> tuple[Endpoint[Any], ...]:
     def add(visit: Visit[_Rules]) -> Json:
         """All rules or none: the first that is wrong is told, and those before it are taken out again."""
         added: list[Rule] = []
@@ -64,8 +76,7 @@ def scripting() -> tuple[Endpoint[Any], ...]:
         return _gate(visit.names["name"], gates)
 
     def open_gate(visit: Visit[_Opened]) -> Json:
-        if visit.body.open:
-            gates.known(visit.names["name"]).open()
+        gates.known(visit.names["name"]).open()
         return _gate(visit.names["name"], gates)
 
     return (
@@ -78,7 +89,7 @@ def scripting() -> tuple[Endpoint[Any], ...]:
     )
 
 
-def _add(gateway: ScriptedGateway, written: _Written, gates: _Gates) -> Rule:
+def _add(gateway: ScriptedGateway, written: _Written, gates: Gates) -> Rule:
     gate = written.get("gate")
     form = read_rule({name: value for name, value in written.items() if name != "gate"})
     if gate is None:
@@ -93,7 +104,7 @@ def _shown(rule: Rule) -> Json:
     return {"object": "rule", "name": rule.name, "used": rule.used, "unsaid": rule.unsaid}
 
 
-def _gate(name: str, gates: _Gates) -> Json:
+def _gate(name: str, gates: Gates) -> Json:
     gate = gates.known(name)
     return {"object": "gate", "name": name, "open": gate.is_open, "waiting": gate.waiting}
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, RootModel
 
 from flatfee.testing.control.endpoint import Endpoint, Form, Json, Nothing, Visit
+
+_MOST_SLOTS: Final = 10_000
+"""Slots that one request may hold."""
 
 
 class _Changes(RootModel[dict[str, Any]]):
@@ -16,7 +19,7 @@ class _Changes(RootModel[dict[str, Any]]):
 class _Held(Form):
     """A workflow's id, or how many slots to hold."""
 
-    hold: str | int
+    hold: str | Annotated[int, Field(ge=1, le=_MOST_SLOTS)]
 
 
 class _Route(Form):

@@ -51,7 +51,7 @@ class Front:
             return
         handler = self.beside.get(scope["path"].split("/", 2)[1])
         if handler is not None:
-            await handler(scope, receive, send)
+            await handler(scope, _hearing(self.traffic, receive), send)
             return
         exchange = self._noted(scope)
         enter(exchange)
@@ -98,6 +98,22 @@ class Front:
         )
         self.exchanges.add(exchange)
         return exchange
+
+
+def _hearing(traffic: Traffic, receive: Receive) -> Receive:
+    """Return a ``receive`` that lets no time be skipped before the body is whole."""
+    whole = False
+
+    async def hear() -> Message:
+        nonlocal whole
+        if whole:
+            return await receive()
+        with traffic.hearing():
+            message = await receive()
+        whole = not message.get("more_body", False)
+        return message
+
+    return hear
 
 
 @dataclass(slots=True)

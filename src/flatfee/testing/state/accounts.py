@@ -69,7 +69,7 @@ class AccountState:
         """What ``GET /v1/usage`` tells now."""
         return self._inside.run(self.told())
 
-    def set(self, **changes: Unpack[AccountChanges]) -> None:
+    def set(self, /, **changes: Unpack[AccountChanges]) -> None:
         """Change what is given, from the next request on.
 
         Limits change the account's plan, and what was used stays used: by a smaller ``fair_use`` it may be more than
