@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import httpx
 import pytest
+from tests.testing.tapes import upstream
 
 import flatfee
 
@@ -30,10 +31,15 @@ ENVIRONMENT: Final = os.environ | {"PYTHONPATH": str(ROOT / "src")}
 
 
 @contextmanager
-def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+def serving(*options: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     line = [sys.executable, "-m", "flatfee", "serve", "--test", *options]
     process = subprocess.Popen(
-        line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        line,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT | environment,
     )
     with process:
         try:
@@ -49,7 +55,7 @@ def refused(*options: str, **how: Any) -> str:
     line = [sys.executable, "-m", "flatfee", "serve", *options]
     done = subprocess.run(line, capture_output=True, text=True, env=ENVIRONMENT, timeout=LIMIT, check=False, **how)
     assert done.returncode == 2, done
-    return done.stderr
+    return str(done.stderr)
 
 
 def test_says_where_it_is_in_one_line() -> None:
@@ -103,6 +109,28 @@ def test_may_be_strict_and_take_a_configuration(tmp_path: Path) -> None:
             pytest.raises(flatfee.BadRequestError, match="no rule"),
         ):
             client.chat.completions.create(model="auto", messages=[{"role": "user", "content": "Hello"}])
+
+
+def test_records_real_providers_and_replays_them(tmp_path: Path) -> None:
+    tapes = tmp_path / "tapes"
+    with upstream.serving() as provider:
+        (tmp_path / "flatfee.toml").write_text(provider.config)
+        record = ["--record", str(tapes), "--config", str(tmp_path / "flatfee.toml")]
+        with serving(*record, UP_KEY=upstream.KEY) as (process, told):
+            recorded = weather(told)
+            httpx.post(f"{told['control_url']}/stop")
+            assert process.wait(LIMIT) == 0
+    (tape,) = tapes.iterdir()
+    assert upstream.KEY not in tape.read_text()
+    with serving("--replay", str(tapes), "--strict") as (_, told):
+        assert weather(told) == recorded == "It is sunny in Lisbon."
+
+
+def weather(told: dict[str, Any]) -> str | None:
+    with flatfee.Client(api_key=told["api_key"], base_url=told["base_url"]) as client:
+        question = {"role": "user", "content": "How is the weather?"}
+        answer: flatfee.ChatCompletion = client.chat.completions.create(model="premium", messages=[question])
+    return answer.choices[0].message.content
 
 
 def test_says_what_is_wrong_with_its_options() -> None:

@@ -25,9 +25,12 @@ SECRETS = {
     "AKI" + "AIOSFODNN7EXAMPLE": "Amazon",
     "AIzaSyA0123456789abcdefghijklmnopqrstu": "Google",
     "xoxb-123456789012-abcdef": "Slack",
+    "tvly-abcdefghij0123456789": "Tavily",
+    "-----BEGIN PGP PRIVATE KE" + "Y BLOCK-----\nxcLY\n-----END PGP PRIVATE KE" + "Y BLOCK-----": "private key of PGP",
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc_DEF-123": "JSON web token",
     "-----BEGIN RSA PRIVATE KE" + "Y-----\nMIIE\nabc\n-----END RSA PRIVATE KE" + "Y-----": "private key",
 }
+MORE = ["Cookie: a=bcdef123", "x?key=abcdef123456", 'api_key="abc def"']
 REDACTION = Redaction.of()
 
 
@@ -45,6 +48,14 @@ def test_what_looks_like_a_secret_is_taken_out_wherever_it_stands(secret: str) -
         ("Authorization: Bearer abcdefgh12345", "Authorization: Bearer [redacted]"),
         ("Basic dXNlcjpwYXNzd29yZDE=", "Basic [redacted]"),
         ("postgres://me:hunter2@db/x", "postgres://me:[redacted]@db/x"),
+        ("postgres://me:hun@ter2@db/x", "postgres://me:[redacted]@db/x"),
+        ("https://0123456789abcdef0123@errors.example/7", "https://[redacted]@errors.example/7"),
+        ("https://maps.example/?key=abcdef123456&x=1", "https://maps.example/?key=[redacted]&x=1"),
+        ("https://s3.example/a?X-Amz-Signature=9f86d081884c", "https://s3.example/a?X-Amz-Signature=[redacted]"),
+        ("https://hooks.slack.com/services/T0/B0/abcdefghijklmnop", "https://hooks.slack.com/services/[redacted]"),
+        ("Set-Cookie: session=abcdef123; Path=/", "Set-Cookie: [redacted]"),
+        ('password = "correct horse battery"', 'password = "[redacted]"'),
+        ("AccountKey=Eby8vdM02xNOcqF==;Suffix=core", "AccountKey=[redacted];Suffix=core"),
         ('{"api_key": "abcdef123"}', '{"api_key": "[redacted]"}'),
         ('{\\"client_secret\\": \\"abcdef123\\"}', '{\\"client_secret\\": \\"[redacted]\\"}'),
         ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7", "AWS_SECRET_ACCESS_KEY=[redacted]"),
@@ -60,6 +71,8 @@ def test_what_tells_that_it_was_a_secret_stays(text: str, kept: str) -> None:
         "a risk-assessment and a task-force on the basic principles of bearer shares",
         "max_tokens = 256, call_abc, chatcmpl-12345678, https://example.com/a?b=c",
         "keyboard, secretary: Ann; the password policy",
+        '{"urls": ["http://example.com:8080", "me@example.com"]}',
+        "https://example.com/?q=keys&token=short",
     ],
 )
 def test_prose_stays_as_it_is(text: str) -> None:
@@ -67,8 +80,49 @@ def test_prose_stays_as_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ({"password": 123456}, {"password": REDACTED}),
+        ({"Authorization": ["Bearer x", "y"]}, {"Authorization": [REDACTED, REDACTED]}),
+        ({"credentials": "abc"}, {"credentials": REDACTED}),
+        ({"password": {"type": "string"}}, {"password": {"type": "string"}}),
+        ({"secret": None, "api_key": True, "passwd": ""}, {"secret": None, "api_key": True, "passwd": ""}),
+    ],
+)
+def test_values_of_telling_names_are_taken_out(said: object, kept: object) -> None:
+    assert REDACTION.json(said) == kept
+
+
+def test_rest_of_a_secret_is_taken_out_whose_first_piece_looks_like_one() -> None:
+    pieces = ["It is sk-proj-abcdefgh", "ijklmnop", "qrstuvwx", " now"]
+    events: list[Any] = [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]
+    said = [event["choices"][0]["delta"]["content"] for event in REDACTION.events(events)]
+    assert "".join(said) == f"It is {REDACTED} now"
+    assert events[0]["choices"][0]["delta"]["content"] == pieces[0]  # what was given stays
+
+
+@pytest.mark.parametrize(
     "piece",
-    ["a-", "eyJabc-", "secret", "secret-", "-----BEGIN ", "://a:b", "bearer ", "a.", "sk-", "ghp_", '"api_key": '],
+    [
+        "a-",
+        "eyJabc-",
+        "secret",
+        "secret-",
+        "-----BEGIN ",
+        "://a:b",
+        "bearer ",
+        "a.",
+        "sk-",
+        "ghp_",
+        '"api_key": ',
+        "://",
+        "://a-",
+        "cookie: ",
+        "?key=",
+        'key="',
+        'passwd="',
+        "hooks.slack.com/services/",
+    ],
 )
 def test_no_text_takes_longer_than_its_length(piece: str) -> None:
     """With time in proportion to its square, each of these would take very long."""
@@ -80,7 +134,7 @@ def test_no_text_takes_longer_than_its_length(piece: str) -> None:
 
 def test_every_pattern_has_an_example() -> None:
     """A pattern that none of the texts above needs would be one that nobody has seen work."""
-    texts = [*SECRETS, "Bearer abcdefgh12345", "x://me:hunter2@db", "api_key=abcdef123"]
+    texts = [*SECRETS, "Bearer abcdefgh12345", "x://me:hunter2@db", "api_key=abcdef123", *MORE]
     assert [
         name for name, found in PATTERNS.items() if not any(re.search(found, text, re.DOTALL) for text in texts)
     ] == []

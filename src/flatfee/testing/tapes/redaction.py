@@ -5,6 +5,7 @@ Pure. What a secret is replaced by is the same for all, so that it tells nothing
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,24 +19,34 @@ from flatfee.server.settings import Settings
 REDACTED: Final = "[redacted]"
 
 _NAMES: Final = (
-    r"(?:api[_-]?key|secret|passw(?:or)?d|passwd|(?:access|refresh|auth|bearer|session)[_-]?token|private[_-]?key)"
+    r"(?:(?:api|account|access|signing|encryption)[_-]?key|secret|passw(?:or)?d|passwd"
+    r"|(?:access|refresh|auth|bearer|session)[_-]?token|private[_-]?key)"
 )
 
 PATTERNS: Final[Mapping[str, str]] = {
-    "private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    "private key": (
+        r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----|\Z)"
+    ),
     "JSON web token": r"(?<![\w-])eyJ[\w-]{6,}\.[\w-]{6,}(?:\.[\w-]*)?",
     "key of OpenAI, Anthropic, OpenRouter, Stripe": r"(?<![A-Za-z0-9])[sr]k[-_][A-Za-z0-9_-]{8,}",
     "key of flatfee": r"\bff_[a-z]+_[0-9A-Za-z]{8,}",
     "key of GitHub": r"\b(?:gh[opsur]_|github_pat_)[A-Za-z0-9_]{16,}",
     "key of GitLab, Hugging Face, Groq, xAI, npm": r"\b(?:glpat-|hf_|gsk_|xai-|npm_)[A-Za-z0-9_-]{16,}",
+    "key of Perplexity, Tavily, LangSmith, Replicate, PyPI": r"\b(?:pplx-|tvly-|lsv2_|r8_|pypi-)[A-Za-z0-9_-]{16,}",
     "key of Amazon": r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b",
     "key of Google": r"\bAIza[0-9A-Za-z_-]{30,}",
-    "token of Slack": r"\bxox[a-z]-[A-Za-z0-9-]{10,}",
+    "token of Slack": r"\bxox[a-z]-[A-Za-z0-9-]{10,}|(?P<keep_start>hooks\.slack\.com/services/)[\w/]{16,}",
     "credentials of a header": r"\b(?P<keep_scheme>Bearer|(?:bearer|BEARER|[Bb]asic)(?=\s+\S*\d))\s+[\w.~+/=-]{8,}",
-    "credentials in a URL": r"(?P<keep_start>://[^/\s:@]+:)[^/\s@]+(?=@)",
-    "value of a telling name": (
-        rf"(?i)(?P<keep_name>{_NAMES}[\w-]{{0,20}}\\?[\"']?\s*[:=]\s*\\?[\"']?)[^\s\"'\\,;}}&]{{6,}}"
+    "cookie": r"(?i)(?P<keep_name>\bcookie:\s*)[^\s\"'\\][^\n\"'\\]{5,}",
+    "credentials in a URL": (
+        r"(?P<keep_start>://[^/\s:@]+:)[^/\s?#\"'\\<>]+(?=@)"
+        r"|(?P<keep_slashes>://)[\w.~+=-]{16,}(?=@)"
     ),
+    "key in a URL": r"(?i)(?P<keep_name>[?&](?:key|sig|token|code|[\w-]{0,20}signature)=)[^\s&#\"'\\]{8,}",
+    "quoted value of a telling name": (
+        rf"(?i)(?P<keep_name>{_NAMES}[\w-]{{0,20}}\\?[\"']?\s*[:=]\s*\\?[\"'])[^\"'\\\n]{{6,}}"
+    ),
+    "value of a telling name": rf"(?i)(?P<keep_name>{_NAMES}[\w-]{{0,20}}\\?[\"']?\s*[:=]\s*)[^\s\"'\\,;}}&]{{6,}}",
 }
 """What a secret looks like. A group whose name begins with ``keep`` stays.
 
@@ -45,7 +56,7 @@ Each takes time in proportion to the text, whatever that is: models and callers 
 EMAIL: Final = r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"
 """Not redacted by itself: give it as ``redact=EMAIL``."""
 
-_TELLING: Final = rf"(?i)[\w-]{{0,40}}{_NAMES}[\w-]{{0,40}}|authorization|cookie"
+_TELLING: Final = rf"(?i)[\w-]{{0,40}}{_NAMES}[\w-]{{0,40}}|authorization|(?:set-)?cookie|credentials?"
 _SHORT: Final = 8
 _STEP: Final = re.compile(r"\.(\*|[\w-]+)|\[(\*|\d+)\]")
 
@@ -106,9 +117,7 @@ class Redaction:
         if not isinstance(value, dict):
             return value
         return {
-            self.text(name): REDACTED
-            if isinstance(part, str) and part and re.fullmatch(_TELLING, name)
-            else self._leaves(part)
+            self.text(name): _hidden(part) if re.fullmatch(_TELLING, name) and _tells(part) else self._leaves(part)
             for name, part in value.items()
         }
 
@@ -119,14 +128,15 @@ class Redaction:
 
     def events(self, said: Sequence[Any]) -> list[Any]:
         """Return what the events of a stream say, JSON or text, without secrets: those that came in pieces, too."""
-        found = [self.json(value) for value in said]
+        found = copy.deepcopy(list(said))
         pieces: dict[tuple[Any, ...], list[tuple[dict[str, Any], str]]] = {}
         for value in found:
             for place, parent, name in _grown(value):
                 pieces.setdefault(place, []).append((parent, name))
         for parts in pieces.values():
             self._spread(parts)
-        return found
+        # Not before: of a secret whose first piece looks like one, the others would be left.
+        return [self.json(value) for value in found]
 
     def _spread(self, parts: list[tuple[dict[str, Any], str]]) -> None:
         """Take secrets out of a text that came in pieces: what is put in their place stands in the first piece."""
@@ -163,8 +173,19 @@ def _without(secret: str, text: str) -> str:
     return text
 
 
+def _tells(value: Any) -> bool:
+    """Whether a value of a telling name may be a secret; an object is looked into: it may be a schema."""
+    if isinstance(value, list):
+        return all(isinstance(part, str) for part in value)
+    return isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
+
+
+def _hidden(value: Any) -> Any:
+    return [REDACTED for _ in value] if isinstance(value, list) else REDACTED
+
+
 def _replaced(match: re.Match[str]) -> str:
-    return "".join(text for name, text in match.groupdict().items() if name.startswith("keep")) + (
+    return "".join(text for name, text in match.groupdict().items() if text and name.startswith("keep")) + (
         f" {REDACTED}" if "keep_scheme" in match.groupdict() else REDACTED
     )
 
