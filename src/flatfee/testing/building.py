@@ -93,6 +93,7 @@ class Built:
             self.inside.thread.stop()
 
     async def _close(self) -> None:
+        self.inside.gateway.draining = True  # who is being served is cut off, which is no crash
         await self.memory.close()
         await self.server.close()
 

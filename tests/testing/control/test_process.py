@@ -73,11 +73,15 @@ def test_ends_at_once_while_others_wait() -> None:
         assert told["control_url"].startswith("http://[::1]:")
         begun = time.monotonic()
         waiting = beside.submit(httpx.get, f"{told['control_url']}/journal?wait_for=1&timeout=50", timeout=LIMIT)
-        httpx.get(told["control_url"])
+        httpx.post(f"{told['control_url']}/script", json={"replies": ["late"], "gate": "first"})
+        asked = beside.submit(weather, told)
+        while httpx.get(f"{told['control_url']}/gates/first").json()["waiting"] < 1:
+            assert not asked.done()
         process.send_signal(signal.SIGTERM)
         assert process.wait(LIMIT) == 0
         assert time.monotonic() - begun < 40
         assert isinstance(waiting.exception(), httpx.TransportError)
+        assert isinstance(asked.exception(), flatfee.APIConnectionError)
         assert process.stderr is not None
         assert process.stderr.read() == ""
 
