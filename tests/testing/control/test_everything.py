@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 from urllib.parse import quote
 
 import pytest
@@ -14,6 +16,7 @@ from tests.testing.control.conftest import Caller
 import flatfee
 from flatfee.testing.control.handler import AT_ONCE
 
+PAGE: Final = Path(__file__).parents[3] / "docs" / "guides" / "testing-http.md"
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
@@ -184,6 +187,12 @@ class TestJudging:
         assert "premium-a" in journal["text"]
         assert "a secret question" not in str(journal)
         assert "a secret question" in str(control.told("GET", "/journal?bodies=true"))
+
+    def test_tells_requests_by_the_names_that_its_page_lists(self, control: Caller, client: flatfee.Client) -> None:
+        ask(client)
+        (entry,) = control.told("GET", "/journal?bodies=true")["data"]
+        listed = PAGE.read_text("utf-8").partition("Each request of the journal")[2].partition("\n\n")[0]
+        assert set(re.findall(r"`(\w+)`", listed)) == entry.keys() | {"bodies"}
 
     def test_waits_in_vain_for_what_does_not_come(self, control: Caller, client: flatfee.Client) -> None:
         ask(client)
