@@ -57,6 +57,15 @@ def test_events_are_replayed_byte_for_byte(ascii_only: bool, separators: tuple[s
     assert replayed(take) == [Pause(1), one, Pause(1), keep_alive, Pause(1), one + one, Pause(1), done]
 
 
+def test_halves_of_a_character_are_replayed_as_they_came() -> None:
+    """Some providers cut an emoji in two."""
+    halves = [
+        b'data: {"choices":[{"index":0,"delta":{"content":"\\u' + half + b'"}}]}\n\n' for half in (b"d83d", b"de00")
+    ]
+    first, second = halves
+    assert replayed(taken(first, second)) == [Pause(1), first, Pause(1), second]
+
+
 def test_parts_that_came_at_once_are_still_two() -> None:
     take = Take(route=a_route(), body=BODY, stream=True, began=100.0)
     take.head(200, {"content-type": "text/event-stream"}, 100.0)

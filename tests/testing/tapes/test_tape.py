@@ -40,6 +40,7 @@ def edited(change: Callable[[dict[str, Any]], Any]) -> str:
     ("text", "told"),
     [
         ("{", "here is not JSON"),
+        ('{"format": 1, "recorded": "\\ud83d"}', "here is not JSON"),
         ("[]", "here: format is None, and this flatfee reads 1"),
         (edited(lambda tape: tape.update(format=2)), "here: format is 2, and this flatfee reads 1. Record it again."),
         (edited(lambda tape: tape.pop("route")), "here: route is missing"),

@@ -54,14 +54,14 @@ def style_of(text: str, value: Any) -> Style:
 
 
 def read(text: str) -> Any:
-    """Read JSON that can be written again: without names that come twice, and numbers that are none.
+    """Read JSON that can be written again: without names that come twice, numbers that are none, halves of characters.
 
     Raises:
         ValueError: it is not such JSON.
     """
     try:
         value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
-        json.dumps(value, allow_nan=False).encode()
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     return value
