@@ -35,7 +35,8 @@ def taken(*parts: bytes, stream: bool = True, whole: bool = True, kind: str = "t
 
 def developed(take: Take) -> Tape:
     """Return the tape of a take, by way of its file."""
-    return parse(Developer(redaction=Redaction.of()).tape(take, "2026-11-25").write(), "here")
+    written = Developer(redaction=Redaction.of()).tape(take, "2026-11-25").write().encode()
+    return parse(written.decode(), "here")
 
 
 def replayed(take: Take) -> list[Any]:
