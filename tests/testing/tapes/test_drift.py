@@ -129,6 +129,14 @@ def test_time_that_is_over_tells_nothing(upstream: Upstream, recorded: Path, con
     assert "not whole in time" in found.text()
 
 
+def test_update_takes_out_what_the_recording_did(upstream: Upstream, recorded: Path, config: Path) -> None:
+    upstream.change = grown
+    Tapes.load(recorded).drift(config, update=True, only="0001-*", redact=["fine", "$.choices[*].message.content"])
+    tape = next(recorded.glob("0001-*")).read_text("utf-8")
+    assert '"weather": "[redacted]"' in tape
+    assert "sunny" not in tape
+
+
 def test_update_writes_what_is_different_anew(upstream: Upstream, recorded: Path, config: Path) -> None:
     upstream.change = grown
     before = {path.name: path.read_text("utf-8") for path in recorded.iterdir()}

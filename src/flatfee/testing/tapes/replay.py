@@ -24,6 +24,7 @@ from flatfee.testing.tapes.tape import Answer, Event
 
 if TYPE_CHECKING:
     from flatfee.testing.tapes.drift import Drift
+    from flatfee.testing.tapes.redaction import Redact
 
 Routes = Literal["any", "tier", "route"]
 """What of a route must be as it was: nothing, its tier, its name. What is nearest goes first in any case."""
@@ -124,20 +125,23 @@ class Tapes:
         update: bool = False,
         at_most: int = AT_MOST,
         seconds: float = SECONDS,
+        redact: Redact | Iterable[Redact] = (),
     ) -> Drift:
         """Ask the real providers of a configuration again, and return how the form of their answers differs.
 
         Each request is made once, and costs what the provider takes for it. Not within a running event loop.
+        ``redact`` is what the recording had: ``update`` writes without it again.
 
         Raises:
             SettingsError: the configuration cannot be used, or a provider's key is not in the environment.
             TapeError: no tape is called so, there would be too many requests, or a tape cannot be written.
+            ValueError: ``redact`` holds what is no expression and no path.
         """
         from flatfee.testing.tapes.drift import Drift, find_drift, questions  # no replay needs what it needs
 
         settings = settings_with_providers(Path(config), os.environ)
         asked, others = questions(self.filed, settings, only=only, at_most=at_most)
-        return Drift.of(asyncio.run(find_drift(asked, settings, seconds=seconds, update=update)), others)
+        return Drift.of(asyncio.run(find_drift(asked, settings, seconds=seconds, update=update, redact=redact)), others)
 
     def __len__(self) -> int:
         return len(self.filed)
