@@ -55,6 +55,8 @@ def test_what_looks_like_a_secret_is_taken_out_wherever_it_stands(secret: str) -
         ("https://hooks.slack.com/services/T0/B0/abcdefghijklmnop", "https://hooks.slack.com/services/[redacted]"),
         ("Set-Cookie: session=abcdef123; Path=/", "Set-Cookie: [redacted]"),
         ('password = "correct horse battery"', 'password = "[redacted]"'),
+        ('{"password": 123456}', '{"password": "[redacted]"}'),
+        ('{\\"password\\": 123456}', '{\\"password\\": \\"[redacted]\\"}'),
         ("AccountKey=Eby8vdM02xNOcqF==;Suffix=core", "AccountKey=[redacted];Suffix=core"),
         ('{"api_key": "abcdef123"}', '{"api_key": "[redacted]"}'),
         ('{\\"client_secret\\": \\"abcdef123\\"}', '{\\"client_secret\\": \\"[redacted]\\"}'),

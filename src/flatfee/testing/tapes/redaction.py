@@ -46,9 +46,12 @@ PATTERNS: Final[Mapping[str, str]] = {
     "quoted value of a telling name": (
         rf"(?i)(?P<keep_name>{_NAMES}[\w-]{{0,20}}\\?[\"']?\s*[:=]\s*\\?[\"'])[^\"'\\\n]{{6,}}"
     ),
-    "value of a telling name": rf"(?i)(?P<keep_name>{_NAMES}[\w-]{{0,20}}\\?[\"']?\s*[:=]\s*)[^\s\"'\\,;}}&]{{6,}}",
+    "value of a telling name": (
+        rf"(?i)(?P<keep_name>{_NAMES}[\w-]{{0,20}}(?P<quote>\\?[\"']?)\s*[:=]\s*)[^\s\"'\\,;}}&]{{6,}}"
+    ),
 }
-"""What a secret looks like. A group whose name begins with ``keep`` stays.
+"""What a secret looks like. A group whose name begins with ``keep`` stays; ``quote`` stands around what is put there
+instead: the name has quotes, so it is JSON, and stays JSON.
 
 Each takes time in proportion to the text, whatever that is: models and callers choose it.
 """
@@ -185,9 +188,10 @@ def _hidden(value: Any) -> Any:
 
 
 def _replaced(match: re.Match[str]) -> str:
-    return "".join(text for name, text in match.groupdict().items() if text and name.startswith("keep")) + (
-        f" {REDACTED}" if "keep_scheme" in match.groupdict() else REDACTED
-    )
+    groups = match.groupdict()
+    kept = "".join(text for name, text in groups.items() if text and name.startswith("keep"))
+    quote = groups.get("quote") or ""
+    return f"{kept}{' ' if 'keep_scheme' in groups else ''}{quote}{REDACTED}{quote}"
 
 
 def _is_pattern(entry: Redact) -> bool:
