@@ -16,7 +16,7 @@ import pytest
 from tests.testing.fakes import BROKEN, HELLO, SILENT, play
 
 import flatfee
-from flatfee.testing import ScriptedGateway, VirtualClock, running_gateway
+from flatfee.testing import Edge, ScriptedGateway, VirtualClock, running_gateway
 from flatfee.testing.running.clock import START, stopped
 from flatfee.testing.running.moving import client_clock
 
@@ -232,6 +232,17 @@ def test_the_same_requests_get_the_same_receipts() -> None:
     assert first == second
     assert len({json.loads(text)["request_id"] for text in first}) == 6
     assert first == sorted(first, key=lambda text: json.loads(text)["request_id"])
+
+
+def test_what_an_edge_says_has_the_same_id_again() -> None:
+    def told() -> str | None:
+        with running_gateway(frozen=True, socket=False) as gateway:
+            gateway.script(Edge.error("gateway_overloaded"))
+            with pytest.raises(flatfee.ServiceUnavailableError) as refused:
+                ask(gateway.client(max_retries=0))
+            return refused.value.request_id
+
+    assert told() == told()
 
 
 def test_requests_have_ids_of_their_own_while_time_flows(gateway: ScriptedGateway, client: flatfee.Client) -> None:
