@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -79,6 +80,16 @@ def test_a_gateway_can_be_ended_again_and_by_several_threads() -> None:
         list(threads.map(lambda _: gateway.close(), range(8)))
     gateway.close()
     assert not gateway._inside.thread.is_running
+
+
+def test_a_gateway_on_ip_6_tells_an_address_that_can_be_used() -> None:
+    try:
+        gateway = make_gateway(host="::1")
+    except OSError:
+        pytest.skip("there is no IP 6 here")
+    with closing(gateway), gateway.client() as client:
+        assert gateway.base_url.startswith("http://[::1]:")
+        assert client.usage.retrieve().account == "acme"
 
 
 def test_who_asks_while_a_gateway_ends_is_told_that_it_has() -> None:

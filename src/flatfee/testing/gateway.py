@@ -59,7 +59,8 @@ class ScriptedGateway:
     def base_url(self) -> str:
         """Where the gateway is: ``http://127.0.0.1:PORT/v1``; without a socket ``http://gateway/v1``."""
         port = f":{self.port}" if self.options.socket else ""
-        return f"http://{self.host}{port}/v1"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}{port}/v1"
 
     @property
     def env(self) -> dict[str, str]:
@@ -117,7 +118,7 @@ class ScriptedGateway:
         Leases expire, windows end, circuits cool down, and requests that run meet their limits.
 
         Raises:
-            ValueError: time does not go backwards.
+            ValueError: time does not go backwards, nor beyond the year 9000.
         """
         self._time.advance(by)
 
@@ -237,8 +238,8 @@ class ScriptedGateway:
         self.verdict(**limits).insist()
 
     def _slots(self) -> frozenset[str] | None:
-        """Return the workflows that hold a slot; ``None`` when the gateway is closed."""
-        if not self._inside.thread.is_running:
+        """Return the workflows that hold a slot; ``None`` when the gateway is closed, or its ledger down."""
+        if not self._inside.thread.is_running or self._inside.store.down:
             return None
         return frozenset(lease.id for lease in self.run(self._inside.store.all_workflows()))
 

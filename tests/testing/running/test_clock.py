@@ -95,6 +95,13 @@ def test_time_goes_forward_only(gateway: ScriptedGateway, by: float | timedelta)
             gateway.sleep(by)
 
 
+def test_time_ends_where_dates_do(gateway: ScriptedGateway) -> None:
+    for move in (lambda: gateway.advance(1e12), lambda: gateway.advance_to("9999-01-01T00:00:00Z")):
+        with pytest.raises(ValueError, match="to the year 9000 and no further"):
+            move()
+    assert gateway.now.year == 2026
+
+
 def test_time_can_be_set_to_a_moment(gateway: ScriptedGateway) -> None:
     gateway.advance_to(START + timedelta(days=3))
     gateway.advance_to("2026-01-20T00:00:00Z")
@@ -152,6 +159,15 @@ def test_the_sleep_of_others_does_not_count_for_a_client(gateway: ScriptedGatewa
     sleeper.start()
     sleeper.join()
     assert client_clock() - clock < 3600
+
+
+def test_time_goes_by_while_the_ledger_is_down(gateway: ScriptedGateway) -> None:
+    with gateway.ledger_down():
+        gateway.advance(5)
+        with pytest.raises(flatfee.ServiceUnavailableError):
+            ask(gateway.client(max_retries=2))
+        assert len(gateway.journal.completions) == 3
+        assert gateway.verdict().violations == ()
 
 
 def test_a_cancelled_sleep_ends(gateway: ScriptedGateway) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 
 import anyio
 import httpx
+import httpx2
 import openai
 import pytest
 from tests.testing.fakes import HELLO, Gate, held, play, said, stream, until
 
 import flatfee
-from flatfee.testing import ScriptedGateway, running_gateway
+from flatfee.testing import Edge, ScriptedGateway, running_gateway
 
 ON_BOTH = pytest.mark.parametrize(
     "run", [partial(anyio.run, backend=name) for name in ("asyncio", "trio")], ids=["asyncio", "trio"]
@@ -76,11 +77,31 @@ def test_coroutines_get_answers_and_streams(gateway: ScriptedGateway, run: Calla
     run(main)
 
 
-def test_openai_python_takes_the_transport(gateway: ScriptedGateway) -> None:
-    http: Any = httpx.Client(transport=gateway.transport())  # openai-python takes it, and names another library
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_openai_python_takes_the_transport(gateway: ScriptedGateway, library: Any) -> None:
+    http = library.Client(transport=gateway.transport())
     with openai.OpenAI(**_account(gateway), http_client=http) as client:
         answered = client.chat.completions.create(model="premium", messages=[{"role": "user", "content": "Hello"}])
         assert answered.choices[0].finish_reason == "stop"
+
+
+def test_coroutines_of_openai_python_take_the_transport(gateway: ScriptedGateway) -> None:
+    async def main() -> None:
+        http: Any = gateway.async_transport()
+        async with openai.AsyncOpenAI(**_account(gateway), http_client=httpx2.AsyncClient(transport=http)) as client:
+            events = await client.chat.completions.create(
+                model="premium", messages=[{"role": "user", "content": "Hello"}], stream=True
+            )
+            assert [event.choices[0].finish_reason async for event in events if event.choices][-1] == "stop"
+
+    asyncio.run(main())
+
+
+def test_what_goes_wrong_is_told_in_the_words_of_the_callers_library(gateway: ScriptedGateway) -> None:
+    http: Any = gateway.transport()
+    gateway.script(Edge.lost())
+    with httpx2.Client(transport=http) as client, pytest.raises(httpx2.RemoteProtocolError):
+        client.post(f"{gateway.base_url}/chat/completions", json={})
 
 
 def test_a_gateway_on_a_socket_can_be_reached_in_memory_too() -> None:
