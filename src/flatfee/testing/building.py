@@ -99,6 +99,7 @@ class Built:
 
     async def _close(self) -> None:
         self.inside.gateway.draining = True  # requests that are cut off are no crashes
+        self.inside.front.is_down = True
         await self.memory.close()
         await self.server.close()
 

@@ -6,6 +6,8 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -18,6 +20,8 @@ from tests.testing.fakes import HELLO, Gate, held, play, said, stream, until
 
 import flatfee
 from flatfee.testing import Edge, ScriptedGateway, running_gateway
+from flatfee.testing.gateway import make_gateway
+from flatfee.testing.running.visits import END, Visit
 
 ON_BOTH = pytest.mark.parametrize(
     "run", [partial(anyio.run, backend=name) for name in ("asyncio", "trio")], ids=["asyncio", "trio"]
@@ -231,6 +235,38 @@ def test_who_is_served_when_the_gateway_ends_is_told(gateway: ScriptedGateway) -
     assert isinstance(outcome[0], flatfee.APIError)
     with pytest.raises(httpx.ConnectError), httpx.Client(transport=ending.transport()) as late:
         late.get(ending.base_url)
+
+
+def test_who_is_cut_off_before_being_served_is_told(gateway: ScriptedGateway) -> None:
+    memory = gateway._built.memory
+    visit = Visit(memory.front, memory.thread.loop, {}, b"")
+
+    async def at_once() -> None:
+        await memory._serve(visit)
+        await memory.close()
+
+    gateway.run(at_once())
+    assert visit.pipe.take(lambda: None) is END
+
+
+def test_whoever_comes_while_a_gateway_ends_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    ending = make_gateway(socket=False)
+    served = threading.Semaphore(0)
+
+    def ask_until_it_has_ended() -> None:
+        with httpx.Client(transport=ending.transport(), timeout=None) as http, suppress(httpx.TransportError):
+            while True:
+                http.get(f"{ending.base_url}/models", headers={"authorization": f"Bearer {ending.api_key}"})
+                served.release()
+
+    with ThreadPoolExecutor(4) as threads:
+        asking = [threads.submit(ask_until_it_has_ended) for _ in range(4)]
+        for _ in range(20):
+            served.acquire()
+        ending.close()
+        for each in asking:
+            each.result(60)
+    assert caplog.records == []
 
 
 def test_an_ended_client_is_closed_with_its_gateway() -> None:

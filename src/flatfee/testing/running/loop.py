@@ -218,7 +218,8 @@ class LoopThread:
         self._traffic = traffic
         self._started: Future[VirtualLoop] = Future()
         self._end: asyncio.Event | None = None
-        self._begun: set[Future[Any]] = set()
+        self._lock = threading.Lock()
+        self._is_ending = False
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -227,8 +228,6 @@ class LoopThread:
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: VirtualLoop(self._traffic)) as runner:
             runner.run(self._live())
-        for begun in list(self._begun):  # too late to be run
-            begun.cancel()
 
     async def _live(self) -> None:
         self._end = asyncio.Event()
@@ -247,19 +246,12 @@ class LoopThread:
                 for itself.
         """
         hindrance = self._hindrance()
-        if hindrance is not None:
-            work.close()
-            raise RuntimeError(hindrance)
-        try:
-            begun = asyncio.run_coroutine_threadsafe(work, self.loop)
-        except RuntimeError as error:  # it ended at this moment
-            work.close()
-            raise RuntimeError(_ENDED) from error
-        self._begun.add(begun)
-        begun.add_done_callback(self._begun.discard)
-        if self.loop.is_closed():
-            begun.cancel()
-        return begun
+        if hindrance is None:
+            with self._lock:
+                if not self._is_ending:  # what is begun before the loop is told to end runs before it ends
+                    return asyncio.run_coroutine_threadsafe(work, self.loop)
+        work.close()
+        raise RuntimeError(hindrance or _ENDED)
 
     def _hindrance(self) -> str | None:
         """Return why nothing can be begun from here."""
@@ -267,7 +259,7 @@ class LoopThread:
             return "A function that answers for the script cannot ask its own gateway; let the test ask it."
         if os.getpid() != self._process:  # a fork takes no threads along
             return f"This gateway runs in process {self._process}; send it requests, to its base_url."
-        return _ENDED if self.loop.is_closed() else None
+        return None
 
     @staticmethod
     def result(begun: Future[_T]) -> _T:
@@ -302,7 +294,10 @@ class LoopThread:
 
     def stop(self) -> None:
         """End the loop and its thread; nothing where they have ended."""
-        if self._end is not None and self.is_running:
-            with suppress(RuntimeError):  # it ends at this moment
+        if self._end is None or not self.is_running:
+            return
+        with self._lock:
+            if not self._is_ending:
+                self._is_ending = True
                 self.loop.call_soon_threadsafe(self._end.set)
-            self._thread.join(CALL_SECONDS)
+        self._thread.join(CALL_SECONDS)
