@@ -96,9 +96,10 @@ def test_time_goes_forward_only(gateway: ScriptedGateway, by: float | timedelta)
 
 
 def test_time_ends_where_dates_do(gateway: ScriptedGateway) -> None:
-    for move in (lambda: gateway.advance(1e12), lambda: gateway.advance_to("9999-01-01T00:00:00Z")):
-        with pytest.raises(ValueError, match="to the year 9000 and no further"):
-            move()
+    with pytest.raises(ValueError, match="to the year 9000 and no further"):
+        gateway.advance(1e12)
+    with pytest.raises(ValueError, match="to the year 9000 and no further"):
+        gateway.advance_to("9999-01-01T00:00:00Z")
     assert gateway.now.year == 2026
 
 
