@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
+from tests.testing.fakes import until
 
 import flatfee
-from flatfee.testing import ScriptedGateway, running_gateway
+from flatfee.testing import Edge, Fault, ScriptedGateway, running_gateway
+from flatfee.testing.gateway import make_gateway
 from flatfee.testing.scripting.asked import Asked
 from flatfee.testing.scripting.played import Pause, Played
 
@@ -65,3 +72,76 @@ def test_time_goes_by_at_once(gateway: ScriptedGateway, client: flatfee.Client) 
 def test_time_does_not_go_backwards(gateway: ScriptedGateway) -> None:
     with pytest.raises(ValueError, match="time only goes forward"):
         gateway.advance(-1)
+
+
+def test_a_gateway_can_be_ended_again_and_by_several_threads() -> None:
+    gateway = make_gateway()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: gateway.close(), range(8)))
+    gateway.close()
+    assert not gateway._inside.thread.is_running
+
+
+def test_a_gateway_on_ip_6_tells_an_address_that_can_be_used() -> None:
+    try:
+        gateway = make_gateway(host="::1")
+    except OSError:
+        pytest.skip("there is no IP 6 here")
+    with closing(gateway), gateway.client() as client:
+        assert gateway.base_url.startswith("http://[::1]:")
+        assert client.usage.retrieve().account == "acme"
+
+
+def test_who_asks_while_a_gateway_ends_is_told_that_it_has() -> None:
+    gateway = make_gateway(socket=False)
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(gateway.run, asyncio.Event().wait())
+        until(asked.running)
+        gateway.close()
+        with pytest.raises(RuntimeError, match="has ended"):
+            asked.result(60)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_is_told_whose_the_gateway_is(gateway: ScriptedGateway, client: flatfee.Client) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            gateway.close()
+            _ = gateway.account.usage
+        except RuntimeError as error:
+            os._exit(7 if f"runs in process {os.getppid()}" in str(error) else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert client.chat.completions.create(model="premium", messages=HELLO).receipt is not None
+
+
+@pytest.mark.parametrize("script", [Fault.silent(), Edge.stall(), Edge.stall(after=1)], ids=str)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_that_is_cut_off_by_the_end_is_no_crash(
+    caplog: pytest.LogCaptureFixture, script: Fault | Edge, stream: bool
+) -> None:
+    gateway = make_gateway(autojump=False)
+    gateway.script(script)
+    client = gateway.client(max_retries=0)
+
+    def ask() -> None:
+        answer = client.chat.completions.create(model="premium", messages=HELLO, stream=stream)
+        list(answer) if stream else None
+
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(ask)
+        until(lambda: [each.heard for each in gateway._inside.front.exchanges._kept] not in ([], [None]))
+        gateway.close()
+        assert isinstance(asked.exception(60), flatfee.APIError)
+    assert caplog.records == []
+
+
+def test_a_crash_beside_the_gateway_is_logged(gateway: ScriptedGateway, caplog: pytest.LogCaptureFixture) -> None:
+    async def crash(*_: object) -> None:
+        raise ZeroDivisionError
+
+    gateway.serve_beside("crash", crash)
+    assert httpx.get(f"http://{gateway.host}:{gateway.port}/crash", trust_env=False).status_code == 500
+    assert "ZeroDivisionError" in caplog.text

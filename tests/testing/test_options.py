@@ -63,6 +63,8 @@ keys = [{name = "web", key_env = "SHOP_WEB_KEY"}]
         ({"meter": "words"}, "meter: unknown value 'words'; use 'tokens' or 'requests'"),
         ({"routes": [{"name": "a", "tier": "best"}]}, r"routes\[0\].tier: unknown value 'best'"),
         ({"routes": [3]}, r"routes\[0\]: 3 is not possible; write a table"),
+        ({"routes": None}, "routes: None is not possible; write a list"),
+        ({"strict": "no"}, "strict='no' is not possible; use True or False"),
         ({"routes": []}, "routes: needs at least one entry"),
         ({"aliases": {"gpt": "fast"}}, "aliases.gpt: unknown value 'fast'; use 'auto', 'premium' or 'economy'"),
         ({"aliases": {"auto": "premium"}}, "aliases.auto: is a model of every gateway"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,7 @@ class Built:
     api_key: str
     host: str
     port: int
+    closing: threading.Lock = field(default_factory=threading.Lock)
 
     def reset(self) -> None:
         """Be as at the start, but for the clock."""
@@ -85,15 +87,19 @@ class Built:
         self.inside.front.is_down = False
 
     def close(self) -> None:
-        """End clients, requests, connections and the thread."""
-        try:
-            self.clients.close()
-            self.inside.run(self._close())
-        finally:
-            self.inside.thread.stop()
+        """End clients, requests, connections and the thread. Once it has ended, nothing."""
+        with self.closing:
+            if not self.inside.thread.is_running:
+                return
+            try:
+                self.clients.close()
+                self.inside.run(self._close())
+            finally:
+                self.inside.thread.stop()
 
     async def _close(self) -> None:
-        self.inside.gateway.draining = True  # who is being served is cut off, which is no crash
+        self.inside.gateway.draining = True  # requests that are cut off are no crashes
+        self.inside.front.is_down = True
         await self.memory.close()
         await self.server.close()
 

@@ -118,7 +118,7 @@ class ScriptedGateway:
         Leases expire, windows end, circuits cool down, and requests that run meet their limits.
 
         Raises:
-            ValueError: time does not go backwards.
+            ValueError: time does not go backwards, nor beyond the year 9000.
         """
         self._time.advance(by)
 
@@ -178,13 +178,13 @@ class ScriptedGateway:
         return self._built.down()
 
     def transport(self) -> Transport:
-        """Return a transport for an ``httpx.Client``, that reaches the gateway without a socket."""
+        """Return a transport that reaches the gateway without a socket, for a ``Client`` of ``httpx`` or ``httpx2``."""
         from flatfee.testing.running.memory import Transport
 
         return Transport(self._built.memory)
 
     def async_transport(self) -> AsyncTransport:
-        """Return a transport for an ``httpx.AsyncClient``, that reaches the gateway without a socket."""
+        """Return such a transport for an ``AsyncClient`` of ``httpx`` or ``httpx2``."""
         from flatfee.testing.running.memory import AsyncTransport
 
         return AsyncTransport(self._built.memory)
@@ -238,13 +238,13 @@ class ScriptedGateway:
         self.verdict(**limits).insist()
 
     def _slots(self) -> frozenset[str] | None:
-        """Return the workflows that hold a slot; ``None`` when the gateway is closed."""
-        if not self._inside.thread.is_running:
+        """Return the workflows that hold a slot; ``None`` when the gateway is closed, or its ledger down."""
+        if not self._inside.thread.is_running or self._inside.store.down:
             return None
         return frozenset(lease.id for lease in self.run(self._inside.store.all_workflows()))
 
     def close(self) -> None:
-        """End the gateway: connections are closed, and nothing of it is left."""
+        """End the gateway: connections are closed, and nothing of it is left. Closing again does nothing."""
         self._built.close()
 
     def __repr__(self) -> str:

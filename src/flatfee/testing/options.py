@@ -33,6 +33,7 @@ LIMITS: Final = tuple(name for name in PlanSettings.model_fields if name != "nam
 TERMS: Final = ("billing", "billing_day")
 """What an account has beside its plan."""
 
+_SWITCHES: Final = ("frozen", "strict", "autojump", "socket")
 _OF_THE_FILE: Final = ("routes", "policy", "aliases")
 _HERE: Final = "running_gateway()"
 
@@ -95,12 +96,15 @@ class Options:
         """Return the options that were given by name.
 
         Raises:
-            ValueError: there is no such option.
+            ValueError: there is no such option, or it is not what it must be.
         """
         known = [each.name for each in fields(cls) if each.name != "given"]
         for name in options:
             if name not in known:
                 message = f"There is no option {name!r}; {nearest(name, known)}."
+                raise ValueError(message)
+            if name in _SWITCHES and not isinstance(options[name], bool):
+                message = f"{name}={options[name]!r} is not possible; use True or False."
                 raise ValueError(message)
         return cls(**options, given=frozenset(options))
 
@@ -135,7 +139,7 @@ class Options:
         return {
             "server": {"host": self.host, "port": self.port, "store": "memory://"},
             "providers": [{"name": PROVIDER, "kind": "simulated"}],
-            "routes": [_route(row) for row in self.routes],
+            "routes": [_route(row) for row in self.routes] if isinstance(self.routes, list | tuple) else self.routes,
             "plans": [{"name": PLAN, **self._chosen(LIMITS)}],
             "accounts": [{**account, **self._chosen(TERMS)}],
             "policy": self.policy,

@@ -279,7 +279,7 @@ def test_a_server_that_cannot_break_connections_says_so() -> None:
 
     exchange = Exchange(number=1, method="POST", path="/", query="", headers={}, arrived=0.0)
     traffic = Traffic(VirtualClock())
-    line = Line(scope={}, receive=nothing, send=nothing, exchange=exchange, traffic=traffic, now=0.0)
+    line = Line(scope={}, receive=nothing, send=nothing, exchange=exchange, traffic=traffic, now=0.0, new_id=str)
     with pytest.raises(RuntimeError, match="cannot break connections"):
         asyncio.run(line.breaks())
 

@@ -16,7 +16,7 @@ import pytest
 from tests.testing.fakes import BROKEN, HELLO, SILENT, play
 
 import flatfee
-from flatfee.testing import ScriptedGateway, VirtualClock, running_gateway
+from flatfee.testing import Edge, ScriptedGateway, VirtualClock, running_gateway
 from flatfee.testing.running.clock import START, stopped
 from flatfee.testing.running.moving import client_clock
 
@@ -95,6 +95,14 @@ def test_time_goes_forward_only(gateway: ScriptedGateway, by: float | timedelta)
             gateway.sleep(by)
 
 
+def test_time_ends_where_dates_do(gateway: ScriptedGateway) -> None:
+    with pytest.raises(ValueError, match="to the year 9000 and no further"):
+        gateway.advance(1e12)
+    with pytest.raises(ValueError, match="to the year 9000 and no further"):
+        gateway.advance_to("9999-01-01T00:00:00Z")
+    assert gateway.now.year == 2026
+
+
 def test_time_can_be_set_to_a_moment(gateway: ScriptedGateway) -> None:
     gateway.advance_to(START + timedelta(days=3))
     gateway.advance_to("2026-01-20T00:00:00Z")
@@ -152,6 +160,15 @@ def test_the_sleep_of_others_does_not_count_for_a_client(gateway: ScriptedGatewa
     sleeper.start()
     sleeper.join()
     assert client_clock() - clock < 3600
+
+
+def test_time_goes_by_while_the_ledger_is_down(gateway: ScriptedGateway) -> None:
+    with gateway.ledger_down():
+        gateway.advance(5)
+        with pytest.raises(flatfee.ServiceUnavailableError):
+            ask(gateway.client(max_retries=2))
+        assert len(gateway.journal.completions) == 3
+        assert gateway.verdict().violations == ()
 
 
 def test_a_cancelled_sleep_ends(gateway: ScriptedGateway) -> None:
@@ -232,6 +249,17 @@ def test_the_same_requests_get_the_same_receipts() -> None:
     assert first == second
     assert len({json.loads(text)["request_id"] for text in first}) == 6
     assert first == sorted(first, key=lambda text: json.loads(text)["request_id"])
+
+
+def test_what_an_edge_says_has_the_same_id_again() -> None:
+    def told() -> str | None:
+        with running_gateway(frozen=True, socket=False) as gateway:
+            gateway.script(Edge.error("gateway_overloaded"))
+            with pytest.raises(flatfee.ServiceUnavailableError) as refused:
+                ask(gateway.client(max_retries=0))
+            return refused.value.request_id
+
+    assert told() == told()
 
 
 def test_requests_have_ids_of_their_own_while_time_flows(gateway: ScriptedGateway, client: flatfee.Client) -> None:

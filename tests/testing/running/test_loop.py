@@ -16,7 +16,7 @@ import pytest
 from tests.testing.fakes import HELLO, PATIENCE, SILENT, Gate, answer, held, play, refusal, said, stream, until
 
 import flatfee
-from flatfee.testing import ScriptedGateway, running_gateway
+from flatfee.testing import Edge, ScriptedGateway, running_gateway
 from flatfee.testing.scripting.played import Held, Pause
 
 
@@ -59,6 +59,13 @@ def test_without_autojump_time_is_waited_for() -> None:
         began = time.monotonic()
         list(ask(gateway.client(), stream=True))
         assert time.monotonic() - began >= 0.05
+
+
+def test_real_waits_end_while_the_clock_stands_still() -> None:
+    with running_gateway(frozen=True) as gateway:
+        gateway.script(Edge.stall(seconds=0.02))
+        client = gateway.client(max_retries=0)
+        assert virtual(gateway, lambda: ask(client)) == 0
 
 
 def test_a_deadline_passes_by_the_gateways_clock(gateway: ScriptedGateway, client: flatfee.Client) -> None:

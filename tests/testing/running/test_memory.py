@@ -6,17 +6,22 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import anyio
 import httpx
+import httpx2
 import openai
 import pytest
 from tests.testing.fakes import HELLO, Gate, held, play, said, stream, until
 
 import flatfee
-from flatfee.testing import ScriptedGateway, running_gateway
+from flatfee.testing import Edge, ScriptedGateway, running_gateway
+from flatfee.testing.gateway import make_gateway
+from flatfee.testing.running.visits import END, Visit
 
 ON_BOTH = pytest.mark.parametrize(
     "run", [partial(anyio.run, backend=name) for name in ("asyncio", "trio")], ids=["asyncio", "trio"]
@@ -76,11 +81,31 @@ def test_coroutines_get_answers_and_streams(gateway: ScriptedGateway, run: Calla
     run(main)
 
 
-def test_openai_python_takes_the_transport(gateway: ScriptedGateway) -> None:
-    http: Any = httpx.Client(transport=gateway.transport())  # openai-python takes it, and names another library
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_openai_python_takes_the_transport(gateway: ScriptedGateway, library: Any) -> None:
+    http = library.Client(transport=gateway.transport())
     with openai.OpenAI(**_account(gateway), http_client=http) as client:
         answered = client.chat.completions.create(model="premium", messages=[{"role": "user", "content": "Hello"}])
         assert answered.choices[0].finish_reason == "stop"
+
+
+def test_coroutines_of_openai_python_take_the_transport(gateway: ScriptedGateway) -> None:
+    async def main() -> None:
+        http: Any = gateway.async_transport()
+        async with openai.AsyncOpenAI(**_account(gateway), http_client=httpx2.AsyncClient(transport=http)) as client:
+            events = await client.chat.completions.create(
+                model="premium", messages=[{"role": "user", "content": "Hello"}], stream=True
+            )
+            assert [event.choices[0].finish_reason async for event in events if event.choices][-1] == "stop"
+
+    asyncio.run(main())
+
+
+def test_what_goes_wrong_is_told_in_the_words_of_the_callers_library(gateway: ScriptedGateway) -> None:
+    http: Any = gateway.transport()
+    gateway.script(Edge.lost())
+    with httpx2.Client(transport=http) as client, pytest.raises(httpx2.RemoteProtocolError):
+        client.post(f"{gateway.base_url}/chat/completions", json={})
 
 
 def test_a_gateway_on_a_socket_can_be_reached_in_memory_too() -> None:
@@ -210,6 +235,38 @@ def test_who_is_served_when_the_gateway_ends_is_told(gateway: ScriptedGateway) -
     assert isinstance(outcome[0], flatfee.APIError)
     with pytest.raises(httpx.ConnectError), httpx.Client(transport=ending.transport()) as late:
         late.get(ending.base_url)
+
+
+def test_who_is_cut_off_before_being_served_is_told(gateway: ScriptedGateway) -> None:
+    memory = gateway._built.memory
+    visit = Visit(memory.front, memory.thread.loop, {}, b"")
+
+    async def at_once() -> None:
+        await memory._serve(visit)
+        await memory.close()
+
+    gateway.run(at_once())
+    assert visit.pipe.take(lambda: None) is END
+
+
+def test_whoever_comes_while_a_gateway_ends_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    ending = make_gateway(socket=False)
+    served = threading.Semaphore(0)
+
+    def ask_until_it_has_ended() -> None:
+        with httpx.Client(transport=ending.transport(), timeout=None) as http, suppress(httpx.TransportError):
+            while True:
+                http.get(f"{ending.base_url}/models", headers={"authorization": f"Bearer {ending.api_key}"})
+                served.release()
+
+    with ThreadPoolExecutor(4) as threads:
+        asking = [threads.submit(ask_until_it_has_ended) for _ in range(4)]
+        for _ in range(20):
+            served.acquire()
+        ending.close()
+        for each in asking:
+            each.result(60)
+    assert caplog.records == []
 
 
 def test_an_ended_client_is_closed_with_its_gateway() -> None:

@@ -16,10 +16,9 @@ import msgspec
 from flatfee.receipt import Receipt
 from flatfee.server.call import Message, Receive, Scope, Send
 from flatfee.server.faults import Fault, answer
-from flatfee.server.ids import request_id
 from flatfee.testing.faults.edge import Edge, Kind
 from flatfee.testing.running.exchange import Exchange
-from flatfee.testing.running.loop import Traffic
+from flatfee.testing.running.loop import Traffic, sleep_really
 from flatfee.wire import ERRORS, ErrorCode, Header, ReceiptState
 
 BREAK: Final = "flatfee.break"
@@ -40,7 +39,10 @@ class Gone(OSError):
 
 @dataclass(slots=True, kw_only=True)
 class Line:
-    """The line to one caller. ``now`` is the gateway's time of day, in seconds since the epoch."""
+    """The line to one caller. ``now`` is the gateway's time of day, in seconds since the epoch.
+
+    ``new_id`` makes the id of a request.
+    """
 
     scope: Scope
     receive: Receive
@@ -48,6 +50,7 @@ class Line:
     exchange: Exchange
     traffic: Traffic
     now: float
+    new_id: Callable[[float], str]
 
     async def breaks(self) -> None:
         """Break the connection.
@@ -76,12 +79,14 @@ class Line:
         """
         with self.traffic.holding():
             leaving = asyncio.ensure_future(self.left())
+            waiting = [leaving] if seconds is None else [leaving, asyncio.ensure_future(sleep_really(seconds))]
             try:
-                await asyncio.wait([leaving], timeout=seconds)
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 if leaving.done():
                     raise Gone("the caller left")
             finally:
-                leaving.cancel()
+                for each in waiting:
+                    each.cancel()
 
     async def say(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Send a whole response."""
@@ -118,7 +123,7 @@ async def _nowhere(message: Message) -> None:
 async def _error(edge: Edge, line: Line, answers: Answers) -> None:
     del answers
     code = edge.code or ErrorCode.GATEWAY_OVERLOADED
-    known = request_id(line.now)
+    known = line.new_id(line.now)
     receipt = Receipt.model_validate({"request_id": known, "state": ReceiptState.REFUSED, "created_at": int(line.now)})
     told = answer(Fault(code, edge.message or ERRORS[code].when, retry_after=edge.retry_after), receipt)
     headers = {Header.REQUEST_ID: known, Header.X_REQUEST_ID: known, **told.headers, "content-type": "application/json"}

@@ -5,6 +5,7 @@ The app itself is the production one, and knows nothing of it.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -61,6 +62,10 @@ class Front:
                 await self._serve_with_edges(scope, heard, said)
             else:
                 await self.app(scope, heard, said)
+        except asyncio.CancelledError:
+            if not self.app.gateway.draining:
+                raise
+            # It is the last that happens to the request, and the server would log it as a crash.
         finally:
             if exchange.heard is not None:
                 self.traffic.serving -= 1
@@ -80,7 +85,13 @@ class Front:
             await self.app(scope, again, send)
 
         line = Line(
-            scope=scope, receive=heard, send=said, exchange=exchange, traffic=self.traffic, now=gateway.store.now()
+            scope=scope,
+            receive=heard,
+            send=said,
+            exchange=exchange,
+            traffic=self.traffic,
+            now=gateway.store.now(),
+            new_id=gateway.new_id,
         )
         await serve(exchange.edge, line, answers)
 

@@ -8,14 +8,15 @@ is still sending or reading, while work runs in another thread, and while a test
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator
-from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from concurrent.futures import CancelledError, Executor, Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
 
 from flatfee.testing.running.clock import VirtualClock
 
@@ -24,6 +25,8 @@ _Ts = TypeVarTuple("_Ts")
 
 CALL_SECONDS: Final = 60.0
 """Real seconds after which a test that asks the gateway's thread for something is told that it hangs."""
+
+_ENDED: Final = "This gateway has ended; use it within its running_gateway() block."
 
 _PATIENCE: Final = 1.0
 """Real seconds that an advance waits for who is sending: its body is not to be late because a test moved the clock."""
@@ -89,41 +92,50 @@ class _Aim:
 
 
 class RealTimer:
-    """Rings after so many real seconds, however many are skipped meanwhile: for what a caller owes.
+    """Rings after so many real seconds, however many are skipped meanwhile, and if the gateway's clock stands still.
 
-    A caller that is about to send is not late because the time of another one's silent provider was skipped.
+    It is for what a caller owes, who is not late because the time of another one's silent provider was skipped.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, call: Callable[[], object]) -> None:
-        self._loop = loop
-        self._due = time.monotonic() + seconds
-        self._call = call
-        self._handle = loop.call_later(seconds, self._ring)
-
-    def _ring(self) -> None:
-        left = self._due - time.monotonic()
-        if left > 0:
-            self._handle = self._loop.call_later(left, self._ring)
-        else:
-            self._call()
+    def __init__(self, loop: VirtualLoop, seconds: float, call: Callable[[], object]) -> None:
+        self.due = time.monotonic() + seconds
+        self.call = call
+        self._timers = loop.real_timers
+        self._timers.add(self)
 
     def cancel(self) -> None:
         """Ring no more."""
-        self._handle.cancel()
+        self._timers.discard(self)
+
+
+async def sleep_really(seconds: float) -> None:
+    """Sleep by the machine's clock. On a gateway's event loop."""
+    rang = asyncio.Event()
+    timer = RealTimer(cast("VirtualLoop", asyncio.get_running_loop()), seconds, rang.set)
+    try:
+        await rang.wait()
+    finally:
+        timer.cancel()
 
 
 class _Selector(selectors.DefaultSelector):
-    """Waits for sockets, or lets time go by instead."""
+    """Waits for sockets, or lets time go by instead. ``ring`` returns for how long to wait at most."""
 
-    def __init__(self, skip: Callable[[float | None], float | None]) -> None:
+    def __init__(self, ring: Callable[[], float | None], skip: Callable[[float | None], float | None]) -> None:
         super().__init__()
+        self._ring = ring
         self._skip = skip
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        most = self._ring()
         ready = super().select(0)
-        if ready or (timeout is not None and timeout <= 0):
+        if ready or most == 0 or (timeout is not None and timeout <= 0):
             return ready
-        return super().select(self._skip(timeout))
+        return super().select(_sooner(self._skip(timeout), most))
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return min((each for each in (one, other) if each is not None), default=None)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -133,7 +145,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.traffic = traffic
         self._elsewhere = 0
         self._aims: list[_Aim] = []
-        super().__init__(_Selector(self._skip))
+        self.real_timers: set[RealTimer] = set()
+        super().__init__(_Selector(self._ring, self._skip))
 
     def time(self) -> float:
         """Return the time of the gateway's clock."""
@@ -161,6 +174,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         finally:
             self._aims.remove(aim)
 
+    def _ring(self) -> float | None:
+        """Let real timers ring that are due; return the seconds until the next, 0 if one rang."""
+        if not self.real_timers:
+            return None
+        now = time.monotonic()
+        due = sorted((timer for timer in self.real_timers if timer.due <= now), key=lambda timer: timer.due)
+        for timer in due:
+            timer.cancel()
+            self.call_soon(timer.call)
+        return 0.0 if due else min(timer.due for timer in self.real_timers) - now
+
     def _skip(self, until_next: float | None) -> float | None:
         """Skip to the next timer, or to where somebody wants the clock to be; return for how long to wait really."""
         aims = [aim for aim in self._aims if not aim.reached.is_set()]
@@ -176,7 +200,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _skip_to(self, aim: _Aim, until_next: float | None) -> float | None:
         patience = aim.patient_until - time.monotonic() if self.traffic.sending else 0.0
         if patience > 0:
-            return patience if until_next is None else min(patience, until_next)
+            return _sooner(patience, until_next)
         left = aim.moment - self.time()
         if left <= 0:
             aim.reached.set()
@@ -194,6 +218,9 @@ class LoopThread:
         self._traffic = traffic
         self._started: Future[VirtualLoop] = Future()
         self._end: asyncio.Event | None = None
+        self._lock = threading.Lock()
+        self._is_ending = False
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
         self.loop = self._started.result(CALL_SECONDS)
@@ -215,18 +242,24 @@ class LoopThread:
         """Begin a coroutine on the loop.
 
         Raises:
-            RuntimeError: the loop has ended, or this is its own thread, which would wait for itself.
+            RuntimeError: the loop has ended, or is another process's, or this is its own thread, which would wait
+                for itself.
         """
+        hindrance = self._hindrance()
+        if hindrance is None:
+            with self._lock:
+                if not self._is_ending:  # what is begun before the loop is told to end runs before it ends
+                    return asyncio.run_coroutine_threadsafe(work, self.loop)
+        work.close()
+        raise RuntimeError(hindrance or _ENDED)
+
+    def _hindrance(self) -> str | None:
+        """Return why nothing can be begun from here."""
         if threading.current_thread() is self._thread:
-            work.close()
-            raise RuntimeError(
-                "A function that answers for the script cannot ask its own gateway; let the test ask it."
-            )
-        try:
-            return asyncio.run_coroutine_threadsafe(work, self.loop)
-        except RuntimeError as error:
-            work.close()
-            raise RuntimeError("This gateway has ended; use it within its running_gateway() block.") from error
+            return "A function that answers for the script cannot ask its own gateway; let the test ask it."
+        if os.getpid() != self._process:  # a fork takes no threads along
+            return f"This gateway runs in process {self._process}; send it requests, to its base_url."
+        return None
 
     @staticmethod
     def result(begun: Future[_T]) -> _T:
@@ -234,9 +267,12 @@ class LoopThread:
 
         Raises:
             TimeoutError: the gateway's thread has not done it within ``CALL_SECONDS`` real seconds.
+            RuntimeError: the loop ended meanwhile.
         """
         try:
             return begun.result(CALL_SECONDS)
+        except CancelledError as error:
+            raise RuntimeError(_ENDED) from error
         except TimeoutError as error:
             if begun.done():  # it is the work's own
                 raise
@@ -247,18 +283,21 @@ class LoopThread:
     @property
     def is_running(self) -> bool:
         """Whether the loop can be asked for anything."""
-        return self._thread.is_alive()
+        return self._thread.is_alive() and os.getpid() == self._process
 
     def turn(self) -> None:
         """Wait until what the loop does at this moment is done; at once where it has ended, or asks itself."""
         if threading.current_thread() is self._thread or not self.is_running:
             return
-        done = threading.Event()
-        self.loop.call_soon_threadsafe(done.set)
-        done.wait(CALL_SECONDS)
+        with suppress(RuntimeError):  # it ends at this moment
+            self.call(asyncio.sleep(0))
 
     def stop(self) -> None:
-        """End the loop and its thread."""
-        if self._end is not None and self._thread.is_alive():
-            self.loop.call_soon_threadsafe(self._end.set)
-            self._thread.join(CALL_SECONDS)
+        """End the loop and its thread; nothing where they have ended."""
+        if self._end is None or not self.is_running:
+            return
+        with self._lock:
+            if not self._is_ending:
+                self._is_ending = True
+                self.loop.call_soon_threadsafe(self._end.set)
+        self._thread.join(CALL_SECONDS)

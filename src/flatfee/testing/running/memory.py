@@ -1,16 +1,17 @@
-"""The gateway without a socket: transports for ``httpx``, and an ASGI app for any event loop.
+"""The gateway without a socket: transports for ``httpx`` and ``httpx2``, and an ASGI app for any event loop.
 
 A request goes to the gateway's own thread and its answer comes back part by part, as over a socket: what is not
 read holds the gateway up, who leaves early is a caller that left, and an answer that breaks off is an error of
-``httpx``. Nothing of HTTP is parsed or framed, so connections have no faults of their own here.
+the library. Nothing of HTTP is parsed or framed, so connections have no faults of their own here.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, MutableMapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 
@@ -23,36 +24,36 @@ if TYPE_CHECKING:
 
 
 class Transport(httpx.BaseTransport):
-    """Sends the requests of an ``httpx.Client`` to a gateway, without a socket."""
+    """Sends the requests of an ``httpx.Client`` to a gateway, without a socket; those of an ``httpx2.Client`` too."""
 
     def __init__(self, server: MemoryServer) -> None:
         self._server = server
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Return the response once its head is there. Raises the exceptions of ``httpx``."""
-        limits = request.extensions.get("timeout", {})
-        visit = _begin(self._server, request, request.read())
+        """Return the response once its head is there. It and the exceptions are of the request's library."""
+        http, limits = _library(request), request.extensions.get("timeout", {})
+        visit = _begin(http, self._server, request, request.read())
         try:
-            head = _next(visit, limits.get("read"))
-            return _response(head, _Body(visit, limits))
+            head = _next(http, visit, limits.get("read"))
+            return _response(http, head, _body(http)(http, visit, limits))
         except BaseException:
             visit.leave()
             raise
 
 
 class AsyncTransport(httpx.AsyncBaseTransport):
-    """Sends the requests of an ``httpx.AsyncClient`` to a gateway, without a socket; on asyncio and trio."""
+    """Sends those of an ``AsyncClient``; on asyncio and trio."""
 
     def __init__(self, server: MemoryServer) -> None:
         self._server = server
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Return the response once its head is there. Raises the exceptions of ``httpx``."""
-        limits = request.extensions.get("timeout", {})
-        visit = _begin(self._server, request, await request.aread())
+        """Return the response once its head is there. It and the exceptions are of the request's library."""
+        http, limits = _library(request), request.extensions.get("timeout", {})
+        visit = _begin(http, self._server, request, await request.aread())
         try:
-            head = await _anext(visit, limits.get("read"))
-            return _response(head, _AsyncBody(visit, limits))
+            head = await _anext(http, visit, limits.get("read"))
+            return _response(http, head, _async_body(http)(http, visit, limits))
         except BaseException:
             visit.leave()
             raise
@@ -93,7 +94,7 @@ class AsgiApp:
         try:
             async with create_task_group() as group:
                 group.start_soon(_end_with_the_caller, group.cancel_scope, receive)
-                while (message := await _anext(visit, None)) is not END:
+                while (message := await _anext(httpx, visit, None)) is not END:
                     await send(message)
                 group.cancel_scope.cancel()
         finally:
@@ -119,7 +120,7 @@ def _plain(scope: Scope) -> MutableMapping[str, Any]:
     return {name: scope[name] for name in (*names, "headers", "client", "server") if name in scope}
 
 
-def _begin(server: MemoryServer, request: httpx.Request, body: bytes) -> Visit:
+def _begin(http: Any, server: MemoryServer, request: httpx.Request, body: bytes) -> Visit:
     path, _, query = request.url.raw_path.partition(b"?")
     scope: Scope = {
         "type": "http",
@@ -138,20 +139,20 @@ def _begin(server: MemoryServer, request: httpx.Request, body: bytes) -> Visit:
     try:
         return server.begin(scope, body)
     except RuntimeError as error:
-        raise httpx.ConnectError(str(error), request=request) from error
+        raise http.ConnectError(str(error), request=request) from error
 
 
-def _next(visit: Visit, limit: float | None) -> Message:
+def _next(http: Any, visit: Visit, limit: float | None) -> Message:
     while True:
         came = threading.Event()
         message = visit.pipe.take(came.set)
         if message is not None:
             return message
         if not came.wait(limit):
-            raise httpx.ReadTimeout(f"Nothing came within {limit} seconds.")
+            raise http.ReadTimeout(f"Nothing came within {limit} seconds.")
 
 
-async def _anext(visit: Visit, limit: float | None) -> Message:
+async def _anext(http: Any, visit: Visit, limit: float | None) -> Message:
     from anyio import move_on_after
 
     while True:
@@ -162,57 +163,80 @@ async def _anext(visit: Visit, limit: float | None) -> Message:
         with move_on_after(limit) as scope:
             await came.wait()
         if scope.cancelled_caught:
-            raise httpx.ReadTimeout(f"Nothing came within {limit} seconds.")
+            raise http.ReadTimeout(f"Nothing came within {limit} seconds.")
 
 
-def _response(head: Message, stream: _Body | _AsyncBody) -> httpx.Response:
+def _response(http: Any, head: Message, stream: object) -> httpx.Response:
     if head["type"] != "http.response.start":
-        raise _broken(head, "The gateway disconnected without sending a response.")
-    return httpx.Response(
+        raise _broken(http, head, "The gateway disconnected without sending a response.")
+    made = http.Response(
         head["status"], headers=head["headers"], stream=stream, extensions={"http_version": b"HTTP/1.1"}
     )
+    return cast("httpx.Response", made)
 
 
-def _broken(end: Message, message: str) -> httpx.TransportError:
+def _broken(http: Any, end: Message, message: str) -> Exception:
     if "error" in end:
-        return httpx.ReadError(str(end["error"]))
-    return httpx.RemoteProtocolError(message)
+        return cast("Exception", http.ReadError(str(end["error"])))
+    return cast("Exception", http.RemoteProtocolError(message))
 
 
-def _piece(message: Message) -> tuple[bytes, bool]:
+def _piece(http: Any, message: Message) -> tuple[bytes, bool]:
     """Return the bytes of a message, and whether more follow."""
     if message["type"] != "http.response.body":
-        raise _broken(message, "The gateway closed the connection before the response was whole.")
+        raise _broken(http, message, "The gateway closed the connection before the response was whole.")
     return message.get("body", b""), message.get("more_body", False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Body(httpx.SyncByteStream):
-    visit: Visit
-    limits: Any
+class _Body:
+    """An answer's body. Each library has its own kind of stream, which it is besides."""
+
+    def __init__(self, http: Any, visit: Visit, limits: Any) -> None:
+        self._http = http
+        self._visit = visit
+        self._limits = limits
 
     def __iter__(self) -> Iterator[bytes]:
         more = True
         while more:
-            data, more = _piece(_next(self.visit, self.limits.get("read")))
+            data, more = _piece(self._http, _next(self._http, self._visit, self._limits.get("read")))
             if data:
                 yield data
 
     def close(self) -> None:
-        self.visit.leave()
+        self._visit.leave()
 
 
-@dataclass(frozen=True, slots=True)
-class _AsyncBody(httpx.AsyncByteStream):
-    visit: Visit
-    limits: Any
+class _AsyncBody:
+    """``_Body`` for coroutines."""
+
+    def __init__(self, http: Any, visit: Visit, limits: Any) -> None:
+        self._http = http
+        self._visit = visit
+        self._limits = limits
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         more = True
         while more:
-            data, more = _piece(await _anext(self.visit, self.limits.get("read")))
+            data, more = _piece(self._http, await _anext(self._http, self._visit, self._limits.get("read")))
             if data:
                 yield data
 
     async def aclose(self) -> None:
-        self.visit.leave()
+        self._visit.leave()
+
+
+def _library(request: object) -> Any:
+    """Return the library that a request is of, ``httpx`` or ``httpx2``: they have the same names in them."""
+    of = {each.__module__.partition(".")[0] for each in type(request).__mro__}
+    return sys.modules["httpx2"] if "httpx2" in of else httpx
+
+
+@cache
+def _body(http: Any) -> Callable[[Any, Visit, Any], object]:
+    return type("Body", (_Body, http.SyncByteStream), {})
+
+
+@cache
+def _async_body(http: Any) -> Callable[[Any, Visit, Any], object]:
+    return type("AsyncBody", (_AsyncBody, http.AsyncByteStream), {})

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
+from flatfee.server.store.base import StoreDown
 from flatfee.testing.inside import Inside
 from flatfee.testing.running.bridge import outcome_of
 from flatfee.testing.running.clock import aware
 from flatfee.testing.state.accounts import AccountState
+
+_LAST_YEAR: Final = 9000
+_LATEST: Final = datetime(_LAST_YEAR, 1, 1, tzinfo=UTC).timestamp()
+"""Far from where dates end: windows and leases end later than now."""
 
 _slept: ContextVar[float] = ContextVar("slept", default=0.0)
 
@@ -86,13 +93,17 @@ class Time:
         _slept.set(_slept.get() + seconds)
 
     async def _go_on(self, seconds: float) -> None:
+        if self._inside.clock.wall() + seconds > _LATEST:
+            message = f"It would be {seconds:g} seconds later: time goes to the year {_LAST_YEAR} and no further."
+            raise ValueError(message)
         await self._inside.thread.loop.advance_to(self._inside.clock.monotonic() + seconds)
-        await self._inside.store.sweep()
+        with suppress(StoreDown):  # which is for requests to see
+            await self._inside.store.sweep()
 
 
 def _seconds(name: str, by: float | timedelta) -> float:
-    seconds = by.total_seconds() if isinstance(by, timedelta) else by
-    if not 0 <= seconds < float("inf"):
+    seconds: object = by.total_seconds() if isinstance(by, timedelta) else by
+    if not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
         message = f"{name}({by!r}): time only goes forward; give seconds, 0 or more."
         raise ValueError(message)
     return seconds

@@ -14,7 +14,7 @@ from flatfee.server.connections import GuardedConnection
 from flatfee.server.run import GatewayServer
 from flatfee.testing.faults.between import BREAK
 from flatfee.testing.running.front import Front
-from flatfee.testing.running.loop import RealTimer
+from flatfee.testing.running.loop import RealTimer, VirtualLoop
 
 _FOR_GOOD: Final = 10**9
 """Seconds that an idle connection is kept: time that is skipped must not close those of a client under test."""
@@ -27,7 +27,7 @@ class PatientConnection(GuardedConnection):
     """
 
     def _later(self, seconds: float, call: Callable[[], object]) -> RealTimer:
-        return RealTimer(self.loop, seconds, call)
+        return RealTimer(cast("VirtualLoop", self.loop), seconds, call)
 
     def on_message_begin(self) -> None:
         """Begin a head, and tell how to break off."""
@@ -98,6 +98,7 @@ class SocketServer(GatewayServer):
         await self._cut_off()
         if self._place is not None:
             self._place.close()
+        await asyncio.sleep(0)  # connections tell their requests that the caller is gone
         tasks = list(self.server_state.tasks)
         for task in tasks:
             task.cancel()

@@ -27,7 +27,7 @@ class Visit:
         self._left = asyncio.Event()
 
     async def serve(self) -> None:
-        """Serve the request. However that ends, ``END`` is the last message."""
+        """Serve the request. Whoever lets it run says ``END`` after it."""
         try:
             self._scope[BREAK] = self._left.set
             await self._front(self._scope, self._receive, self._send)
@@ -35,7 +35,6 @@ class Visit:
             self.pipe.pass_on({**END, "error": error})
         finally:
             self._left.set()
-            self.pipe.pass_on(END)
 
     def leave(self) -> None:
         """Go before the answer is whole. From any thread."""
@@ -78,6 +77,9 @@ class MemoryServer:
         task = asyncio.create_task(visit.serve())
         self.visits.add(task)
         task.add_done_callback(self.visits.discard)
+        task.add_done_callback(lambda _: visit.pipe.pass_on(END))  # and if it was cancelled before it began
+        if self.front.is_down:
+            task.cancel()
 
     async def close(self) -> None:
         """Cut off whoever is being served."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count, islice
 from typing import TypeVar
 
 from flatfee.server.health import LONGEST_COOL_DOWN, RouteHealth
@@ -63,15 +64,16 @@ class Workflows:
         state, store = AccountState(account, self._inside), self._inside.store
         plan, project = await state.plan(), await state.project()
         taken = {lease.id for lease in await store.all_workflows() if lease.account == account}
-        ids = _ids(workflow, taken)
+        wanted = _wanted(workflow, taken)
         usage = await state.told()
         active = (usage.workflows.active if usage.workflows is not None else None) or 0
-        if active + len({*ids} - taken) > plan.concurrent_workflows:
+        if active + wanted > plan.concurrent_workflows:
             message = (
                 f"hold({workflow!r}): {active} of {plan.concurrent_workflows} workflows of {account!r} are active; "
                 "release some, or set a higher concurrent_workflows."
             )
             raise ValueError(message)
+        ids = (workflow,) if isinstance(workflow, str) else tuple(islice(_free(taken), workflow))
         for each in ids:
             await store.hold(SlotKey(account, project, each), plan.workflow_idle)
         return ids
@@ -89,16 +91,18 @@ class Workflows:
             ) from error
 
 
-def _ids(workflow: str | int, taken: set[str]) -> tuple[str, ...]:
+def _wanted(workflow: object, taken: set[str]) -> int:
+    """Return how many more slots it takes to hold what was given."""
     if isinstance(workflow, str) and WORKFLOW_ID.fullmatch(workflow):
-        return (workflow,)
-    if isinstance(workflow, str) or workflow < 1:
-        message = (
-            f"hold({workflow!r}): give an id of 1 to 128 letters, digits and . _ : -, or how many slots, 1 or more."
-        )
-        raise ValueError(message)
-    free = (name for name in (f"held-{number}" for number in range(1, 1 << 30)) if name not in taken)
-    return tuple(next(free) for _ in range(workflow))
+        return 0 if workflow in taken else 1
+    if isinstance(workflow, int) and not isinstance(workflow, bool) and workflow >= 1:
+        return workflow
+    message = f"hold({workflow!r}): give an id of 1 to 128 letters, digits and . _ : -, or how many slots, 1 or more."
+    raise ValueError(message)
+
+
+def _free(taken: set[str]) -> Iterator[str]:
+    return (name for name in (f"held-{number}" for number in count(1)) if name not in taken)
 
 
 @dataclass(frozen=True, slots=True)
