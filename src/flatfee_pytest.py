@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 if TYPE_CHECKING:
     from flatfee import AsyncClient, Client
-    from flatfee.testing import ScriptedGateway
+    from flatfee.testing import GatewayFactory, ScriptedGateway
 
 MARKER: Final = (
     "flatfee(**options): sets up the gateway of the fixture flatfee_gateway: plan, allowance, limits, routes; "
@@ -29,14 +29,6 @@ _Refused: Final = pytest.fail.Exception
 """A message alone, without the lines that raise it: where the plugin stands is of no use to a test's author."""
 
 
-class GatewayFactory(Protocol):
-    """What the fixture ``flatfee_gateways`` is."""
-
-    def __call__(self, **options: Any) -> ScriptedGateway:
-        """Start a gateway that ends with the test. The options are those of ``flatfee.testing.Options``."""
-        ...
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
     config.addinivalue_line("markers", MARKER)
@@ -49,8 +41,7 @@ def flatfee_gateways(request: pytest.FixtureRequest) -> Iterator[GatewayFactory]
     one, other = flatfee_gateways(fair_use=1000), flatfee_gateways(). They end with the test.
     """
     try:
-        from flatfee.server.configuration import SettingsError
-        from flatfee.testing import UnmatchedRequest, running_gateway
+        from flatfee.testing import TapeError, UnmatchedRequest, running_gateway
     except ModuleNotFoundError as error:
         message = f"A flatfee gateway needs {error.name}. Install it: pip install 'flatfee[testing]'"
         raise _Refused(message, pytrace=False) from None
@@ -60,7 +51,7 @@ def flatfee_gateways(request: pytest.FixtureRequest) -> Iterator[GatewayFactory]
     def start(**options: Any) -> ScriptedGateway:
         try:
             gateway = stack.enter_context(running_gateway(**options))
-        except (ValueError, SettingsError) as error:
+        except (ValueError, TapeError, OSError) as error:
             raise _Refused(f"A flatfee gateway cannot be set up so: {error}", pytrace=False) from None
         started.append(gateway)
         return gateway

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -85,9 +86,34 @@ def test_unknown_option_is_refused_with_the_nearest_one(nested: pytest.Pytester)
     assert "flatfee_pytest.py" not in result.stdout.str()
 
 
+def test_folder_file_and_port_that_cannot_be_had_are_told_without_the_plugins_lines(nested: pytest.Pytester) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        nested.makepyfile(f"""
+            import pytest
+
+            @pytest.mark.flatfee(port={port})
+            def test_port(flatfee_gateway): ...
+
+            @pytest.mark.flatfee(replay="tapes")
+            def test_tapes(flatfee_gateway): ...
+
+            @pytest.mark.flatfee(config="flatfee.toml")
+            def test_config(flatfee_gateway): ...
+        """)
+        result = run(nested)
+    result.assert_outcomes(errors=3)
+    result.stdout.fnmatch_lines([
+        f"A flatfee gateway cannot be set up so: cannot listen on 127.0.0.1:{port}",
+        "A flatfee gateway cannot be set up so: There is no folder tapes. Record tapes into it first*",
+        "A flatfee gateway cannot be set up so: flatfee.toml: cannot be read*",
+    ])  # fmt: skip
+    assert "flatfee_pytest.py" not in result.stdout.str()
+
+
 def test_what_is_not_installed_is_named_with_the_cure(nested: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who installed flatfee for its client has no server, and the plugin all the same."""
-    monkeypatch.setitem(sys.modules, "flatfee.server.configuration", None)
+    monkeypatch.setitem(sys.modules, "flatfee.testing", None)
     nested.makepyfile("def test_it(flatfee_gateway): ...")
     result = run(nested)
     result.assert_outcomes(errors=1)
