@@ -6,6 +6,7 @@ nothing but pytest until a fixture is asked for. What a gateway can do is in ``f
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
@@ -121,14 +122,25 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     gateways = item.stash.get(_GATEWAYS, [])
     if report.failed:
-        report.sections += [(SECTION, _told(gateway)) for gateway in gateways]
+        report.sections += [(SECTION, _told(gateway, report.longreprtext)) for gateway in gateways]
     if report.when == "teardown":
         gateways.clear()
     return report
 
 
-def _told(gateway: ScriptedGateway) -> str:
+def _told(gateway: ScriptedGateway, shown: str) -> str:
     try:
-        return gateway.journal.text()
+        return f"{_missed(gateway, shown)}{gateway.journal.text()}"
     except Exception as error:  # noqa: BLE001  # what is raised here would end the whole run, not this test
         return f"The journal cannot be read: {type(error).__name__}: {error}"
+
+
+def _missed(gateway: ScriptedGateway, shown: str) -> str:
+    """Return what the script had no answer to, if the report does not show it: the test has failed, once is enough."""
+    try:
+        gateway.assert_all_matched()
+    except AssertionError as error:
+        where = traceback.format_exception(error.__cause__)[-2:] if error.__cause__ else []
+        told = "".join([f"{error}\n", *where])
+        return "" if told.partition("\n")[0] in shown and not where else f"{told}\n"
+    return ""

@@ -331,6 +331,8 @@ def test_gateway_is_told_of_when_the_test_fails_late_or_early(nested: pytest.Pyt
 def test_journal_that_cannot_be_read_does_not_end_the_run(nested: pytest.Pytester) -> None:
     nested.makepyfile("""
         class Stuck:
+            def assert_all_matched(self): ...
+
             @property
             def journal(self):
                 raise TimeoutError("the gateway's thread does not answer")
@@ -366,6 +368,42 @@ def test_request_that_a_strict_script_has_no_rule_for_fails_the_test_whatever_th
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["No rule of the script matches completion 1*", "*Hello*", f"* {SECTION} *"])
     assert "flatfee_pytest.py" not in result.stdout.str()
+
+
+def test_request_without_a_rule_fails_a_test_that_has_failed_by_it_only_once(nested: pytest.Pytester) -> None:
+    nested.makepyfile("""
+        import contextlib
+        import flatfee
+        import pytest
+
+        HELLO = [{"role": "user", "content": "Hello"}]
+
+        def ask(client):
+            return client.chat.completions.create(model="auto", messages=HELLO)
+
+        @pytest.mark.flatfee(strict=True)
+        def test_raises(flatfee_client):
+            ask(flatfee_client)
+
+        @pytest.mark.flatfee(strict=True)
+        def test_swallows_and_fails(flatfee_client):
+            with contextlib.suppress(flatfee.BadRequestError):
+                ask(flatfee_client)
+            assert "no answer" == ""
+
+        def test_function_of_the_script_fails(flatfee_gateway, flatfee_client):
+            flatfee_gateway.script(lambda asked: 1 / 0)
+            ask(flatfee_client)
+    """)
+    result = run(nested)
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines([
+        "E *No rule of the script matches completion 1*",
+        f"* {SECTION} *", "#*",  # the report has it already
+        "E * assert 'no answer' == ''",
+        f"* {SECTION} *", "No rule of the script matches completion 1*", "*Hello*", "#*",
+        f"* {SECTION} *", "*raised ZeroDivisionError*", "*test_request_*.py*, line *, in <lambda>", "#*",
+    ])  # fmt: skip
 
 
 def test_marker_and_fixtures_are_explained(nested: pytest.Pytester) -> None:
