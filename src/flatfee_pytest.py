@@ -6,15 +6,16 @@ nothing but pytest until a fixture is asked for. What a gateway can do is in ``f
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 if TYPE_CHECKING:
     from flatfee import AsyncClient, Client
-    from flatfee.testing import ScriptedGateway
+    from flatfee.testing import GatewayFactory, ScriptedGateway
 
 MARKER: Final = (
     "flatfee(**options): sets up the gateway of the fixture flatfee_gateway: plan, allowance, limits, routes; "
@@ -29,14 +30,6 @@ _Refused: Final = pytest.fail.Exception
 """A message alone, without the lines that raise it: where the plugin stands is of no use to a test's author."""
 
 
-class GatewayFactory(Protocol):
-    """What the fixture ``flatfee_gateways`` is."""
-
-    def __call__(self, **options: Any) -> ScriptedGateway:
-        """Start a gateway that ends with the test. The options are those of ``flatfee.testing.Options``."""
-        ...
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
     config.addinivalue_line("markers", MARKER)
@@ -49,8 +42,7 @@ def flatfee_gateways(request: pytest.FixtureRequest) -> Iterator[GatewayFactory]
     one, other = flatfee_gateways(fair_use=1000), flatfee_gateways(). They end with the test.
     """
     try:
-        from flatfee.server.configuration import SettingsError
-        from flatfee.testing import UnmatchedRequest, running_gateway
+        from flatfee.testing import TapeError, UnmatchedRequest, running_gateway
     except ModuleNotFoundError as error:
         message = f"A flatfee gateway needs {error.name}. Install it: pip install 'flatfee[testing]'"
         raise _Refused(message, pytrace=False) from None
@@ -60,7 +52,7 @@ def flatfee_gateways(request: pytest.FixtureRequest) -> Iterator[GatewayFactory]
     def start(**options: Any) -> ScriptedGateway:
         try:
             gateway = stack.enter_context(running_gateway(**options))
-        except (ValueError, SettingsError) as error:
+        except (ValueError, TapeError, OSError) as error:
             raise _Refused(f"A flatfee gateway cannot be set up so: {error}", pytrace=False) from None
         started.append(gateway)
         return gateway
@@ -130,14 +122,25 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     gateways = item.stash.get(_GATEWAYS, [])
     if report.failed:
-        report.sections += [(SECTION, _told(gateway)) for gateway in gateways]
+        report.sections += [(SECTION, _told(gateway, report.longreprtext)) for gateway in gateways]
     if report.when == "teardown":
         gateways.clear()
     return report
 
 
-def _told(gateway: ScriptedGateway) -> str:
+def _told(gateway: ScriptedGateway, shown: str) -> str:
     try:
-        return gateway.journal.text()
+        return f"{_missed(gateway, shown)}{gateway.journal.text()}"
     except Exception as error:  # noqa: BLE001  # what is raised here would end the whole run, not this test
         return f"The journal cannot be read: {type(error).__name__}: {error}"
+
+
+def _missed(gateway: ScriptedGateway, shown: str) -> str:
+    """Return what the script had no answer to, if the report does not show it: the test has failed, once is enough."""
+    try:
+        gateway.assert_all_matched()
+    except AssertionError as error:
+        where = traceback.format_exception(error.__cause__)[-2:] if error.__cause__ else []
+        told = "".join([f"{error}\n", *where])
+        return "" if told.partition("\n")[0] in shown and not where else f"{told}\n"
+    return ""

@@ -25,9 +25,9 @@ WorkflowScope WorkflowState
 """
 
 TESTING = """
-anything Asked call contains Edge Ending Entry Fault Gate Journal Limits LogicalCall matches OBEY Options Raw Reply
-RouteTry Rule running_gateway ScriptedGateway ScriptFailed TapeError Tapes Tokens ToolCall UnmatchedRequest Verdict
-Violation VirtualClock
+anything Asked call contains Edge Ending Entry Fault Gate GatewayFactory Journal Limits LogicalCall matches OBEY
+Options Raw Reply RouteTry Rule running_gateway ScriptedGateway ScriptFailed TapeError Tapes Tokens ToolCall
+UnmatchedRequest Verdict Violation VirtualClock
 """
 
 HEAVY = ("aiohttp", "flatfee.cli", "flatfee.server", "httpx", "msgspec", "rich", "starlette", "typer", "uvicorn")

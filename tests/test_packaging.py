@@ -119,3 +119,14 @@ def test_demo_ends_by_itself_with_success(installed: Environment) -> None:
     shown = installed.run("flatfee", "demo")
     for word in ("premium", "budget", "continuation", "fallback", "FallbackExhausted"):
         assert word in shown
+
+
+def test_test_double_answers(installed: Environment) -> None:
+    code = (
+        "from flatfee.testing import running_gateway\n"
+        "with running_gateway() as gateway, gateway.client() as client:\n"
+        "    hello = [{'role': 'user', 'content': 'Hello'}]\n"
+        "    print(client.chat.completions.create(model='auto', messages=hello).receipt.lane)\n"
+        "    gateway.assert_resilient()\n"
+    )
+    assert installed.run("python", "-c", code) == "premium\n"

@@ -16,7 +16,7 @@ def weather(flatfee_gateway: ScriptedGateway) -> None:
     """Script the model: it calls the tool, tells its result, and writes the report."""
     flatfee_gateway.script("It is sunny and 21 degrees.", user="Write the report.")
     flatfee_gateway.script("21 degrees.", tool_result="21 degrees in Lisbon")
-    flatfee_gateway.script(Reply(tool_calls=(call("temperature", city="Lisbon"),)), tool="temperature")
+    flatfee_gateway.script(Reply(tool_calls=[call("temperature", city="Lisbon")]), tool="temperature")
 
 
 def test_report_is_written(flatfee_gateway: ScriptedGateway, flatfee_client: flatfee.Client) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -85,9 +86,34 @@ def test_unknown_option_is_refused_with_the_nearest_one(nested: pytest.Pytester)
     assert "flatfee_pytest.py" not in result.stdout.str()
 
 
+def test_folder_file_and_port_that_cannot_be_had_are_told_without_the_plugins_lines(nested: pytest.Pytester) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        nested.makepyfile(f"""
+            import pytest
+
+            @pytest.mark.flatfee(port={port})
+            def test_port(flatfee_gateway): ...
+
+            @pytest.mark.flatfee(replay="tapes")
+            def test_tapes(flatfee_gateway): ...
+
+            @pytest.mark.flatfee(config="flatfee.toml")
+            def test_config(flatfee_gateway): ...
+        """)
+        result = run(nested)
+    result.assert_outcomes(errors=3)
+    result.stdout.fnmatch_lines([
+        f"A flatfee gateway cannot be set up so: cannot listen on 127.0.0.1:{port}",
+        "A flatfee gateway cannot be set up so: There is no folder tapes. Record tapes into it first*",
+        "A flatfee gateway cannot be set up so: flatfee.toml: cannot be read*",
+    ])  # fmt: skip
+    assert "flatfee_pytest.py" not in result.stdout.str()
+
+
 def test_what_is_not_installed_is_named_with_the_cure(nested: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who installed flatfee for its client has no server, and the plugin all the same."""
-    monkeypatch.setitem(sys.modules, "flatfee.server.configuration", None)
+    monkeypatch.setitem(sys.modules, "flatfee.testing", None)
     nested.makepyfile("def test_it(flatfee_gateway): ...")
     result = run(nested)
     result.assert_outcomes(errors=1)
@@ -305,6 +331,8 @@ def test_gateway_is_told_of_when_the_test_fails_late_or_early(nested: pytest.Pyt
 def test_journal_that_cannot_be_read_does_not_end_the_run(nested: pytest.Pytester) -> None:
     nested.makepyfile("""
         class Stuck:
+            def assert_all_matched(self): ...
+
             @property
             def journal(self):
                 raise TimeoutError("the gateway's thread does not answer")
@@ -340,6 +368,42 @@ def test_request_that_a_strict_script_has_no_rule_for_fails_the_test_whatever_th
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["No rule of the script matches completion 1*", "*Hello*", f"* {SECTION} *"])
     assert "flatfee_pytest.py" not in result.stdout.str()
+
+
+def test_request_without_a_rule_fails_a_test_that_has_failed_by_it_only_once(nested: pytest.Pytester) -> None:
+    nested.makepyfile("""
+        import contextlib
+        import flatfee
+        import pytest
+
+        HELLO = [{"role": "user", "content": "Hello"}]
+
+        def ask(client):
+            return client.chat.completions.create(model="auto", messages=HELLO)
+
+        @pytest.mark.flatfee(strict=True)
+        def test_raises(flatfee_client):
+            ask(flatfee_client)
+
+        @pytest.mark.flatfee(strict=True)
+        def test_swallows_and_fails(flatfee_client):
+            with contextlib.suppress(flatfee.BadRequestError):
+                ask(flatfee_client)
+            assert "no answer" == ""
+
+        def test_function_of_the_script_fails(flatfee_gateway, flatfee_client):
+            flatfee_gateway.script(lambda asked: 1 / 0)
+            ask(flatfee_client)
+    """)
+    result = run(nested)
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines([
+        "E *No rule of the script matches completion 1*",
+        f"* {SECTION} *", "#*",  # the report has it already
+        "E * assert 'no answer' == ''",
+        f"* {SECTION} *", "No rule of the script matches completion 1*", "*Hello*", "#*",
+        f"* {SECTION} *", "*raised ZeroDivisionError*", "*test_request_*.py*, line *, in <lambda>", "#*",
+    ])  # fmt: skip
 
 
 def test_marker_and_fixtures_are_explained(nested: pytest.Pytester) -> None:

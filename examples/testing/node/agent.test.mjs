@@ -1,4 +1,4 @@
-// node --test agent.test.mjs: needs `flatfee` on the path (pip install 'flatfee[testing]'), and nothing else.
+// node --test agent.test.mjs: needs `flatfee` on the path (pip install 'flatfee[server]'), and nothing else.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";

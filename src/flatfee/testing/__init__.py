@@ -8,7 +8,7 @@ with running_gateway(fair_use=1000) as gateway:
 
 from flatfee.testing.faults.edge import Edge
 from flatfee.testing.faults.fault import Fault
-from flatfee.testing.gateway import ScriptedGateway, running_gateway
+from flatfee.testing.gateway import GatewayFactory, ScriptedGateway, running_gateway
 from flatfee.testing.judging.calls import LogicalCall
 from flatfee.testing.judging.checks.base import Limits, Violation
 from flatfee.testing.judging.entry import Ending, Entry, RouteTry
@@ -32,6 +32,7 @@ __all__ = [
     "Entry",
     "Fault",
     "Gate",
+    "GatewayFactory",
     "Journal",
     "Limits",
     "LogicalCall",

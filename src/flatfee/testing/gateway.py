@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Coroutine, Generator
 from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack
 
 from flatfee.testing import building
 from flatfee.testing.judging.checks.base import Limits
 from flatfee.testing.judging.journal import Journal
 from flatfee.testing.judging.verdicts import Verdict, judge, settled
-from flatfee.testing.options import Options
+from flatfee.testing.options import Options, method_taking, taking
 from flatfee.testing.running.front import Handler
 from flatfee.testing.running.moving import Time
 from flatfee.testing.scripting.gates import Gate
@@ -224,11 +224,13 @@ class ScriptedGateway:
         self._inside.thread.turn()
         return Journal.copied(self._inside.front.exchanges, self._inside.clock.epoch)
 
+    @method_taking(Limits)
     def verdict(self, **limits: Any) -> Verdict:
         """Judge the client by what it sent so far. The arguments are those of ``Limits``."""
         allowed = Limits(**limits)
         return judge(settled(self.journal, allowed), allowed, active=self._slots())
 
+    @method_taking(Limits)
     def assert_resilient(self, **limits: Any) -> None:
         """Accept a client that broke no rule. The arguments are those of ``Limits``.
 
@@ -251,11 +253,22 @@ class ScriptedGateway:
         return f"<ScriptedGateway {self.base_url}>"
 
 
+class GatewayFactory(Protocol):
+    """What the fixture ``flatfee_gateways`` is: a function that starts gateways which end with the test."""
+
+    @method_taking(Options)
+    def __call__(self, **options: Any) -> ScriptedGateway:
+        """Start one. The options are those of ``Options``."""
+        raise NotImplementedError
+
+
+@taking(Options)
 def make_gateway(**options: Any) -> ScriptedGateway:
     """Start a gateway that somebody else ends. The options are those of ``Options``."""
     return ScriptedGateway(Options.of(options))
 
 
+@taking(Options)
 @contextmanager
 def running_gateway(**options: Any) -> Generator[ScriptedGateway, None, None]:
     """Run a scripted gateway while the block lasts. The options are those of ``Options``.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 from flatfee.server.configuration import SettingsError, parse_values, read_text, validated, with_secrets
 from flatfee.server.keys import KeyKind, new_key
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from flatfee.testing.tapes.redaction import Redact
     from flatfee.testing.tapes.replay import Tapes
     from flatfee.testing.tapes.taping import Folder
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_Self = TypeVar("_Self")
 
 ACCOUNT: Final = "acme"
 PROJECT: Final = "ci"
@@ -160,6 +164,20 @@ class Options:
         account = first.model_copy(update={name: getattr(terms, name) for name in TERMS})  # with the keys' secrets
         plans = tuple(changed if each is plan else each for each in settings.plans)
         return settings.model_copy(update={"plans": plans, "accounts": (account, *others)})
+
+
+def taking(form: Callable[_P, object]) -> Callable[[Callable[..., _R]], Callable[_P, _R]]:
+    """Tell checkers of types, and editors, that a function's keywords are those of ``form``."""
+    del form
+    return lambda function: function
+
+
+def method_taking(
+    form: Callable[_P, object],
+) -> Callable[[Callable[Concatenate[_Self, ...], _R]], Callable[Concatenate[_Self, _P], _R]]:
+    """Tell the same of a method."""
+    del form
+    return lambda method: method
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -57,7 +57,7 @@ def agent(gateway: ScriptedGateway) -> Iterator[Agent]:
     agent.http.close()
 
 
-def rules(gateway: ScriptedGateway, **limits: float) -> str:
+def rules(gateway: ScriptedGateway, **limits: Any) -> str:
     return " ".join(gateway.verdict(settle=0.2, **limits).rules)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from flatfee.testing.judging.calls import LogicalCall, calls_of
 from flatfee.testing.judging.entry import Ending, Entry
@@ -40,7 +40,7 @@ class Limits(Closed):
     must_retry: bool = False
     must_key: bool = False
     same_workflow: bool = False
-    skip: tuple[str, ...] = ()
+    skip: Annotated[Sequence[str], AfterValidator(tuple)] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
