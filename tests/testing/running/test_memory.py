@@ -249,6 +249,15 @@ def test_who_is_cut_off_before_being_served_is_told(gateway: ScriptedGateway) ->
     assert visit.pipe.take(lambda: None) is END
 
 
+def test_who_comes_as_the_gateway_goes_down_is_not_served(gateway: ScriptedGateway) -> None:
+    memory = gateway._built.memory
+    visit = Visit(memory.front, memory.thread.loop, {}, b"")
+    with gateway.down():
+        gateway.run(memory._serve(visit))
+        gateway.run(asyncio.sleep(0))
+        assert visit.pipe.take(lambda: None) is END
+
+
 def test_whoever_comes_while_a_gateway_ends_is_told(caplog: pytest.LogCaptureFixture) -> None:
     ending = make_gateway(socket=False)
     served = threading.Semaphore(0)
