@@ -251,10 +251,16 @@ def test_who_is_cut_off_before_being_served_is_told(gateway: ScriptedGateway) ->
 
 def test_who_comes_as_the_gateway_goes_down_is_not_served(gateway: ScriptedGateway) -> None:
     memory = gateway._built.memory
-    visit = Visit(memory.front, memory.thread.loop, {}, b"")
+    asked = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/health/live", "query_string": b""}
+    visit = Visit(memory.front, memory.thread.loop, {**asked, "headers": [(b"host", b"gateway")]}, b"")
+
+    async def come() -> None:
+        await memory._serve(visit)
+        while memory.visits:
+            await asyncio.sleep(0)
+
     with gateway.down():
-        gateway.run(memory._serve(visit))
-        gateway.run(asyncio.sleep(0))
+        gateway.run(come())
         assert visit.pipe.take(lambda: None) is END
 
 
