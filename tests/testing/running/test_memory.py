@@ -256,8 +256,7 @@ def test_who_comes_as_the_gateway_goes_down_is_not_served(gateway: ScriptedGatew
 
     async def come() -> None:
         await memory._serve(visit)
-        while memory.visits:
-            await asyncio.sleep(0)
+        await asyncio.wait([*memory.visits])
 
     with gateway.down():
         gateway.run(come())
