@@ -22,7 +22,7 @@ _RETRY_COUNT: Final = "x-stainless-retry-count"
 
 
 class Ending(StrEnum):
-    """How a response ended, as the gateway saw it."""
+    """How a response ended, as the gateway saw it. A caller has ``LEFT`` as soon as it hangs up."""
 
     WHOLE = "whole"
     LEFT = "left"
@@ -52,7 +52,8 @@ class Entry:
     ``number`` counts completions, as scripts do, and is 0 for other requests. ``raw`` and ``raw_answer`` are the
     bytes of the two bodies, of an answer the first MiB; ``answer_size`` counts all of them. ``key`` is the last
     four characters of the key. ``arrived``, ``first_byte`` and ``ended`` are the request's head, the first of the
-    answer's body, and the end; ``None`` where that did not come. ``unread_since`` is since when an open answer has
+    answer's body, and the end; ``None`` where that did not come. ``hung_up`` is when a caller sent its end before
+    the answer's; the gateway is done with its request a moment later. ``unread_since`` is since when an open answer has
     waited for the caller to take more of it.
     """
 
@@ -71,11 +72,13 @@ class Entry:
     raw_answer: bytes
     answer_size: int
     ending: Ending
+    hung_up: float | None
     unread_since: float | None
     tried: tuple[Tried, ...]
     epoch: float
     real: float
     real_ended: float | None
+    real_hung_up: float | None
     era: int
     edge: str = ""
     """What a script let happen between the gateway and this caller."""
@@ -102,11 +105,13 @@ class Entry:
             raw_answer=bytes(exchange.response),
             answer_size=exchange.response_size,
             ending=_ending(exchange),
+            hung_up=exchange.hung_up,
             unread_since=exchange.unread_since,
             tried=tuple(Tried(route=tried.route, at=tried.at, rule=tried.rule) for tried in exchange.tries),
             epoch=epoch,
             real=exchange.real,
             real_ended=exchange.real_ended,
+            real_hung_up=exchange.real_hung_up,
             era=exchange.era,
             edge=str(exchange.edge or ""),
         )
@@ -200,6 +205,16 @@ class Entry:
         """When the gateway was done with it."""
         return None if self.ended is None else self.moment(self.ended)
 
+    @property
+    def let_go(self) -> float | None:
+        """When the caller waited no more: it hung up, or the answer ended."""
+        return self.hung_up if self.ending == Ending.LEFT and self.hung_up is not None else self.ended
+
+    @property
+    def real_let_go(self) -> float | None:
+        """The same by the machine's own clock."""
+        return self.real_hung_up if self.ending == Ending.LEFT and self.hung_up is not None else self.real_ended
+
     def moment(self, seconds: float) -> datetime:
         """Return the date and time of a moment of the gateway's clock, in UTC."""
         return datetime.fromtimestamp(self.epoch + seconds, UTC)
@@ -286,7 +301,7 @@ def _ending(exchange: Exchange) -> Ending:
         return Ending.CUT
     if exchange.whole:
         return Ending.WHOLE
-    return Ending.OPEN if exchange.ended is None else Ending.LEFT
+    return Ending.OPEN if exchange.ended is None and exchange.hung_up is None else Ending.LEFT
 
 
 def _joined(tried: Sequence[Tried], attempts: Sequence[Attempt]) -> Iterator[RouteTry]:

@@ -35,6 +35,9 @@ MAX_EXCHANGES: Final = 10_000
 MAX_BYTES: Final = 256 << 20
 """Bytes of requests and responses that are kept in all; the oldest are forgotten."""
 
+HANGS_UP: Final = "flatfee.hangs_up"
+"""Where the scope of a request has what a server calls once its caller sends no more: a function without arguments."""
+
 _SECRET_PARTS: Final = ("token", "secret", "password", "api-key", "apikey", "auth", "cookie")
 
 
@@ -54,10 +57,11 @@ class Exchange:
     ``arrived`` is when its head did, ``heard`` when its body was whole, ``ended`` when the response was whole, or
     the gateway done with it. ``left``: the caller went before the response was whole. ``cut``: a script broke the
     connection off. ``real`` and ``real_ended`` are when it arrived and ended by the machine's own clock, which nobody
-    moves or stops. ``unread_since`` is since when the gateway waits for the caller to take what it sends. ``era``
-    counts how often a test had changed the gateway's state by then. ``edge`` is what a script lets happen on
-    the way to the caller. Header names are lower case; those that hold
-    secrets are not there.
+    moves or stops. ``hung_up`` and ``real_hung_up`` are when the caller said that it sends no more: a gateway waits a
+    little for those who still read, but nearly all have left by then. ``unread_since`` is since when the gateway
+    waits for the caller to take what it sends. ``era`` counts how often a test had changed the gateway's state by
+    then. ``edge`` is what a script lets happen on the way to the caller. Header names are lower case; those that
+    hold secrets are not there.
     """
 
     number: int
@@ -84,6 +88,8 @@ class Exchange:
     whole: bool = False
     left: bool = False
     cut: bool = False
+    hung_up: float | None = None
+    real_hung_up: float | None = None
     unread_since: float | None = None
     kept: bool = False
     copy: Any = None
@@ -161,6 +167,12 @@ class Exchanges:
             if exchange.kept:
                 self._bytes += exchange.size
                 self._forget()
+
+    def hung_up(self, exchange: Exchange, now: float) -> None:
+        """Note that the caller sends no more, though its answer is not whole."""
+        if exchange.ended is None:
+            with self.noting():
+                exchange.hung_up, exchange.real_hung_up = now, time.monotonic()
 
     def _forget(self) -> None:
         while len(self._kept) > self._most or (self._bytes > self._most_bytes and len(self._kept) > 1):
