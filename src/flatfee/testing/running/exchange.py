@@ -15,16 +15,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from flatfee.testing.faults.edge import Edge
 
 _T = TypeVar("_T")
-
-SECRET_HEADERS: Final = frozenset(
-    {"authorization", "proxy-authorization", "cookie", "api-key", "x-api-key", "openai-organization"}
-)
-"""Request headers that are never kept."""
 
 MAX_KEPT: Final = 1 << 20
 """Bytes of a response that are kept. Requests are bounded by the gateway itself."""
@@ -38,7 +34,13 @@ MAX_BYTES: Final = 256 << 20
 HANGS_UP: Final = "flatfee.hangs_up"
 """Where the scope of a request has what a server calls once its caller sends no more: a function without arguments."""
 
-_SECRET_PARTS: Final = ("token", "secret", "password", "api-key", "apikey", "auth", "cookie")
+_SECRET_PARTS: Final = (
+    *("token", "secret", "passw", "credential", "auth", "cookie", "signature", "jwt", "apikey", "openai-organization"),
+)
+"""What the names of headers have in them that may hold a secret, beside those that end in key: they are never kept."""
+
+_NO_SECRETS: Final = frozenset({"idempotency-key", "sec-websocket-key"})
+"""Names of headers that end like one of a key."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -227,7 +229,8 @@ def _copied(exchange: Exchange, copy: Callable[[Exchange], _T]) -> _T:
 
 def is_secret(name: str) -> bool:
     """Tell whether a header of this name (lower case) may hold a secret."""
-    return name in SECRET_HEADERS or any(part in name for part in _SECRET_PARTS)
+    ends_in_key = name.endswith("key") and name not in _NO_SECRETS
+    return ends_in_key or any(part in name for part in _SECRET_PARTS)
 
 
 def without_secrets(query: str) -> str:
@@ -237,8 +240,8 @@ def without_secrets(query: str) -> str:
 
 
 def _hides(parameter: str) -> bool:
-    name = parameter.lower().replace("_", "-")
-    return name in {"key", "code", "sig", "signature"} or is_secret(name)
+    name = unquote(parameter).lower().replace("_", "-")
+    return name in {"code", "sig"} or is_secret(name)
 
 
 _current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
