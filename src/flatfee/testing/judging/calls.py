@@ -51,9 +51,9 @@ def calls_of(entries: Iterable[Entry]) -> tuple[LogicalCall, ...]:
     """Group requests into calls.
 
     One belongs to an earlier one if it has the same ``Idempotency-Key``; or else if it is the same request (method,
-    path, body, workflow, key, consent), the earlier one has failed, was cut or left by then, has no other tries to
-    come that tell themselves by key or count, and the test did not change the gateway's state in between. Of several
-    such it follows the one whose turn it is, by what each was told to wait.
+    path, body, streamed or plain, workflow, key, consent), the earlier one has failed, was cut or left by then, has no
+    other tries to come that tell themselves by key or count, and the test did not change the gateway's state in
+    between. Of several such it follows the one whose turn it is, by what each was told to wait.
     """
     listed = list(entries)
     later = _Later(listed)
@@ -79,7 +79,7 @@ def _mark(entry: Entry) -> tuple[str, ...] | None:
 
 def _likeness(entry: Entry) -> tuple[object, ...]:
     consent = entry.headers.get(Header.ON_EXHAUSTED)
-    return (entry.era, entry.method, entry.path, entry.query, entry.key, entry.workflow, consent, entry.digest)
+    return (entry.era, entry.method, entry.path, entry.query, entry.key, entry.workflow, consent, entry.question)
 
 
 class _Later:

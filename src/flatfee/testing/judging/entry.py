@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from flatfee.wire import ERRORS, Header, retry_after, retryable
 
 COMPLETIONS: Final = "/v1/chat/completions"
 WORKFLOWS: Final = "/v1/workflows/"
+_HOW_TO_ANSWER: Final = frozenset({"stream", "stream_options"})
 _RETRY_COUNT: Final = "x-stainless-retry-count"
 
 
@@ -137,6 +139,16 @@ class Entry:
     def digest(self) -> str:
         """What tells two bodies apart without telling what is in them."""
         return hashlib.sha256(self.raw).hexdigest()
+
+    @cached_property
+    def question(self) -> str:
+        """What tells two questions apart: a digest of the body, whether its answer is to be streamed or not."""
+        asked = {name: value for name, value in self.body.items() if name not in _HOW_TO_ANSWER}
+        try:
+            told = json.dumps(asked, sort_keys=True) if asked else ""
+        except RecursionError:
+            told = ""
+        return hashlib.sha256(told.encode()).hexdigest() if told else self.digest
 
     @property
     def model(self) -> str | None:

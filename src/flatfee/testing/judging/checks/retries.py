@@ -46,7 +46,7 @@ def _after_402(seen: Seen) -> Found:
             runs.setdefault((entry.era, entry.key, entry.workflow, entry.model, consent), []).append(entry)
     for refused in runs.values():
         first = refused[0]
-        more = [each for each in refused[1:] if each.digest != first.digest and not _cured(first, each)]
+        more = [each for each in refused[1:] if each.question != first.question and not _cured(first, each)]
         if more:
             yield Wrong(
                 f"{names(more)} asked for model {first.model!r} again in workflow {first.workflow!r}, "
