@@ -16,14 +16,15 @@ import pytest
 from openai import _base_client
 from tests.frameworks.conftest import WARNINGS_OF_OTHERS
 
+import flatfee
 from flatfee.testing import Edge, ScriptedGateway, running_gateway
 
 pytestmark = [pytest.mark.frameworks, WARNINGS_OF_OTHERS]
 
 GUIDE: Final = Path(__file__).parents[2] / "docs" / "guides" / "testing-verdicts.md"
 HELLO: Final[list[Any]] = [{"role": "user", "content": "Hello"}]
-PATIENT: Final = httpx.Timeout(60)
-HASTY: Final = httpx.Timeout(60, read=0.05)
+PATIENT: Final = openai.Timeout(60)
+HASTY: Final = openai.Timeout(60, read=0.05)
 """Of the client that meets a silent gateway: only reading is short of time, so that each of its requests comes."""
 
 SITUATIONS: Final[Mapping[str, tuple[Edge, int | None]]] = {
@@ -36,24 +37,26 @@ SITUATIONS: Final[Mapping[str, tuple[Edge, int | None]]] = {
 """What happens → how, and how often; later requests are answered."""
 
 
-Ask = Callable[[ScriptedGateway, bool, httpx.Timeout], None]
+Ask = Callable[[ScriptedGateway, bool, openai.Timeout], None]
 """Asks once: plain or streamed, with so much time for an answer."""
 
 
-def of_openai(gateway: ScriptedGateway, stream: bool, timeout: httpx.Timeout) -> None:
+def ours(gateway: ScriptedGateway, timeout: openai.Timeout) -> flatfee.Client:
+    return gateway.client(timeout=flatfee.Timeout(60.0, read=timeout.read))
+
+
+def of_openai(gateway: ScriptedGateway, stream: bool, timeout: openai.Timeout) -> None:
     with openai.OpenAI(timeout=timeout) as client:
         answer = client.chat.completions.create(model="premium", messages=HELLO, stream=stream)
         _ = list(answer) if stream else answer
 
 
-def of_flatfee(gateway: ScriptedGateway, stream: bool, timeout: httpx.Timeout) -> None:
-    answer: Any = gateway.client(timeout=timeout).chat.completions.create(
-        model="premium", messages=HELLO, stream=stream
-    )
+def of_flatfee(gateway: ScriptedGateway, stream: bool, timeout: openai.Timeout) -> None:
+    answer: Any = ours(gateway, timeout).chat.completions.create(model="premium", messages=HELLO, stream=stream)
     _ = list(answer) if stream else answer
 
 
-def of_langchain(gateway: ScriptedGateway, stream: bool, timeout: httpx.Timeout, **retry: Any) -> None:
+def of_langchain(gateway: ScriptedGateway, stream: bool, timeout: openai.Timeout, **retry: Any) -> None:
     from langchain_openai import ChatOpenAI
 
     model: Any = ChatOpenAI(model="premium", timeout=timeout)
@@ -61,11 +64,11 @@ def of_langchain(gateway: ScriptedGateway, stream: bool, timeout: httpx.Timeout,
     _ = list(model.stream("Hello")) if stream else model.invoke("Hello")
 
 
-def of_langchain_with_retry(gateway: ScriptedGateway, stream: bool, timeout: httpx.Timeout) -> None:
+def of_langchain_with_retry(gateway: ScriptedGateway, stream: bool, timeout: openai.Timeout) -> None:
     of_langchain(gateway, stream, timeout, stop_after_attempt=3)
 
 
-def of_llamaindex(gateway: ScriptedGateway, stream: bool, timeout: httpx.Timeout, **client: Any) -> None:
+def of_llamaindex(gateway: ScriptedGateway, stream: bool, timeout: openai.Timeout, **client: Any) -> None:
     from llama_index.core.llms import ChatMessage, LLMMetadata
     from llama_index.llms.openai import OpenAI
 
@@ -74,28 +77,31 @@ def of_llamaindex(gateway: ScriptedGateway, stream: bool, timeout: httpx.Timeout
         def metadata(self) -> LLMMetadata:
             return LLMMetadata(model_name=self.model, context_window=128_000, is_chat_model=True)
 
-    given = client or {"http_client": httpx.Client(timeout=timeout), "timeout": timeout.read}
+    given = client or {
+        "http_client": httpx.Client(timeout=httpx.Timeout(60, read=timeout.read)),
+        "timeout": timeout.read,
+    }
     model = Model(model="premium", api_base=gateway.base_url, **given)
     messages = [ChatMessage("Hello")]
     _ = list(model.stream_chat(messages)) if stream else model.chat(messages)
 
 
-def of_llamaindex_with_flatfee(gateway: ScriptedGateway, stream: bool, timeout: httpx.Timeout) -> None:
-    of_llamaindex(gateway, stream, timeout, openai_client=gateway.client(timeout=timeout))
+def of_llamaindex_with_flatfee(gateway: ScriptedGateway, stream: bool, timeout: openai.Timeout) -> None:
+    of_llamaindex(gateway, stream, timeout, openai_client=ours(gateway, timeout))
 
 
-def of_smolagents(gateway: ScriptedGateway, stream: bool, timeout: httpx.Timeout, **client: Any) -> None:
+def of_smolagents(gateway: ScriptedGateway, stream: bool, timeout: openai.Timeout, **client: Any) -> None:
     from smolagents import OpenAIModel
 
     model = OpenAIModel("premium", **(client or {"client_kwargs": {"timeout": timeout}}))
     _ = list(model.generate_stream(HELLO)) if stream else model.generate(HELLO)
 
 
-def of_smolagents_with_flatfee(gateway: ScriptedGateway, stream: bool, timeout: httpx.Timeout) -> None:
-    of_smolagents(gateway, stream, timeout, client=gateway.client(timeout=timeout), retry=False)
+def of_smolagents_with_flatfee(gateway: ScriptedGateway, stream: bool, timeout: openai.Timeout) -> None:
+    of_smolagents(gateway, stream, timeout, client=ours(gateway, timeout), retry=False)
 
 
-def of_litellm(gateway: ScriptedGateway, stream: bool, timeout: httpx.Timeout, **options: Any) -> None:
+def of_litellm(gateway: ScriptedGateway, stream: bool, timeout: openai.Timeout, **options: Any) -> None:
     import litellm
 
     litellm.suppress_debug_info = True
@@ -104,11 +110,11 @@ def of_litellm(gateway: ScriptedGateway, stream: bool, timeout: httpx.Timeout, *
     _ = list(answer) if stream else answer
 
 
-def of_litellm_with_retries(gateway: ScriptedGateway, stream: bool, timeout: httpx.Timeout) -> None:
+def of_litellm_with_retries(gateway: ScriptedGateway, stream: bool, timeout: openai.Timeout) -> None:
     of_litellm(gateway, stream, timeout, num_retries=3)
 
 
-def of_pydantic_ai(gateway: ScriptedGateway, stream: bool, timeout: httpx.Timeout) -> None:
+def of_pydantic_ai(gateway: ScriptedGateway, stream: bool, timeout: openai.Timeout) -> None:
     from pydantic_ai import Agent
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai import OpenAIProvider
@@ -124,7 +130,7 @@ def of_pydantic_ai(gateway: ScriptedGateway, stream: bool, timeout: httpx.Timeou
     asyncio.run(with_client(ask, openai.AsyncOpenAI(timeout=timeout)))
 
 
-def of_openai_agents(gateway: ScriptedGateway, stream: bool, timeout: httpx.Timeout) -> None:
+def of_openai_agents(gateway: ScriptedGateway, stream: bool, timeout: openai.Timeout) -> None:
     from agents import Agent, OpenAIChatCompletionsModel, Runner
 
     async def ask(client: openai.AsyncOpenAI) -> None:
@@ -187,7 +193,8 @@ def gateway(running: ScriptedGateway, monkeypatch: pytest.MonkeyPatch) -> Script
 
 def judged(gateway: ScriptedGateway, situation: str, ask: Ask) -> str:
     """Return how many requests a client sent, plain and streamed, and which rules it broke."""
-    sent, broken = [], []
+    sent: list[int] = []
+    broken: list[str] = []
     edge, times = SITUATIONS[situation]
     for stream in (False, True):
         gateway.reset()
