@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -140,3 +142,16 @@ def test_our_own_client_streams_but_its_whole_answers_are_refused(gateway: Scrip
         assert streamed(model).content.strip() == "Red, green and blue."
         with pytest.raises(ValueError, match=r"Expected a dict or openai\.BaseModel"):
             model.invoke("Hello")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # its connection is never closed
+def test_a_model_of_its_own_client_fails_on_the_second_event_loop(gateway: ScriptedGateway) -> None:
+    """What the guide for pytest tells. When this fails, its remark can go."""
+
+    def ask() -> str:
+        return str(asyncio.run(ChatOpenAI(model="auto", max_retries=0).ainvoke("Hello")).content)
+
+    assert ask() == "Red, green and blue."
+    with pytest.raises((openai.APIConnectionError, RuntimeError)):
+        ask()
+    gc.collect()

@@ -365,6 +365,13 @@ def test_an_answer_that_tells_no_usage_has_none() -> None:
     [
         (b'{"error": {"message": "m", "code": "c", "extra": 1}}', {"message": "m", "code": "c", "extra": 1}),
         (b'{"error": "said so"}', {"message": "said so", "code": None}),
+        (
+            b'{"object": "error", "message": "m", "type": "t", "code": 400}',
+            {"message": "m", "type": "t", "code": "400"},
+        ),
+        (b'[{"error": {"message": "m", "code": 400}}]', {"message": "m", "code": "400"}),
+        (b'{"detail": "elsewhere"}', {"message": "The provider refused the request and gave no reason."}),
+        (b"[1]", {"message": "The provider refused the request and gave no reason."}),
         (b"<html>", {"message": "The provider refused the request and gave no reason."}),
         (b'{"error": ' + b"[" * 200_000, {"message": "The provider refused the request and gave no reason."}),
     ],

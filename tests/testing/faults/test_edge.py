@@ -359,6 +359,9 @@ def test_every_kind_has_a_method_of_its_name_and_a_json_form() -> None:
     [
         ({"kind": "lost", "after": 1}, "'lost' knows no 'after'; it takes nothing"),
         ({"kind": "cut", "after": 1, "after_bytes": 1}, "not both"),
+        ({"kind": "paced"}, "'paced' needs 'seconds'"),
+        ({"kind": "typed", "content_type": "text/plain\r\nx: y"}, "should match pattern"),
+        ({"kind": "stripped", "headers": [""]}, "at least 1 character"),
         ({"kind": "error"}, "needs a 'code', one of: invalid_request"),
         ({"kind": "cut", "aftr": 1}, "did you mean 'after'"),
     ],

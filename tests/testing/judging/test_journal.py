@@ -186,9 +186,9 @@ def test_a_body_that_is_no_json_is_noted_all_the_same(gateway: ScriptedGateway, 
 
 
 def test_no_secret_is_kept(gateway: ScriptedGateway, agent: Agent) -> None:
-    agent.ask(headers={"x-my-token": "hush-1", "Cookie": "hush-2", "x-goog-api-key": "hush-3"})
-    agent.http.get("/usage?API_key=hush-4&key=hush-5&access%5Ftoken=&limit=1&plain")
-    assert gateway.journal.last.query == "API_key=&key=&access%5Ftoken=&limit=1&plain"
+    agent.ask(headers={"x-my-token": "hush-1", "Cookie": "hush-2", "x-goog-api-key": "hush-3", "Private-Key": "hush-6"})
+    agent.http.get("/usage?API_key=hush-4&key=hush-5&access%5Fkey=hush-7&limit=1&plain")
+    assert gateway.journal.last.query == "API_key=&key=&access%5Fkey=&limit=1&plain"
     told = json.dumps(gateway.journal.to_json(bodies=True)) + gateway.journal.text(bodies=True)
     assert gateway.api_key not in told
     assert "hush" not in told

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from tests.testing.staged import (
@@ -24,7 +25,7 @@ from tests.testing.staged import (
 )
 
 import flatfee
-from flatfee.testing import Raw, ScriptedGateway, running_gateway
+from flatfee.testing import Edge, Raw, ScriptedGateway, running_gateway
 from flatfee.wire import ErrorCode
 
 GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "testing-verdicts.md"
@@ -94,6 +95,25 @@ def test_an_agent_that_repeats_what_is_final(gateway: ScriptedGateway, stage: St
     agent.wait(60)
     agent.ask()
     assert rules(gateway) == "final_error"
+
+
+def test_an_agent_that_repeats_what_is_final_without_a_stream(
+    gateway: ScriptedGateway, stage: Stage, agent: Agent
+) -> None:
+    stage.queue += [refuse(ErrorCode.FALLBACK_EXHAUSTED)]
+    agent.ask(stream=True, stream_options={"include_usage": True})
+    agent.ask()
+    assert rules(gateway) == "final_error"
+
+
+def test_an_agent_that_asks_for_a_stream_and_then_for_none_needs_another_key(
+    gateway: ScriptedGateway, agent: Agent
+) -> None:
+    gateway.script(Edge.cut(), times=1)
+    with pytest.raises(httpx.RemoteProtocolError):
+        agent.ask(stream=True, headers={"Idempotency-Key": "streamed"})
+    agent.ask(headers={"Idempotency-Key": "plain"})
+    assert rules(gateway) == ""
 
 
 def test_an_agent_that_hammers(gateway: ScriptedGateway, stage: Stage, agent: Agent) -> None:

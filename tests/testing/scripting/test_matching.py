@@ -201,6 +201,7 @@ def test_a_regular_expression_is_searched_in_a_bounded_part() -> None:
         ("headers", "x-a", "headers='x-a' is not possible: give a mapping"),
         ("headers", {"x-a": 1}, r"headers\['x-a'\]=1 is not possible"),
         ("headers", {"Authorization": "Bearer"}, "it holds a secret and is not kept"),
+        ("headers", {"x-my-token": "t"}, "it holds a secret and is not kept"),
         ("messages", {"role": "user"}, "give a list of messages"),
         ("tool_result", {"get_time": 5}, r"tool_result\['get_time'\]=5 is not possible"),
         ("body", [], "give a mapping with the members that matter"),

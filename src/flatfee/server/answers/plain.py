@@ -23,10 +23,6 @@ class _Completion(msgspec.Struct):
     flatfee: Raw | UnsetType = UNSET
 
 
-class _Refusal(msgspec.Struct):
-    error: dict[str, object] | str
-
-
 _completion = msgspec.json.Decoder(_Completion)
 
 
@@ -65,12 +61,25 @@ def read_completion(data: bytes) -> Completion:
 def read_refusal(data: bytes) -> dict[str, object]:
     """Return the ``error`` object of a provider's refusal, with every field that OpenAI's has, as text.
 
-    Some providers send a number as ``code``; fields that OpenAI does not know stay as they came.
+    Some providers send a number as ``code``, older vLLM an error with nothing around it, and Gemini a list of one;
+    fields that OpenAI does not know stay as they came.
     """
     try:
-        error = msgspec.json.decode(data, type=_Refusal).error
+        error = _told(msgspec.json.decode(data))
     except UNREADABLE:
-        error = "The provider refused the request and gave no reason."
-    inner = {"message": error} if isinstance(error, str) else error
+        error = None
+    inner = {"message": "The provider refused the request and gave no reason."} if error is None else error
     known = {name: str(inner[name]) for name in ("message", "type", "param", "code") if inner.get(name) is not None}
     return {**inner, "message": "", "type": "invalid_request_error", "param": None, "code": None, **known}
+
+
+def _told(body: object) -> dict[str, object] | None:
+    """Return what a refusal tells, wherever it has it."""
+    if isinstance(body, list) and body:
+        return _told(body[0])
+    if not isinstance(body, dict):
+        return None
+    error = body.get("error", body if isinstance(body.get("message"), str) else None)
+    if isinstance(error, str):
+        return {"message": error}
+    return error if isinstance(error, dict) else None

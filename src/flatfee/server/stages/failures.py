@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -39,6 +40,20 @@ _OPERATORS_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_r
 """OpenAI's 429s that no waiting cures."""
 _CONTEXT_OVERFLOW: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 """How providers say that the context is too large: OpenAI in ``code``, llama.cpp's server in ``type``."""
+_OVERFLOW_WORDS: Final = re.compile(
+    r"\bprompt is too long: \d+ tokens > \d+"
+    r"|\bexceed context limit: \d+ \+ \d+ > \d+"
+    r"|\bmaximum (?:context|prompt) length is \d+"
+    r"|\bmodel's context length is only \d+"
+    r"|\bexceeds the maximum number of tokens allowed \(\d+\)",
+    re.IGNORECASE,
+)
+"""How those say it that have no code for it: Anthropic (the first two; https://docs.claude.com/en/api/errors has its
+``invalid_request_error``, and no words), OpenAI's older models, vLLM, OpenRouter and xAI, newer vLLM, Gemini.
+
+With their figures, so that nothing else is taken for it. Should a caller's own text within a refusal read so, a
+larger route is asked in vain, and says why.
+"""
 _CONTENT_POLICY: Final = frozenset({"content_policy_violation", "content_filter", "moderation_blocked"})
 """How providers say that a request is against their policy, whatever the status."""
 
@@ -98,7 +113,7 @@ async def rejected(route: RouteSettings, upstream: Upstream, chance: Callable[[]
         outcome = AttemptOutcome.RATE_LIMITED if status == 429 else AttemptOutcome.ERROR
         asked = _asked(upstream.headers)
         return Failed(outcome, pause=_pause(chance, status, asked), retry_after=asked)
-    too_large = status == 413 or said & _CONTEXT_OVERFLOW
+    too_large = status == 413 or said & _CONTEXT_OVERFLOW or _OVERFLOW_WORDS.search(str(error["message"]))
     outcome = AttemptOutcome.CONTEXT_OVERFLOW if too_large else AttemptOutcome.REFUSED
     return Failed(outcome, refusal=ProviderRefusal(status, error))
 

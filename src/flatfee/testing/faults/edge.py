@@ -5,10 +5,11 @@ How each is done is in ``between``. What goes wrong with a provider is in ``faul
 
 from __future__ import annotations
 
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from flatfee.testing.faults.kinds import check, made, written
 from flatfee.testing.running.exchange import current
 from flatfee.testing.scripting.asked import Asked
 from flatfee.testing.scripting.closed import Closed
@@ -19,19 +20,6 @@ Kind = Literal["lost", "cut", "stall", "page", "error", "stripped", "paced", "pa
 OURS: Final = ("x-flatfee-", "x-request-id", "x-should-retry")
 """What the names of headers begin with that only a gateway sends."""
 
-_TAKES: Final[dict[Kind, tuple[str, ...]]] = {
-    "lost": (),
-    "cut": ("after", "after_bytes"),
-    "stall": ("after", "after_bytes", "seconds"),
-    "page": ("status_code", "served"),
-    "error": ("code", "message", "retry_after"),
-    "stripped": ("headers",),
-    "paced": ("seconds",),
-    "packed": (),
-    "twice": (),
-    "typed": ("content_type",),
-    "gathered": (),
-}
 EDGES: Final[dict[Kind, str]] = {
     "lost": "the request never reaches the gateway: the connection is closed, nothing is served",
     "cut": "the gateway answers, and the connection breaks on the way to the caller",
@@ -68,24 +56,20 @@ class Edge(Closed):
     code: ErrorCode | None = None
     message: str | None = None
     retry_after: int | None = Field(default=None, ge=1)
-    headers: tuple[str, ...] = OURS
-    content_type: str = "text/plain"
+    headers: tuple[Annotated[str, Field(min_length=1)], ...] = OURS
+    content_type: str = Field(default="text/plain", pattern=r"^[\x20-\x7e]*$")
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        takes = _TAKES[self.kind]
-        strange = sorted(self.model_fields_set - {"kind", *takes})
-        if strange:
-            raise ValueError(f"{self.kind!r} knows no {strange[0]!r}; it takes {', '.join(takes) or 'nothing'}.")
         if self.after is not None and self.after_bytes is not None:
             raise ValueError("Give 'after', in events, or 'after_bytes'; not both.")
         if self.kind == "error" and self.code is None:
             raise ValueError(f"'error' needs a 'code', one of: {', '.join(ErrorCode)}.")
+        check(self, self.kind)
         return self
 
     def __str__(self) -> str:
-        told = (f"{name}={getattr(self, name)!r}" for name in _TAKES[self.kind] if name in self.model_fields_set)
-        return f"Edge.{self.kind}({', '.join(told)})"
+        return written(self, self.kind)
 
     def begin(self, asked: Asked) -> None:
         """Let it happen to the request that is served.
@@ -112,7 +96,7 @@ class Edge(Closed):
         same idempotency key gets it. Of a stream, what was delivered is charged. An answer that has fewer events or
         bytes is cut just before its end.
         """
-        return _made("cut", after=after, after_bytes=after_bytes)
+        return made(cls, "cut", after=after, after_bytes=after_bytes)
 
     @classmethod
     def stall(cls, *, after: int | None = None, after_bytes: int | None = None, seconds: float | None = None) -> Edge:
@@ -120,7 +104,7 @@ class Edge(Closed):
 
         Without ``seconds`` it lasts until the caller gives up. What is charged is as for ``cut``.
         """
-        return _made("stall", after=after, after_bytes=after_bytes, seconds=seconds)
+        return made(cls, "stall", after=after, after_bytes=after_bytes, seconds=seconds)
 
     @classmethod
     def page(cls, status_code: int = 502, *, served: bool = False) -> Edge:
@@ -128,22 +112,22 @@ class Edge(Closed):
 
         ``served``: the gateway had the request, so that its answer is charged and lost.
         """
-        return _made("page", status_code=status_code, served=served or None)
+        return made(cls, "page", status_code=status_code, served=served or None)
 
     @classmethod
     def error(cls, code: ErrorCode | str, *, retry_after: int | None = None, message: str | None = None) -> Edge:
         """Refuse with an error of the gateway's own table, as it would say it. Nothing is served or charged."""
-        return _made("error", code=code, retry_after=retry_after, message=message)
+        return made(cls, "error", code=code, retry_after=retry_after, message=message)
 
     @classmethod
     def stripped(cls, *headers: str) -> Edge:
         """Take response headers away whose names begin so; all that are ours, unless told otherwise."""
-        return _made("stripped", headers=headers or None)
+        return made(cls, "stripped", headers=headers or None)
 
     @classmethod
     def paced(cls, seconds: float) -> Edge:
         """Let every part of the answer come so much later."""
-        return _made("paced", seconds=seconds)
+        return made(cls, "paced", seconds=seconds)
 
     @classmethod
     def packed(cls) -> Edge:
@@ -158,14 +142,9 @@ class Edge(Closed):
     @classmethod
     def typed(cls, content_type: str) -> Edge:
         """Send the answer with another ``Content-Type``."""
-        return _made("typed", content_type=content_type)
+        return made(cls, "typed", content_type=content_type)
 
     @classmethod
     def gathered(cls) -> Edge:
         """Pass a stream on in one piece, once it is whole."""
         return cls(kind="gathered")
-
-
-def _made(kind: Kind, **given: object) -> Edge:
-    """Make an edge of what was given: what was left out is no part of its JSON."""
-    return Edge.model_validate({"kind": kind, **{name: value for name, value in given.items() if value is not None}})

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import TYPE_CHECKING, Final
 
 from flatfee.testing.faults import refusing
@@ -41,7 +43,8 @@ _KEEP_ALIVE_SECONDS: Final = 10.0
 _KEEP_ALIVES: Final = 400
 """More than an hour of them: longer than any route waits."""
 _BLOCK: Final = 65_536
-_A_DATE: Final = ("Thu, 15 Jan 2026 12:00:{:02d} GMT", "Thu, 15 Jan 2026 12:00:00 GMT")
+_NOW: Final = datetime(2026, 1, 15, 12, tzinfo=UTC)
+"""What a provider's clock says where it names a date; it has one of its own, and tells it."""
 
 
 def _unreachable(fault: Fault, _: Asked) -> Played:
@@ -77,8 +80,8 @@ def _asks_to_wait(fault: Fault) -> Mapping[str, str]:
     if isinstance(wait, str):
         return {"retry-after": wait}
     if fault.retry_after_as == "date":
-        then, now = _A_DATE
-        return {"date": now, "retry-after": then.format(min(59, round(wait)))}
+        then = _NOW + timedelta(seconds=round(wait))
+        return {"date": format_datetime(_NOW, usegmt=True), "retry-after": format_datetime(then, usegmt=True)}
     if fault.retry_after_as == "milliseconds":
         return {"retry-after-ms": f"{1000 * wait:g}"}
     return {"retry-after": f"{wait:g}"}
@@ -160,7 +163,7 @@ def _error_event(fault: Fault, asked: Asked) -> Played:
     told = refusing.trouble(status, code=fault.code, message=fault.message)
     if not asked.stream:
         return _answer(asked, (refusing.body(fault.shape, told),))
-    return _answer(asked, (*_halfway(fault, asked), refusing.event(fault.shape, told)))
+    return _answer(asked, (*_halfway(fault, asked, unless_told=2), refusing.event(fault.shape, told)))
 
 
 def _broken_events(fault: Fault, asked: Asked) -> Played:
@@ -215,38 +218,27 @@ def _half(whole: list[bytes]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A kind of fault: what a provider does, which arguments it ``takes``, and how it is played."""
+    """A kind of fault: what a provider does, and how it is played."""
 
     says: str
-    takes: tuple[str, ...]
     play: Callable[[Fault, Asked], Played]
 
 
 FAULTS: Final[Mapping[str, Row]] = {
-    "unreachable": Row("refuses the connection, has no address, or cannot be trusted", ("why",), _unreachable),
-    "connect_timeout": Row("does not take the connection in time", ("seconds",), _connect_timeout),
-    "reset": Row("breaks the connection before a byte of the answer", ("stale",), _reset),
-    "status": Row(
-        "answers with another status than 200, and an error",
-        ("status_code", "retry_after", "retry_after_as", "shape", "code", "message", "then"),
-        _status,
-    ),
-    "body": Row("answers with a body that is none", ("content", "status_code", "of"), _body),
-    "encoded": Row("compresses its answer so that nobody can read it", ("encoding",), _encoded),
-    "silent": Row("falls silent, at once or in mid-answer", ("after", "keep_alives", "of"), _silent),
-    "slow": Row("waits before every event", ("seconds", "of"), _slow),
-    "cuts": Row("breaks the connection in mid-answer", ("after", "where", "of"), _cuts),
-    "ends": Row(
-        "ends its answer as if all were well, without a finish reason", ("after", "where", "done", "of"), _ends
-    ),
-    "error_event": Row(
-        "sends an error in place of its answer, or in the middle of it",
-        ("after", "shape", "status_code", "code", "message", "of"),
-        _error_event,
-    ),
-    "broken_events": Row("sends events that are not JSON within its answer", ("count", "after", "of"), _broken_events),
-    "large_event": Row("says so many bytes in one event", ("size",), _large_event),
-    "finishes": Row("ends its answer for another reason", ("reason", "of"), _finishes),
-    "odd": Row("gives a whole answer in an odd manner", ("manner", "of"), _odd),
+    "unreachable": Row("refuses the connection, has no address, or cannot be trusted", _unreachable),
+    "connect_timeout": Row("does not take the connection in time", _connect_timeout),
+    "reset": Row("breaks the connection before a byte of the answer", _reset),
+    "status": Row("answers with another status than 200, and an error", _status),
+    "body": Row("answers with a body that is none", _body),
+    "encoded": Row("compresses its answer so that nobody can read it", _encoded),
+    "silent": Row("falls silent, at once or in mid-answer", _silent),
+    "slow": Row("waits before every event", _slow),
+    "cuts": Row("breaks the connection in mid-answer", _cuts),
+    "ends": Row("ends its answer as if all were well, without a finish reason", _ends),
+    "error_event": Row("sends an error in place of its answer, or in the middle of it", _error_event),
+    "broken_events": Row("sends events that are not JSON within its answer", _broken_events),
+    "large_event": Row("says so many bytes in one event", _large_event),
+    "finishes": Row("ends its answer for another reason", _finishes),
+    "odd": Row("gives a whole answer in an odd manner", _odd),
 }
 """Kind → what it is. A kind is the name of the method of ``Fault`` that makes it."""

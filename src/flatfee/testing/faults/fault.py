@@ -5,12 +5,13 @@ How each is played is in ``failing``; what goes wrong between the gateway and it
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from flatfee.testing.faults import refusing
 from flatfee.testing.faults.failing import FAULTS
+from flatfee.testing.faults.kinds import check, made, written
 from flatfee.testing.faults.manners import MANNERS
 from flatfee.testing.faults.refusing import Shape
 from flatfee.testing.scripting.asked import Asked
@@ -62,7 +63,7 @@ class Fault(Closed):
     seconds: float = Field(default=5.0, gt=0)
     stale: bool = False
     status_code: int = Field(default=200, ge=200, le=599)
-    retry_after: float | str | None = None
+    retry_after: Annotated[float, Field(ge=0)] | str | None = None
     retry_after_as: Literal["seconds", "date", "milliseconds"] = "seconds"
     shape: Shape = "openai"
     code: str | None = None
@@ -74,17 +75,14 @@ class Fault(Closed):
     done: bool = False
     count: int = Field(default=4, ge=1, le=1000)
     size: int = Field(default=10 << 20, ge=1, le=64 << 20)
-    reason: str = "length"
+    reason: str = Field(default="length", min_length=1)
     manner: str = "no [DONE]"
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        takes = FAULTS[self.kind].takes
-        strange = sorted(self.model_fields_set - {"kind", *takes})
-        if strange:
-            raise ValueError(f"{self.kind!r} knows no {strange[0]!r}; it takes {', '.join(takes) or 'nothing'}.")
         if self.kind == "status" and self.status_code == 200:
             raise ValueError("'status' needs a status_code that is not 200; for odd answers with 200 there is 'body'.")
+        check(self, self.kind)
         if self.manner not in MANNERS:
             raise ValueError(f"There is no manner {self.manner!r}; use one of: {', '.join(MANNERS)}.")
         if self.where == "choice" and self.after is not None:
@@ -96,8 +94,7 @@ class Fault(Closed):
         return FAULTS[self.kind].play(self, asked)
 
     def __str__(self) -> str:
-        told = (f"{name}={getattr(self, name)!r}" for name in FAULTS[self.kind].takes if name in self.model_fields_set)
-        return f"Fault.{self.kind}({', '.join(told)})"
+        return written(self, self.kind)
 
     @classmethod
     def unreachable(cls, why: Why = "refused") -> Fault:
@@ -112,7 +109,7 @@ class Fault(Closed):
     @classmethod
     def reset(cls, *, stale: bool = False) -> Fault:
         """The connection breaks before a byte has come. ``stale``: it had been kept from an earlier answer."""
-        return _made(cls, "reset", stale=stale or None)
+        return made(cls, "reset", stale=stale or None)
 
     @classmethod
     def status(
@@ -131,7 +128,7 @@ class Fault(Closed):
         A ``retry_after`` that is text is sent as it is. ``then``: the error's body never ends, in silence or in more
         and more of it.
         """
-        return _made(
+        return made(
             cls,
             "status",
             status_code=status_code,
@@ -172,7 +169,7 @@ class Fault(Closed):
     @classmethod
     def body(cls, content: Content, *, status_code: int | None = None, of: str | Reply | None = None) -> Fault:
         """Answer with a body that is none: nothing, a web page, no JSON, half of it, no choices, the other shape."""
-        return _made(cls, "body", content=content, status_code=status_code, of=of)
+        return made(cls, "body", content=content, status_code=status_code, of=of)
 
     @classmethod
     def encoded(cls, encoding: Encoding = "unknown") -> Fault:
@@ -182,12 +179,12 @@ class Fault(Closed):
     @classmethod
     def silent(cls, *, after: int | None = None, keep_alives: bool = False, of: str | Reply | None = None) -> Fault:
         """Say nothing more: not even a head, or after so many events; ``keep_alives``: nothing but those."""
-        return _made(cls, "silent", after=after, keep_alives=keep_alives or None, of=of)
+        return made(cls, "silent", after=after, keep_alives=keep_alives or None, of=of)
 
     @classmethod
     def slow(cls, seconds: float, *, of: str | Reply | None = None) -> Fault:
         """Wait before every event; before the body of a plain answer as long as for all of them."""
-        return _made(cls, "slow", seconds=seconds, of=of)
+        return made(cls, "slow", seconds=seconds, of=of)
 
     @classmethod
     def cuts(cls, *, after: int | None = None, where: Where | None = None, of: str | Reply | None = None) -> Fault:
@@ -195,7 +192,7 @@ class Fault(Closed):
 
         ``where="choice"``: once the first of several choices is whole.
         """
-        return _made(cls, "cuts", after=after, where=where, of=of)
+        return made(cls, "cuts", after=after, where=where, of=of)
 
     @classmethod
     def ends(
@@ -210,7 +207,7 @@ class Fault(Closed):
 
         ``where`` is as for ``cuts``. ``done``: with ``[DONE]``.
         """
-        return _made(cls, "ends", after=after, where=where, done=done or None, of=of)
+        return made(cls, "ends", after=after, where=where, done=done or None, of=of)
 
     @classmethod
     def error_event(
@@ -224,7 +221,7 @@ class Fault(Closed):
         of: str | Reply | None = None,
     ) -> Fault:
         """Send an error in mid-stream, in a provider's shape; ``after=0``: in place of the answer."""
-        return _made(
+        return made(
             cls,
             "error_event",
             after=after,
@@ -238,7 +235,7 @@ class Fault(Closed):
     @classmethod
     def broken_events(cls, count: int = 4, *, after: int | None = None, of: str | Reply | None = None) -> Fault:
         """Send events that are not JSON in the midst of a whole answer. The gateway drops up to three."""
-        return _made(cls, "broken_events", count=count, after=after, of=of)
+        return made(cls, "broken_events", count=count, after=after, of=of)
 
     @classmethod
     def large_event(cls, size: int = 10 << 20) -> Fault:
@@ -248,14 +245,9 @@ class Fault(Closed):
     @classmethod
     def finishes(cls, reason: str, *, of: str | Reply | None = None) -> Fault:
         """End the answer for another reason: ``length``, ``content_filter``."""
-        return _made(cls, "finishes", reason=reason, of=of)
+        return made(cls, "finishes", reason=reason, of=of)
 
     @classmethod
     def odd(cls, manner: str, *, of: str | Reply | None = None) -> Fault:
         """Give a whole answer in an odd manner, one of ``MANNERS``."""
-        return _made(cls, "odd", manner=manner, of=of)
-
-
-def _made(cls: type[Fault], kind: Kind, **given: object) -> Fault:
-    """Make a fault of what was given: what was left out is no part of its JSON."""
-    return cls.model_validate({"kind": kind, **{name: value for name, value in given.items() if value is not None}})
+        return made(cls, "odd", manner=manner, of=of)

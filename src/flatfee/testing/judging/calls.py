@@ -12,7 +12,7 @@ from flatfee.testing.judging.entry import Ending, Entry
 from flatfee.wire import Header
 
 _EARLY: Final = 0.05
-"""Seconds by which a timer may ring early."""
+"""Seconds by which a timer may ring early, or a gateway hear of the next try before the end of the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +37,13 @@ def waited(first: Entry, then: Entry) -> float:
 
     The longer time counts: a gateway's clock may be told to stand still.
     """
-    real = 0.0 if first.real_ended is None else then.real - first.real_ended
+    real = 0.0 if first.real_let_go is None else max(0.0, then.real - first.real_let_go)
     return max(real, then.arrived - _answered(first))
 
 
 def _answered(entry: Entry) -> float:
     """When a client may know the answer: the head of a refusal, the end of anything else."""
-    told = entry.ended if entry.first_byte is None or entry.status == 200 else entry.first_byte
+    told = entry.let_go if entry.first_byte is None or entry.status == 200 else entry.first_byte
     return entry.arrived if told is None else told
 
 
@@ -51,9 +51,9 @@ def calls_of(entries: Iterable[Entry]) -> tuple[LogicalCall, ...]:
     """Group requests into calls.
 
     One belongs to an earlier one if it has the same ``Idempotency-Key``; or else if it is the same request (method,
-    path, body, workflow, key, consent), the earlier one has failed, was cut or left by then, has no other tries to
-    come that tell themselves by key or count, and the test did not change the gateway's state in between. Of several
-    such it follows the one whose turn it is, by what each was told to wait.
+    path, body, streamed or plain, workflow, key, consent), the earlier one has failed, was cut or left by then, has no
+    other tries to come that tell themselves by key or count, and the test did not change the gateway's state in
+    between. Of several such it follows the one whose turn it is, by what each was told to wait.
     """
     listed = list(entries)
     later = _Later(listed)
@@ -79,7 +79,7 @@ def _mark(entry: Entry) -> tuple[str, ...] | None:
 
 def _likeness(entry: Entry) -> tuple[object, ...]:
     consent = entry.headers.get(Header.ON_EXHAUSTED)
-    return (entry.era, entry.method, entry.path, entry.query, entry.key, entry.workflow, consent, entry.digest)
+    return (entry.era, entry.method, entry.path, entry.query, entry.key, entry.workflow, consent, entry.question)
 
 
 class _Later:
@@ -113,9 +113,10 @@ class _Alike:
     def add(self, group: list[Entry]) -> None:
         """Take in a call with another try."""
         last = group[-1]
-        if last.real_ended is not None and (last.failed or last.ending == Ending.LEFT):
+        left = last.ending == Ending.LEFT
+        if last.real_let_go is not None and (last.failed or left):
             self._added += 1
-            heappush(self._coming, (last.real_ended, self._added, last, group))
+            heappush(self._coming, (last.real_let_go - _EARLY * left, self._added, last, group))
 
     def gone_on_with(self, entry: Entry, later: _Later) -> list[Entry] | None:
         """Return the call that an entry goes on with: of several the first whose wait is over, else the first to be."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,11 +19,12 @@ from flatfee.wire import ERRORS, Header, retry_after, retryable
 
 COMPLETIONS: Final = "/v1/chat/completions"
 WORKFLOWS: Final = "/v1/workflows/"
+_HOW_TO_ANSWER: Final = frozenset({"stream", "stream_options"})
 _RETRY_COUNT: Final = "x-stainless-retry-count"
 
 
 class Ending(StrEnum):
-    """How a response ended, as the gateway saw it."""
+    """How a response ended, as the gateway saw it. A caller has ``LEFT`` as soon as it hangs up."""
 
     WHOLE = "whole"
     LEFT = "left"
@@ -52,7 +54,8 @@ class Entry:
     ``number`` counts completions, as scripts do, and is 0 for other requests. ``raw`` and ``raw_answer`` are the
     bytes of the two bodies, of an answer the first MiB; ``answer_size`` counts all of them. ``key`` is the last
     four characters of the key. ``arrived``, ``first_byte`` and ``ended`` are the request's head, the first of the
-    answer's body, and the end; ``None`` where that did not come. ``unread_since`` is since when an open answer has
+    answer's body, and the end; ``None`` where that did not come. ``hung_up`` is when a caller sent its end before
+    the answer's; the gateway is done with its request a moment later. ``unread_since`` is since when an open answer has
     waited for the caller to take more of it.
     """
 
@@ -71,11 +74,13 @@ class Entry:
     raw_answer: bytes
     answer_size: int
     ending: Ending
+    hung_up: float | None
     unread_since: float | None
     tried: tuple[Tried, ...]
     epoch: float
     real: float
     real_ended: float | None
+    real_hung_up: float | None
     era: int
     edge: str = ""
     """What a script let happen between the gateway and this caller."""
@@ -102,11 +107,13 @@ class Entry:
             raw_answer=bytes(exchange.response),
             answer_size=exchange.response_size,
             ending=_ending(exchange),
+            hung_up=exchange.hung_up,
             unread_since=exchange.unread_since,
             tried=tuple(Tried(route=tried.route, at=tried.at, rule=tried.rule) for tried in exchange.tries),
             epoch=epoch,
             real=exchange.real,
             real_ended=exchange.real_ended,
+            real_hung_up=exchange.real_hung_up,
             era=exchange.era,
             edge=str(exchange.edge or ""),
         )
@@ -132,6 +139,16 @@ class Entry:
     def digest(self) -> str:
         """What tells two bodies apart without telling what is in them."""
         return hashlib.sha256(self.raw).hexdigest()
+
+    @cached_property
+    def question(self) -> str:
+        """What tells two questions apart: a digest of the body, whether its answer is to be streamed or not."""
+        asked = {name: value for name, value in self.body.items() if name not in _HOW_TO_ANSWER}
+        try:
+            told = json.dumps(asked, sort_keys=True) if asked else ""
+        except RecursionError:
+            told = ""
+        return hashlib.sha256(told.encode()).hexdigest() if told else self.digest
 
     @property
     def model(self) -> str | None:
@@ -199,6 +216,16 @@ class Entry:
     def ended_at(self) -> datetime | None:
         """When the gateway was done with it."""
         return None if self.ended is None else self.moment(self.ended)
+
+    @property
+    def let_go(self) -> float | None:
+        """When the caller waited no more: it hung up, or the answer ended."""
+        return self.hung_up if self.ending == Ending.LEFT and self.hung_up is not None else self.ended
+
+    @property
+    def real_let_go(self) -> float | None:
+        """The same by the machine's own clock."""
+        return self.real_hung_up if self.ending == Ending.LEFT and self.hung_up is not None else self.real_ended
 
     def moment(self, seconds: float) -> datetime:
         """Return the date and time of a moment of the gateway's clock, in UTC."""
@@ -286,7 +313,7 @@ def _ending(exchange: Exchange) -> Ending:
         return Ending.CUT
     if exchange.whole:
         return Ending.WHOLE
-    return Ending.OPEN if exchange.ended is None else Ending.LEFT
+    return Ending.OPEN if exchange.ended is None and exchange.hung_up is None else Ending.LEFT
 
 
 def _joined(tried: Sequence[Tried], attempts: Sequence[Attempt]) -> Iterator[RouteTry]:

@@ -32,7 +32,7 @@ def text_of(entries: Sequence[Entry], *, forgotten: int = 0, bodies: bool = Fals
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    took = None if entry.ended is None else entry.ended - entry.arrived
+    took = None if entry.let_go is None else entry.let_go - entry.arrived
     return (
         str(entry.number or "-"),
         f"{entry.arrived:.3f} s",

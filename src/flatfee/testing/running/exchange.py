@@ -15,16 +15,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from flatfee.testing.faults.edge import Edge
 
 _T = TypeVar("_T")
-
-SECRET_HEADERS: Final = frozenset(
-    {"authorization", "proxy-authorization", "cookie", "api-key", "x-api-key", "openai-organization"}
-)
-"""Request headers that are never kept."""
 
 MAX_KEPT: Final = 1 << 20
 """Bytes of a response that are kept. Requests are bounded by the gateway itself."""
@@ -35,7 +31,16 @@ MAX_EXCHANGES: Final = 10_000
 MAX_BYTES: Final = 256 << 20
 """Bytes of requests and responses that are kept in all; the oldest are forgotten."""
 
-_SECRET_PARTS: Final = ("token", "secret", "password", "api-key", "apikey", "auth", "cookie")
+HANGS_UP: Final = "flatfee.hangs_up"
+"""Where the scope of a request has what a server calls once its caller sends no more: a function without arguments."""
+
+_SECRET_PARTS: Final = (
+    *("token", "secret", "passw", "credential", "auth", "cookie", "signature", "jwt", "apikey", "openai-organization"),
+)
+"""What the names of headers have in them that may hold a secret, beside those that end in key: they are never kept."""
+
+_NO_SECRETS: Final = frozenset({"idempotency-key", "sec-websocket-key"})
+"""Names of headers that end like one of a key."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,10 +59,11 @@ class Exchange:
     ``arrived`` is when its head did, ``heard`` when its body was whole, ``ended`` when the response was whole, or
     the gateway done with it. ``left``: the caller went before the response was whole. ``cut``: a script broke the
     connection off. ``real`` and ``real_ended`` are when it arrived and ended by the machine's own clock, which nobody
-    moves or stops. ``unread_since`` is since when the gateway waits for the caller to take what it sends. ``era``
-    counts how often a test had changed the gateway's state by then. ``edge`` is what a script lets happen on
-    the way to the caller. Header names are lower case; those that hold
-    secrets are not there.
+    moves or stops. ``hung_up`` and ``real_hung_up`` are when the caller said that it sends no more: a gateway waits a
+    little for those who still read, but nearly all have left by then. ``unread_since`` is since when the gateway
+    waits for the caller to take what it sends. ``era`` counts how often a test had changed the gateway's state by
+    then. ``edge`` is what a script lets happen on the way to the caller. Header names are lower case; those that
+    hold secrets are not there.
     """
 
     number: int
@@ -84,6 +90,8 @@ class Exchange:
     whole: bool = False
     left: bool = False
     cut: bool = False
+    hung_up: float | None = None
+    real_hung_up: float | None = None
     unread_since: float | None = None
     kept: bool = False
     copy: Any = None
@@ -162,6 +170,12 @@ class Exchanges:
                 self._bytes += exchange.size
                 self._forget()
 
+    def hung_up(self, exchange: Exchange, now: float) -> None:
+        """Note that the caller sends no more, though its answer is not whole."""
+        if exchange.ended is None:
+            with self.noting():
+                exchange.hung_up, exchange.real_hung_up = now, time.monotonic()
+
     def _forget(self) -> None:
         while len(self._kept) > self._most or (self._bytes > self._most_bytes and len(self._kept) > 1):
             oldest = self._kept.popleft()
@@ -215,7 +229,8 @@ def _copied(exchange: Exchange, copy: Callable[[Exchange], _T]) -> _T:
 
 def is_secret(name: str) -> bool:
     """Tell whether a header of this name (lower case) may hold a secret."""
-    return name in SECRET_HEADERS or any(part in name for part in _SECRET_PARTS)
+    ends_in_key = name.endswith("key") and name not in _NO_SECRETS
+    return ends_in_key or any(part in name for part in _SECRET_PARTS)
 
 
 def without_secrets(query: str) -> str:
@@ -225,8 +240,8 @@ def without_secrets(query: str) -> str:
 
 
 def _hides(parameter: str) -> bool:
-    name = parameter.lower().replace("_", "-")
-    return name in {"key", "code", "sig", "signature"} or is_secret(name)
+    name = unquote(parameter).lower().replace("_", "-")
+    return name in {"code", "sig"} or is_secret(name)
 
 
 _current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)

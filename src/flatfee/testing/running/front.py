@@ -15,7 +15,7 @@ from typing import Final, Self
 from flatfee.server.app import App
 from flatfee.server.call import Message, Receive, Scope, Send
 from flatfee.testing.faults.between import Line, serve
-from flatfee.testing.running.exchange import Exchange, Exchanges, enter, is_secret, without_secrets
+from flatfee.testing.running.exchange import HANGS_UP, Exchange, Exchanges, enter, is_secret, without_secrets
 from flatfee.testing.running.loop import Traffic
 from flatfee.testing.scripting.asked import Asked
 from flatfee.testing.scripting.script import Script
@@ -108,6 +108,7 @@ class Front:
             key=headers.get("authorization", "")[-_KEY_SHOWN:],
         )
         self.exchanges.add(exchange)
+        scope[HANGS_UP] = lambda: self.exchanges.hung_up(exchange, self.traffic.clock.monotonic())
         return exchange
 
 
@@ -209,7 +210,9 @@ class _Said:
 
     @property
     def _alone(self) -> bool:
-        """Whether the caller has left. The server drops what is sent to it then, without a word."""
+        """Whether the caller has left: what is sent is dropped by the server without a word, or read by nobody."""
+        if self.exchange.hung_up is not None and self.exchange.status is None:
+            return True
         return getattr(getattr(self.send, "__self__", None), "disconnected", False) is True
 
     def _note(self, message: Message) -> None:

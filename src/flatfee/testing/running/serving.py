@@ -13,6 +13,7 @@ from flatfee.server.app import App
 from flatfee.server.connections import GuardedConnection
 from flatfee.server.run import GatewayServer
 from flatfee.testing.faults.between import BREAK
+from flatfee.testing.running.exchange import HANGS_UP
 from flatfee.testing.running.front import Front
 from flatfee.testing.running.loop import RealTimer, VirtualLoop
 
@@ -28,6 +29,12 @@ class PatientConnection(GuardedConnection):
 
     def _later(self, seconds: float, call: Callable[[], object]) -> RealTimer:
         return RealTimer(cast("VirtualLoop", self.loop), seconds, call)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # as in GuardedConnection
+        """Hear that the caller sends no more, and tell when: the gateway may be done with its request much later."""
+        if self._serving is not None and HANGS_UP in self._serving.scope:
+            cast("dict[str, Any]", self._serving.scope)[HANGS_UP]()
+        return super().eof_received()
 
     def on_message_begin(self) -> None:
         """Begin a head, and tell how to break off."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Final, TypedDict
 
-from flatfee.testing.running.exchange import SECRET_HEADERS
+from flatfee.testing.running.exchange import is_secret
 from flatfee.testing.scripting.asked import Asked
 from flatfee.testing.scripting.conversation import ToolResult, text_of
 from flatfee.testing.scripting.differences import Difference, Told, differences
@@ -170,7 +170,7 @@ def _result(name: str, given: object) -> Matcher | Mapping[str, Matcher]:
 
 def _headers(name: str, given: object) -> Mapping[str, Matcher]:
     if isinstance(given, Mapping) and all(isinstance(header, str) for header in given):
-        secret = next((header for header in given if header.lower() in SECRET_HEADERS), None)
+        secret = next((header for header in given if is_secret(header.lower())), None)
         if secret is not None:
             raise _impossible(name, secret, "it holds a secret and is not kept; make a key of its own instead.")
         return {header.lower(): _text(f"{name}[{header!r}]", part) for header, part in given.items()}

@@ -76,7 +76,8 @@ def idempotency(seen: Seen, limits: Limits) -> Found:
                 (first, entry),
             )
     for first, then in (pair for call in seen.calls for pair in call.retried):
-        judged = first.is_completion and (limits.must_key or first.idempotency_key is not None)
+        same = first.is_completion and first.digest == then.digest  # another body must have another key
+        judged = same and (limits.must_key or first.idempotency_key is not None)
         if judged and _is_unclear(first) and not _same_key(first, then):
             yield Wrong(
                 f"{then.name} sent {first.name} again after {failure(first)}, without its Idempotency-Key: if that was "

@@ -46,7 +46,7 @@ def _after_402(seen: Seen) -> Found:
             runs.setdefault((entry.era, entry.key, entry.workflow, entry.model, consent), []).append(entry)
     for refused in runs.values():
         first = refused[0]
-        more = [each for each in refused[1:] if each.digest != first.digest and not _cured(first, each)]
+        more = [each for each in refused[1:] if each.question != first.question and not _cured(first, each)]
         if more:
             yield Wrong(
                 f"{names(more)} asked for model {first.model!r} again in workflow {first.workflow!r}, "
@@ -150,10 +150,10 @@ def parallel(seen: Seen, limits: Limits) -> Found:
     """A call is not sent again while an earlier try of it still runs."""
     for call in seen.calls:
         for first, then in pairwise(call.entries):
-            ended = first.ended if first.ended is not None else float("inf")
+            ended = first.let_go if first.let_go is not None else float("inf")
             late = _HUNG_UP_LATE if first.ending == Ending.LEFT else limits.tolerance
             if then.arrived < ended - late:
-                still = "still runs" if first.ended is None else f"ran until {seconds(ended)}"
+                still = "still runs" if first.let_go is None else f"ran until {seconds(ended)}"
                 yield Wrong(
                     f"{then.name} was sent with the Idempotency-Key of {first.name} at {seconds(then.arrived)}, "
                     f"while that {still}. Wait for its end, or hang up, before the next try.",

@@ -35,7 +35,7 @@ def same_workflow(seen: Seen, limits: Limits) -> Found:
         return
     refused: dict[tuple[object, ...], Entry] = {}
     for entry in seen.completions:
-        likeness = (entry.era, entry.key, entry.digest)
+        likeness = (entry.era, entry.key, entry.question)
         first = refused.get(likeness)
         if first is not None and entry.workflow not in {None, first.workflow}:
             yield Wrong(
