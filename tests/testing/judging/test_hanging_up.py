@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -13,25 +12,6 @@ import flatfee
 from flatfee.testing import Edge, ScriptedGateway, running_gateway
 
 HELLO = [{"role": "user", "content": "Hello"}]
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[ScriptedGateway]:
-    with running_gateway() as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def gateway(running: ScriptedGateway) -> ScriptedGateway:
-    running.reset()
-    return running
-
-
-@pytest.fixture
-def agent(gateway: ScriptedGateway) -> Iterator[Agent]:
-    agent = Agent(gateway)
-    yield agent
-    agent.http.close()
 
 
 def hang_up_on(agent: Agent, request: httpx.Request) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from tests.testing.staged import USER, Agent, Stage, called, chunk, endless, fail_midway, noted, refuse
 
 import flatfee
-from flatfee.testing import ScriptedGateway, running_gateway
+from flatfee.testing import ScriptedGateway
 from flatfee.testing.judging.entry import Entry
 from flatfee.testing.judging.journal import Journal
 from flatfee.testing.running.exchange import MAX_KEPT, Exchange, Exchanges, Tried, is_secret
@@ -29,32 +28,6 @@ class Plays:
 
     def play(self, asked: Asked) -> Played:
         return self._played
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[ScriptedGateway]:
-    with running_gateway() as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def gateway(running: ScriptedGateway) -> ScriptedGateway:
-    running.reset()
-    return running
-
-
-@pytest.fixture
-def stage(gateway: ScriptedGateway) -> Iterator[Stage]:
-    app = gateway._inside.front.app
-    yield Stage(gateway)
-    gateway._inside.front.app = app
-
-
-@pytest.fixture
-def agent(gateway: ScriptedGateway) -> Iterator[Agent]:
-    agent = Agent(gateway)
-    yield agent
-    agent.http.close()
 
 
 # One request

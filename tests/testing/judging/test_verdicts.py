@@ -32,32 +32,6 @@ GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "testing-verdicts.md"
 PARTIAL = "The answer is forty-two, becau"
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[ScriptedGateway]:
-    with running_gateway(concurrent_workflows=16) as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def gateway(running: ScriptedGateway) -> ScriptedGateway:
-    running.reset()
-    return running
-
-
-@pytest.fixture
-def stage(gateway: ScriptedGateway) -> Iterator[Stage]:
-    app = gateway._inside.front.app
-    yield Stage(gateway)
-    gateway._inside.front.app = app
-
-
-@pytest.fixture
-def agent(gateway: ScriptedGateway) -> Iterator[Agent]:
-    agent = Agent(gateway)
-    yield agent
-    agent.http.close()
-
-
 def rules(gateway: ScriptedGateway, **limits: Any) -> str:
     return " ".join(gateway.verdict(settle=0.2, **limits).rules)
 

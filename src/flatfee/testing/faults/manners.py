@@ -10,19 +10,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from flatfee.testing.faults.refusing import event as error_event
 from flatfee.testing.faults.refusing import trouble
 from flatfee.testing.faults.struck import (
     COMMENT,
     DONE,
-    encoded,
-    event,
     finish_of,
     first_finish,
     payload_of,
     without_finish,
 )
 from flatfee.testing.scripting.played import Failure, Pause, Piece
+from flatfee.testing.scripting.speaking import event
 from flatfee.wire import AttemptOutcome
 
 BROKE_OFF: Final = Failure(AttemptOutcome.ERROR, "broke off: ClientPayloadError")
@@ -185,4 +186,4 @@ MANNERS: Final[dict[str, Manner]] = {
 
 def body_in(manner: Manner, body: bytes) -> bytes:
     """Return a plain answer in a manner."""
-    return body if manner.body is None else encoded(manner.body(json.loads(body)))
+    return body if manner.body is None else msgspec.json.encode(manner.body(json.loads(body)))

@@ -13,6 +13,7 @@ from typing import Any, Final
 from flatfee.testing.scripting.asked import Asked
 from flatfee.testing.scripting.played import Piece, Played
 from flatfee.testing.scripting.replies import OBEY, Reply
+from flatfee.testing.scripting.speaking import event
 
 EVENT_END: Final = b"\n\n"
 DONE: Final = b"data: [DONE]\n\n"
@@ -46,16 +47,6 @@ def _events(pieces: Sequence[Piece]) -> list[bytes]:
     """Cut an answer into its events. Its own pauses are left out: the fault has the time."""
     *events, rest = b"".join(_bytes(pieces)).split(EVENT_END)
     return [part + EVENT_END for part in events] + ([rest] if rest else [])
-
-
-def encoded(value: Any) -> bytes:
-    """Return a value as JSON, with its characters as they are."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def event(payload: Any) -> bytes:
-    """Return a server-sent event."""
-    return b"data: " + encoded(payload) + b"\n\n"
 
 
 def payload_of(part: bytes) -> dict[str, Any]:
