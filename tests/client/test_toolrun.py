@@ -527,6 +527,7 @@ async def test_a_failure_to_raise_cancels_the_calls_beside_it(anyio_backend: str
     assert ended == ["a"]
 
 
+@pytest.mark.slow
 async def test_the_deadline_ends_a_tool_that_overruns(anyio_backend: str) -> None:
     async def wait(city: str) -> None:
         await anyio.sleep_forever()

@@ -109,6 +109,7 @@ async def test_a_slow_route_is_left_for_another_that_can(monkeypatch: pytest.Mon
     assert response.headers["x-flatfee-route"] == "second"
 
 
+@pytest.mark.slow
 async def test_a_silent_route_leaves_another_some_of_the_callers_time() -> None:
     async with running(two(), ScriptedProvider(first=streamed(Silence.FOR_EVER))) as rig:
         response = await rig.ask({"x-flatfee-deadline-ms": "3000"}, stream=True)

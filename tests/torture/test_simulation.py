@@ -22,6 +22,7 @@ def violations(seeds: range) -> Iterator[str]:
     return (f"seed {seed}: {text}" for seed in seeds for text in simulate(seed).violations)
 
 
+@pytest.mark.slow
 def test_nothing_is_oversold_lost_or_doubled() -> None:
     assert list(violations(range(30))) == []
 

@@ -123,6 +123,7 @@ def test_a_server_that_hangs_up_in_mid_stream_is_a_connection_error(server: Serv
             next(stream)
 
 
+@pytest.mark.slow
 async def test_a_server_that_falls_silent_is_a_timeout(server: Server) -> None:
     server.reply, server.hold = CUT, True
     async with AsyncClient(api_key="k", base_url=server.url, timeout=Timeout(read=2.0)) as client:

@@ -39,6 +39,7 @@ both = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.pain(6)
 @both
 async def test_comments_do_not_keep_a_stream_alive_that_never_begins(
@@ -121,6 +122,7 @@ async def test_the_limit_of_the_first_token_does_not_shorten_the_reads_after_it(
     assert reads == [30.0, 60.0]
 
 
+@pytest.mark.slow
 def test_a_stream_has_the_limit_between_two_pieces_as_well(serve: Any, make_event: Any) -> None:
     def reply(peer: Any) -> None:
         peer.stream(make_event(content="a"))
@@ -146,6 +148,7 @@ def test_a_plain_answer_has_no_idle_limit(serve: Any) -> None:
         assert client.chat.completions.create(**ASK).choices
 
 
+@pytest.mark.slow
 @pytest.mark.pain(5)
 @both
 async def test_a_deadline_ends_a_stream_that_flows(serve: Any, make_event: Any, kind: str) -> None:

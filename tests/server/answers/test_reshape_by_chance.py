@@ -121,6 +121,7 @@ ODD_CHUNKS = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(ODD_CHUNKS, max_size=4))
 def test_odd_answers_are_read_or_unusable(chunks: list[bytes]) -> None:
     for chunk in chunks:

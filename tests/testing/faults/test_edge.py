@@ -106,6 +106,7 @@ def test_a_plain_answer_is_cut_wherever_it_is_told(
     assert used(client) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edge", [Edge.stall(), Edge.stall(after=2)])
 def test_a_stall_lasts_until_the_client_gives_up_and_time_does_not_skip(edge: Edge, gateway: ScriptedGateway) -> None:
     gateway.script(edge)

@@ -201,6 +201,7 @@ def test_an_advance_waits_a_moment_for_who_is_sending(gateway: ScriptedGateway) 
         moved.result(PATIENCE)
 
 
+@pytest.mark.slow
 def test_an_advance_makes_who_sends_nothing_more_late(gateway: ScriptedGateway) -> None:
     with socket.create_connection((gateway.host, gateway.port)) as slow:
         slow.sendall(_head(gateway, b"12345678") + b"1234")

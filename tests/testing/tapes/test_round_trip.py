@@ -167,6 +167,7 @@ def leave(gateway: ScriptedGateway) -> None:
     gateway.run(until(lambda: gateway.journal[-1].ended is not None))
 
 
+@pytest.mark.slow
 def test_an_answer_that_the_caller_left_is_left_again(
     upstream: Upstream, tapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
