@@ -36,6 +36,7 @@ def test_commands_that_only_ask_do_not_import_the_server() -> None:
     assert python(code).stdout == "[]\n"
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("missing", ["typer", "uvicorn"])
 def test_without_the_extra_the_cure_is_told(missing: str) -> None:
     """Some of it is needed by every command, some by those that run a gateway."""
@@ -44,6 +45,7 @@ def test_without_the_extra_the_cure_is_told(missing: str) -> None:
     assert done.stderr == f"The command line needs {missing}. Install it: pip install 'flatfee[server]'\n"
 
 
+@pytest.mark.processes
 def test_a_part_of_our_own_that_is_missing_is_no_matter_of_the_extra() -> None:
     assert "ModuleNotFoundError: import of flatfee.server.run" in serve_without("flatfee.server.run").stderr
 

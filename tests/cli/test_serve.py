@@ -59,11 +59,13 @@ def streaming(upstream: SlowUpstream, folder: Path) -> Iterator[tuple[Served, It
         yield served, rest
 
 
+@pytest.mark.processes
 def test_the_ready_line_comes_through_a_pipe_before_anything_is_asked(tmp_path: Path) -> None:
     with serving(tmp_path, "--port", "0") as served, served.connect() as connection:
         assert ask(connection, "GET", "/health/ready").status == 200
 
 
+@pytest.mark.processes
 def test_without_a_file_the_lines_shown_make_a_first_request(tmp_path: Path) -> None:
     """The export and the curl line are run as they are printed, one after the other."""
     if shutil.which("curl") is None:
@@ -82,6 +84,7 @@ def test_without_a_file_the_lines_shown_make_a_first_request(tmp_path: Path) -> 
     assert key not in (tmp_path / "log").read_text()
 
 
+@pytest.mark.processes
 def test_start_and_end_are_logged_as_our_events_and_nothing_else(tmp_path: Path) -> None:
     with serving(tmp_path, "--port", "0") as served:
         served.process.send_signal(signal.SIGTERM)
@@ -124,7 +127,8 @@ def test_a_second_signal_does_not_wait_for_the_stream(upstream: SlowUpstream, tm
         assert not upstream.go_on.is_set()
 
 
-@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.processes)])
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.processes
 def test_a_port_that_is_taken_is_told_with_the_cure(workers: str, tmp_path: Path) -> None:
     (tmp_path / "flatfee.toml").write_text(CONFIG.format(upstream=9).replace("memory://", "sqlite:///ledger.db"))
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -58,6 +58,7 @@ def test_a_row_that_is_not_there_is_named_with_those_that_are(capsys: pytest.Cap
     assert "no row no-such; use one of: refused, deaf" in capsys.readouterr().err
 
 
+@pytest.mark.processes
 def test_the_command_runs_what_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--only", "http-401"]) == 0
     out = capsys.readouterr().out
@@ -65,6 +66,7 @@ def test_the_command_runs_what_it_is_asked_for(capsys: pytest.CaptureFixture[str
     assert "12 runs: 0 pass, 6 rescued, 6 clean error, 0 fail." in out
 
 
+@pytest.mark.processes
 def test_a_wrong_makes_the_command_fail_and_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
