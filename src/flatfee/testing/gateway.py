@@ -1,7 +1,7 @@
 """A scripted gateway: the production gateway, in a thread of this process, that does what a test says.
 
-What it can be told is in modules of their own: ``script``, ``accounts``, ``state``, ``moving``, ``journal``,
-``verdicts``.
+Each method is a line; what it does is in a folder of its own: ``scripting``, ``faults``, ``state``, ``judging``,
+``tapes``, and for time and transports ``running``.
 """
 
 from __future__ import annotations
