@@ -318,7 +318,7 @@ def test_threads_take_turns_and_none_is_left_behind() -> None:
     with client, ThreadPoolExecutor(10) as pool:
         assert set(pool.map(work, range(40))) == {"chatcmpl-1"}
     assert (pacing.waiting, held(pacing)) == (0, 0)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # another test's may have ended meanwhile
 
 
 async def hundred(slots: Slots, pacing: Pacing, calls: int = 30) -> None:

@@ -86,9 +86,8 @@ def test_a_url_may_be_that_of_the_models(served: DemoGateway, flatfee: Flatfee, 
     assert flatfee("plans", "list", "--url", url, env={"FLATFEE_ADMIN_KEY": SECRET}).exit_code == 0
 
 
-@pytest.mark.parametrize(
-    ("answer", "code", "left"), [("n\n", 1, 1), pytest.param("y\n", 0, 0, marks=pytest.mark.processes)]
-)
+@pytest.mark.processes
+@pytest.mark.parametrize(("answer", "code", "left"), [("n\n", 1, 1), ("y\n", 0, 0)])
 def test_on_a_terminal_a_question_is_asked_first(
     answer: str, code: int, left: int, local: Operator, config: Path, on_terminal: OnTerminal
 ) -> None:

@@ -16,6 +16,8 @@ from flatfee.server.answers.members import UnusableAnswer
 from flatfee.server.answers.plain import read_completion
 from flatfee.server.answers.reshape import as_completion, as_stream, shape_of
 
+pytestmark = pytest.mark.slow
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -121,7 +123,6 @@ ODD_CHUNKS = st.builds(
 )
 
 
-@pytest.mark.slow
 @given(st.lists(ODD_CHUNKS, max_size=4))
 def test_odd_answers_are_read_or_unusable(chunks: list[bytes]) -> None:
     for chunk in chunks:

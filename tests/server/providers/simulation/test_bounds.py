@@ -12,6 +12,8 @@ from tests.server.providers.simulation.asking import body, form, function
 
 from flatfee.server.providers import simulation
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 3.0
 """Of the processor: many times of what each takes, and far from what it took."""
 
