@@ -71,6 +71,7 @@ def test_a_failure_as_json_is_one_object_too(flatfee: Flatfee, asks: dict[str, s
     assert len(shown.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_when_every_route_fails_each_attempt_is_shown(
     flatfee: Flatfee, asks: dict[str, str], gateway: DemoGateway
 ) -> None:
@@ -103,6 +104,7 @@ def test_a_wrong_key_says_where_it_is_read_and_does_not_show_it(flatfee: Flatfee
     assert "not-a-key" not in shown.output
 
 
+@pytest.mark.slow
 def test_a_gateway_out_of_reach_is_told_with_a_cure(flatfee: Flatfee, asks: dict[str, str]) -> None:
     shown = flatfee("chat", "Hi", "--base-url", "http://127.0.0.1:9/v1", env=asks)
     assert shown.exit_code == 1

@@ -44,6 +44,7 @@ async def losing(losses: int) -> AsyncGenerator[tuple[AsyncClient, App, LosingTr
         yield AsyncClient(api_key=key, base_url="http://gateway.test/v1", http_client=http), app, transport
 
 
+@pytest.mark.slow
 async def test_an_answer_that_was_lost_is_given_again_and_charged_once() -> None:
     async with losing(2) as (client, _, transport):
         completion = await client.chat.completions.create(model="premium", messages=HELLO)

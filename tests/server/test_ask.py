@@ -317,6 +317,7 @@ KNOWN = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(max_size=12).filter(lambda name: name not in KNOWN), values, max_size=6))
 def test_every_field_the_gateway_does_not_know_passes_byte_for_byte(fields: dict[str, Any]) -> None:
     raw = {name: json.dumps(value, ensure_ascii=False).encode() for name, value in fields.items()}

@@ -86,6 +86,7 @@ async def test_a_probe_whose_caller_leaves_leaves_its_place_to_the_next() -> Non
         assert passes(gateway)
 
 
+@pytest.mark.slow
 async def test_an_older_try_whose_caller_leaves_does_not_give_the_probes_place_away() -> None:
     provider = ScriptedProvider(first=silent())
     async with on_loopback(one(), provider) as served:

@@ -194,6 +194,7 @@ def test_a_server_that_goes_on_talking_after_the_answer_is_left(server: Server) 
         assert not server.released.is_set()
 
 
+@pytest.mark.slow
 async def test_a_deadline_ends_a_call_whatever_the_timeout(server: Server) -> None:
     server.reply, server.hold = b"", True
     ask = ASK | {"stream": False, "deadline": 0.05}

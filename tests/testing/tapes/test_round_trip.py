@@ -90,6 +90,7 @@ def test_replay_says_what_was_recorded_without_provider_key_or_network(
     assert len(upstream.asked) == asked
 
 
+@pytest.mark.slow
 def test_replay_fails_as_the_provider_failed(upstream: Upstream, tapes: Path) -> None:
     """Refused, limited, reset before an answer, cut in the middle of one."""
     saids = ("refuse me", "limit me", "reset me")
