@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -14,6 +14,11 @@ from flatfee.testing.gateway import ScriptedGateway
 _Body = TypeVar("_Body")
 
 Json = Mapping[str, Any]
+
+
+def listed(data: Iterable[Json], **more: Any) -> Json:
+    """Return a list as it is answered."""
+    return {"object": "list", "data": list(data), **more}
 
 
 class Form(BaseModel):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from flatfee.testing.control.endpoint import Endpoint, Form, Json, Visit
+from flatfee.testing.control.endpoint import Endpoint, Form, Json, Visit, listed
 from flatfee.testing.judging.checks.base import Limits
 from flatfee.testing.judging.journal import Journal
 
@@ -34,7 +34,7 @@ class _Limits(Limits):
 def _journal(visit: Visit[_Look]) -> Json:
     look = visit.body
     journal = visit.gateway.journal if look.wait_for is None else _once_ended(visit, look.wait_for)
-    return {"object": "list", "data": journal.to_json(bodies=look.bodies), "text": journal.text(bodies=look.bodies)}
+    return listed(journal.to_json(bodies=look.bodies), text=journal.text(bodies=look.bodies))
 
 
 def _once_ended(visit: Visit[_Look], count: int) -> Journal:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import RootModel
 
-from flatfee.testing.control.endpoint import Endpoint, Form, Json, Nothing, Visit
+from flatfee.testing.control.endpoint import Endpoint, Form, Json, Nothing, Visit, listed
 from flatfee.testing.gateway import ScriptedGateway
 from flatfee.testing.scripting.forms import read_rule
 from flatfee.testing.scripting.gates import Gate
@@ -70,7 +70,7 @@ def _endpoints(gates: Gates) -> tuple[Endpoint[Any], ...]:
             for rule in added:
                 rule.remove()
             raise ValueError(f"rules[{len(added)}]: {error}") from error
-        return {"object": "list", "data": [_shown(rule) for rule in added]}
+        return listed(map(_shown, added))
 
     def show_gate(visit: Visit[Nothing]) -> Json:
         return _gate(visit.names["name"], gates)
@@ -110,12 +110,12 @@ def _gate(name: str, gates: Gates) -> Json:
 
 
 def _list(visit: Visit[Nothing]) -> Json:
-    return {"object": "list", "data": [_shown(rule) for rule in visit.gateway.rules.rules]}
+    return listed(map(_shown, visit.gateway.rules.rules))
 
 
 def _clear(visit: Visit[Nothing]) -> Json:
     visit.gateway.rules.clear()
-    return {"object": "list", "data": []}
+    return listed([])
 
 
 def _remove(visit: Visit[Nothing]) -> Json:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, RootModel
 
-from flatfee.testing.control.endpoint import Endpoint, Form, Json, Nothing, Visit
+from flatfee.testing.control.endpoint import Endpoint, Form, Json, Nothing, Visit, listed
 
 _MOST_SLOTS: Final = 10_000
 """Slots that one request may hold."""
@@ -51,7 +51,7 @@ def _change(visit: Visit[_Changes]) -> Json:
 
 def _active(visit: Visit[Any]) -> Json:
     held = [lease.model_dump(mode="json", exclude_unset=True) for lease in visit.gateway.workflows.active]
-    return {"object": "list", "data": held}
+    return listed(held)
 
 
 def _hold(visit: Visit[_Held]) -> Json:
@@ -65,7 +65,7 @@ def _release(visit: Visit[Nothing]) -> Json:
 
 
 def _routes(visit: Visit[Any]) -> Json:
-    return {"object": "list", "data": [_route(visit, name) for name in visit.gateway.routes]}
+    return listed(_route(visit, name) for name in visit.gateway.routes)
 
 
 def _route(visit: Visit[Any], name: str) -> Json:

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from flatfee.receipt import Attempt, Receipt
 from flatfee.testing.judging.answered import Answered, json_object, read_answer
 from flatfee.testing.running.exchange import Exchange, Tried
+from flatfee.testing.scripting.conversation import Conversation
 from flatfee.wire import ERRORS, Header, retry_after, retryable
 
 COMPLETIONS: Final = "/v1/chat/completions"
@@ -156,16 +157,20 @@ class Entry:
         model = self.body.get("model")
         return model if isinstance(model, str) else None
 
+    @cached_property
+    def _conversation(self) -> Conversation:
+        """The conversation that was sent, as scripts match it."""
+        return Conversation(self.body)
+
     @property
     def messages(self) -> Sequence[Mapping[str, Any]]:
-        """The conversation that was sent."""
-        messages = self.body.get("messages")
-        return [each for each in messages if isinstance(each, Mapping)] if isinstance(messages, list) else []
+        """The messages of the conversation."""
+        return list(self._conversation.messages)
 
     @property
     def turn(self) -> int:
         """Which answer of the model is asked for: 1 + how many the conversation holds."""
-        return 1 + sum(1 for message in self.messages if message.get("role") == "assistant")
+        return self._conversation.turn
 
     @property
     def stream(self) -> bool:

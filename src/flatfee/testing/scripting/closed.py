@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -26,8 +26,12 @@ class Closed(BaseModel):
             known = [field.alias or name for name, field in cls.model_fields.items()]
             for name in given:
                 if name not in known:
-                    close = difflib.get_close_matches(str(name), known, n=1)
-                    cure = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}."
-                    message = f"{cls.__name__} has no {name!r}; {cure}"
+                    message = f"{cls.__name__} has no {name!r}; {meant(str(name), known)}"
                     raise ValueError(message)
         return given
+
+
+def meant(name: str, known: Sequence[str]) -> str:
+    """Say which of the known names was meant, or which there are."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}."

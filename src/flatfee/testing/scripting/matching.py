@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -10,6 +9,7 @@ from typing import Any, Final, TypedDict
 
 from flatfee.testing.running.exchange import is_secret
 from flatfee.testing.scripting.asked import Asked
+from flatfee.testing.scripting.closed import meant
 from flatfee.testing.scripting.conversation import ToolResult, text_of
 from flatfee.testing.scripting.differences import Difference, Told, differences
 from flatfee.testing.scripting.matchers import Equals, Matcher, OneOf, matcher, shown
@@ -115,17 +115,13 @@ def _difference(name: str, wanted: Any, asked: Asked) -> Difference | None:
 
 
 def _no_such_keyword(name: str) -> str:
-    close = difflib.get_close_matches(name, _KEYWORDS, n=1)
-    cure = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(sorted(_KEYWORDS))}."
-    return f"There is no match keyword {name!r}; {cure}"
+    return f"There is no match keyword {name!r}; {meant(name, sorted(_KEYWORDS))}"
 
 
 def _check_known(name: str, wanted: Matcher | None, there_are: Sequence[str]) -> None:
     if not isinstance(wanted, Equals) or not there_are or wanted.wanted in there_are:
         return
-    close = difflib.get_close_matches(str(wanted.wanted), there_are, n=1)
-    cure = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(there_are)}."
-    message = f"{name}={wanted!r}: there is no such {name}; {cure}"
+    message = f"{name}={wanted!r}: there is no such {name}; {meant(str(wanted.wanted), there_are)}"
     raise ValueError(message)
 
 

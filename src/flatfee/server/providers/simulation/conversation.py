@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from flatfee.server.providers.simulation.refusal import RefusedError, missing, unknown, wrong_type
+from flatfee.server.providers.simulation.refusal import RefusedError, check_known, missing, wrong_type
 from flatfee.server.providers.simulation.tokens import BYTES_PER_TOKEN, TOKENS_PER_MEDIUM
 
 _ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
@@ -47,10 +47,7 @@ def _role(message: Any, index: int) -> str:
     if not isinstance(message, dict):
         raise wrong_type(f"messages[{index}]", "an object", message)
     role = message.get("role")
-    if role is None:
-        raise missing(f"messages[{index}].role")
-    if role not in _ROLES:
-        raise unknown(f"messages[{index}].role", role, ", ".join(map(repr, _ROLES)))
+    check_known(f"messages[{index}].role", role, _ROLES)
     return str(role)
 
 
@@ -116,12 +113,7 @@ def _check_content(message: dict[str, Any], role: str, param: str) -> None:
         if not isinstance(part, dict):
             raise wrong_type(where, "an object", part)
         kind = part.get("type")
-        if kind not in _PARTS:
-            raise (
-                missing(f"{where}.type")
-                if kind is None
-                else unknown(f"{where}.type", kind, ", ".join(map(repr, _PARTS)))
-            )
+        check_known(f"{where}.type", kind, _PARTS)
         held = part.get(kind)
         if held is None:
             raise missing(f"{where}.{kind}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flatfee.server.providers.simulation.refusal import RefusedError, missing, unknown, wrong_type
+from flatfee.server.providers.simulation.refusal import RefusedError, check_known, missing, unknown, wrong_type
 from flatfee.server.providers.simulation.schema import Budget, JsonSchema, UnanswerableError
 from flatfee.server.providers.simulation.strict import check_strict
 
@@ -71,10 +71,7 @@ def _tools(tools: Sequence[Any], budget: Budget) -> Iterator[Tool]:
         if not isinstance(tool, dict):
             raise wrong_type(param, "an object", tool)
         kind = tool.get("type")
-        if kind not in _KINDS:
-            raise (
-                missing(f"{param}.type") if kind is None else unknown(f"{param}.type", kind, "'function' and 'custom'")
-            )
+        check_known(f"{param}.type", kind, _KINDS, "'function' and 'custom'")
         inner = tool.get(kind)
         if not isinstance(inner, dict):
             raise missing(f"{param}.{kind}") if inner is None else wrong_type(f"{param}.{kind}", "an object", inner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -59,3 +60,11 @@ def unknown(param: str, value: Any, supported: str) -> RefusedError:
     return RefusedError(
         f"Invalid value: {str(value)[:60]!r}. Supported values are: {supported}.", param, "invalid_value"
     )
+
+
+def check_known(param: str, value: Any, known: Sequence[str], supported: str | None = None) -> None:
+    """Refuse a value that is missing, or none of those there are; ``supported`` is how these are told."""
+    if value is None:
+        raise missing(param)
+    if value not in known:
+        raise unknown(param, value, supported or ", ".join(map(repr, known)))
