@@ -60,7 +60,7 @@ def settings_of(wish: dict[str, Any]) -> Settings:
 def inside(app: App, server: GatewayServer) -> dict[str, Any]:
     """Return what the gateway holds now."""
     gateway = app.gateway
-    sessions = [each._session for each in gateway.providers.values() if isinstance(each, OpenAIProvider)]
+    sessions = [each._connection._session for each in gateway.providers.values() if isinstance(each, OpenAIProvider)]
     pools = [session.connector for session in sessions if session is not None and session.connector is not None]
     tasks = Counter(getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks())
     return {

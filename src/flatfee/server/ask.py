@@ -1,7 +1,7 @@
 """What a caller asks for: one parse of headers and body. Pure; no I/O.
 
-The body is taken apart at its top level only; every value stays the bytes that came, and the
-upstream body is put together from the same values. So what policy saw is what the provider gets.
+The body is taken apart at its top level only; every value stays the bytes that came, and the upstream
+body (``bodies``) is put together from the same values. So what policy saw is what the provider gets.
 """
 
 from __future__ import annotations
@@ -9,20 +9,18 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from flatfee.server.estimating import count_images, estimate_prompt
 from flatfee.server.faults import Fault
 from flatfee.wire import MAX_IDEMPOTENCY_KEY, WORKFLOW_ID, ErrorCode, Header, OnExhausted, Task
 
 _E = TypeVar("_E", Task, OnExhausted)
 
-BYTES_PER_TOKEN: Final = 4
-TOKENS_PER_MESSAGE: Final = 4
-TOKENS_PER_IMAGE: Final = 1000
 MAX_CHOICES: Final = 128
 MAX_OUTPUT: Final = 1 << 31
 MAX_DEADLINE_MS: Final = 24 * 3600 * 1000
@@ -52,28 +50,6 @@ class Ask:
     workflow: str | None
     deadline_ms: int | None
 
-    def body_for(self, model: str) -> bytes:
-        """Return the upstream body: the caller's, with the route's model and, streamed, usage asked for."""
-        fields = dict(self.fields)
-        fields["model"] = Raw(msgspec.json.encode(model))
-        if self.stream:
-            options = _decode(fields.get("stream_options"), dict[str, Raw], "stream_options") or {}
-            fields["stream_options"] = Raw(msgspec.json.encode({**options, "include_usage": Raw(b"true")}))
-        return msgspec.json.encode(fields)
-
-    def body_after(self, model: str, said: str) -> bytes:
-        """Return the upstream body for a route that goes on from what was said: as the assistant's own last words.
-
-        What it may still say is less by about as much.
-        """
-        fields = dict(self.fields)
-        words = msgspec.json.encode({"role": "assistant", "content": said})
-        fields["messages"] = Raw(bytes(fields["messages"]).rstrip()[:-1] + b"," + words + b"]")
-        for name in ("max_completion_tokens", "max_tokens"):
-            if (most := bytes(fields.get(name, b""))).isdigit():
-                fields[name] = Raw(b"%d" % max(1, int(most) - estimate_tokens(len(said.encode()))))
-        return replace(self, fields=fields).body_for(model)
-
     @property
     def one_text(self) -> bool:
         """Whether a text that breaks off could be gone on with by another: one choice, without figures of its own."""
@@ -88,7 +64,9 @@ class Ask:
         """
         form = _field(self.fields, "response_format", dict[str, Raw]) or {}
         prescribed = bytes(form.get("type", b'"text"')) != b'"text"'
-        return not prescribed and _decode(self.fields["messages"], list[_Message], "messages")[-1].role != "assistant"
+        return (
+            not prescribed and decode_field(self.fields["messages"], list[_Message], "messages")[-1].role != "assistant"
+        )
 
 
 class _Message(msgspec.Struct):
@@ -96,10 +74,6 @@ class _Message(msgspec.Struct):
 
     role: str
     content: Raw | UnsetType = UNSET
-
-
-class _Part(msgspec.Struct):
-    type: str = ""
 
 
 class _StreamOptions(msgspec.Struct):
@@ -139,7 +113,7 @@ def read_ask(headers: Mapping[bytes, bytes], body: bytes) -> Ask:
         stream=stream,
         include_usage=bool(options and options.include_usage),
         fields=fields,
-        prompt_tokens=_estimate(fields, messages, images),
+        prompt_tokens=estimate_prompt(fields, [message.content for message in messages], images),
         output_tokens=output,
         choices=choices,
         tools=_lists_something(fields, "tools") or _lists_something(fields, "functions"),
@@ -152,11 +126,6 @@ def read_ask(headers: Mapping[bytes, bytes], body: bytes) -> Ask:
         workflow=_workflow(headers),
         deadline_ms=_deadline(headers),
     )
-
-
-def estimate_tokens(size: int) -> int:
-    """Return about how many tokens ``size`` bytes of text are: a quarter, rounded up."""
-    return -(-size // BYTES_PER_TOKEN)
 
 
 def _read_fields(body: bytes) -> dict[str, Raw]:
@@ -186,35 +155,7 @@ def _read_messages(fields: Mapping[str, Raw]) -> tuple[list[_Message], int]:
         raise _invalid(f"messages must be a list of objects with a role: {error}.", "messages") from error
     if not messages:
         raise _invalid("messages is empty; send at least one message", "messages")
-    return messages, sum(_images(message.content) for message in messages)
-
-
-def _images(content: Raw | UnsetType) -> int:
-    """Count a message's image parts; each names ``image_url`` as its type and as its key."""
-    if content is UNSET or bytes(memoryview(content)[:1]) != b"[":
-        return 0
-    return bytes(content).count(b'"image_url"') // 2
-
-
-def _estimate(fields: Mapping[str, Raw], messages: list[_Message], images: int) -> int:
-    size = len(memoryview(fields["messages"]))
-    if images:
-        size -= sum(_image_size(message.content) for message in messages)
-    for name in ("tools", "functions", "response_format"):
-        if name in fields:
-            size += len(memoryview(fields[name]))
-    return estimate_tokens(size) + TOKENS_PER_MESSAGE * len(messages) + TOKENS_PER_IMAGE * images
-
-
-def _image_size(content: Raw | UnsetType) -> int:
-    """Return the bytes that image parts take in a message: image data is no text."""
-    if content is UNSET or not _images(content):
-        return 0
-    try:
-        parts = msgspec.json.decode(content, type=list[Raw])
-        return sum(len(memoryview(part)) for part in parts if msgspec.json.decode(part, type=_Part).type == "image_url")
-    except (msgspec.DecodeError, RecursionError):
-        return 0
+    return messages, sum(count_images(message.content) for message in messages)
 
 
 def _lists_something(fields: Mapping[str, Raw], name: str) -> bool:
@@ -235,10 +176,15 @@ def _bounded(fields: Mapping[str, Raw], name: str, most: int) -> int | None:
 
 def _field(fields: Mapping[str, Raw], name: str, type_: Any) -> Any:
     """Return a top-level value as ``type_``; ``None`` if it is absent or null."""
-    return _decode(fields.get(name), type_, name)
+    return decode_field(fields.get(name), type_, name)
 
 
-def _decode(raw: Raw | None, type_: Any, name: str) -> Any:
+def decode_field(raw: Raw | None, type_: Any, name: str) -> Any:
+    """Return a top-level value as ``type_``; ``None`` if it is absent or null.
+
+    Raises:
+        Fault: ``invalid_request``: it is of another type.
+    """
     if raw is None:
         return None
     try:

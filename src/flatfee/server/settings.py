@@ -8,11 +8,14 @@ nowhere else, and never shown by ``repr``. Reading and error wording live in ``c
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
+from flatfee.server.providers.dialect import OPENAI, Dialect
 from flatfee.server.windows import check_window
 from flatfee.wire import Billing, Model, Reason, ReceiptDetail, Task, Tier
 
@@ -131,6 +134,11 @@ class ProviderSettings(_Table):
             message = f"provider {self.name!r} needs base_url, such as 'https://api.openai.com/v1'"
             raise ValueError(message)
         return self
+
+    @property
+    def dialect(self) -> Dialect:
+        """How its API differs from OpenAI's."""
+        return OPENAI
 
 
 class MeterSettings(_Table):
@@ -279,3 +287,11 @@ class Settings(_Table):
     def provider(self, name: str) -> ProviderSettings | None:
         """Return the provider called ``name``, or ``None``."""
         return next((provider for provider in self.providers if provider.name == name), None)
+
+    def dialect(self, provider: str) -> Dialect:
+        """Return how the API of the provider of that name differs from OpenAI's."""
+        return self._dialects[provider]
+
+    @cached_property
+    def _dialects(self) -> Mapping[str, Dialect]:
+        return {provider.name: provider.dialect for provider in self.providers}

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flatfee.receipt import Receipt, TokenUsage
-from flatfee.server.ask import Ask, estimate_tokens
+from flatfee.server.ask import Ask
+from flatfee.server.estimating import estimate_tokens
 from flatfee.server.gateway import Gateway
 from flatfee.server.meter import Meter
 from flatfee.server.patience import GRACE, in_time

@@ -9,6 +9,7 @@ from typing import Final
 from flatfee.server.answers.joint import Half, Joint
 from flatfee.server.answers.stream import RelayedStream
 from flatfee.server.ask import Ask
+from flatfee.server.bodies import body_after, body_for
 from flatfee.server.call import Call
 from flatfee.server.faults import deadline_passed
 from flatfee.server.gateway import Gateway
@@ -91,9 +92,10 @@ class Try:
 
     def body(self) -> bytes:
         """Return the body that is sent upstream."""
+        dialect = self.gateway.settings.dialect(self.route.provider)
         if self.half is not None and self.prefilled:
-            return self.ask.body_after(self.route.model, self.half.text)
-        return self.ask.body_for(self.route.model)
+            return body_after(self.ask, self.route.model, self.half.text, dialect)
+        return body_for(self.ask, self.route.model, dialect)
 
     def admitted(self) -> bool:
         """Ask the route's circuit to let it through; whoever is let through tells the circuit how it ended."""

@@ -24,7 +24,7 @@ from tests.server.fakes_upstream import (
     whole,
 )
 
-from flatfee.server.providers import openai
+from flatfee.server.providers import http
 from flatfee.server.providers.openai import OpenAIProvider
 from flatfee.server.providers.registry import make_providers
 from flatfee.server.settings import ProviderSettings
@@ -200,7 +200,7 @@ async def test_a_compressed_answer_is_unpacked() -> None:
 
 
 async def test_an_answer_without_bound_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai, "MAX_ANSWER", 1000)
+    monkeypatch.setattr(http, "MAX_ANSWER", 1000)
     async with upstream(whole(gzip.compress(b"x" * 1_000_000), "content-encoding: gzip")) as fake:
         failure = await fails(fake.port)
     assert (failure.outcome, str(failure)) == (AttemptOutcome.ERROR, "answered with more than 1000 bytes")

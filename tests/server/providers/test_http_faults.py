@@ -36,7 +36,7 @@ from tests.server.fakes_upstream import (
     whole,
 )
 
-from flatfee.server.providers import openai
+from flatfee.server.providers import http
 from flatfee.server.providers.base import ProviderFailure
 from flatfee.server.providers.unpack import PIECE, Unpacker
 from flatfee.wire import AttemptOutcome
@@ -188,7 +188,7 @@ async def test_headers_without_end_are_an_error(piece: bytes) -> None:
 
 @pytest.mark.parametrize("size", [None, 10**12], ids=["chunked", "a length"])
 async def test_a_body_without_end_is_cut_off(size: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai, "MAX_ANSWER", 1_000_000)
+    monkeypatch.setattr(http, "MAX_ANSWER", 1_000_000)
     piece = b"x" * 10_000
 
     async def answer(writer: Writer) -> None:
@@ -365,7 +365,7 @@ async def test_a_reader_that_waits_leaves_the_rest_with_the_provider() -> None:
         await still()
         assert sent < 600_000
         rest = [chunk async for chunk in chunks]
-        assert max(map(len, [first, *rest])) <= openai.READ_AHEAD
+        assert max(map(len, [first, *rest])) <= http.READ_AHEAD
         assert sum(map(len, [first, *rest])) == pieces * len(piece)
 
 
