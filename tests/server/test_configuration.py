@@ -177,7 +177,7 @@ def test_a_mistake_is_told_with_key_value_and_cure(text: str, expected: str) -> 
 
 def test_a_key_that_resembles_nothing_is_answered_with_what_exists() -> None:
     (problem,) = problems(BASE + "[policy]\nzzz = 1\n")
-    assert problem == "policy.zzz: unknown key; known keys: economy_may_use_premium, rules"
+    assert problem == "policy.zzz: unknown key; known keys: timezone, economy_may_use_premium, rules"
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,12 @@ async def test_a_dry_run_tells_what_would_happen_and_consumes_nothing() -> None:
                 "because": f"context is about {tokens} tokens, not over 120000",
             },
             {"rule": "small_task", "matched": False, "because": "no task hint"},
-            {"rule": "small_task", "matched": True},
+            {
+                "rule": "small_task",
+                "matched": True,
+                "because": f"context is about {tokens} tokens, under 2000; 50 output tokens asked for, at most 256; "
+                "no tools are given",
+            },
         ],
     }
     assert (usage["fair_use"]["used"], usage["fair_use"]["pending"], usage["workflows"]["active"]) == (0, 0, 0)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from flatfee.server.ask import Ask, digests_of, read_ask, read_idempotency_key
@@ -24,10 +25,10 @@ from flatfee.server.stages.relay import relay
 from flatfee.server.stages.replay import replay
 from flatfee.server.stages.settle import Bill
 from flatfee.server.stages.tries import Job
-from flatfee.server.store.base import StoreDown
+from flatfee.server.store.base import Store, StoreDown
 from flatfee.server.store.records import Caller, Changed, Idempotency, Outcome, Repeat, Reservation, Ticket
 from flatfee.server.tell import receipt_headers, ticket_headers
-from flatfee.wire import ErrorCode
+from flatfee.wire import ErrorCode, Model
 
 _Answer = Ticket | Repeat | Changed
 _MOST_CHANGES: Final = 5
@@ -120,8 +121,24 @@ async def plan_request(ask: Ask, caller: Caller, plan: PlanSettings, gateway: Ga
     if ask.in_tool_loop and ask.workflow is not None:
         route = await gateway.store.last_route(caller, ask.workflow)
     settings, down = gateway.settings, gateway.health.down(gateway.monotonic())
-    facts = Facts.of(ask, model, route)
+    left = None
+    if model is Model.AUTO and settings.policy.asks_for_fair_use:
+        left = await fair_use_left(caller, plan, gateway.store)
+    now = datetime.fromtimestamp(gateway.store.now(), UTC)
+    facts = Facts.of(ask, model, caller, now, fair_use_left=left, tool_loop_route=route)
     return plan_routes(facts, caller, plan, settings.policy, settings.routes, down, gateway.chance)
+
+
+async def fair_use_left(caller: Caller, plan: PlanSettings, store: Store) -> float:
+    """Return the share (0 to 1) of the plan's fair-use that is neither used nor pending in this window.
+
+    Raises:
+        StoreDown: it cannot be read; a rule that asks for it is not guessed at, and nothing is admitted.
+    """
+    terms = terms_of(plan)
+    usage = await store.usage(caller.account, terms.unit, calendar_of(caller, plan))
+    left = terms.fair_use - usage.fair_use_used - usage.fair_use_pending
+    return max(0, left) / terms.fair_use if terms.fair_use else 0.0
 
 
 def reserve_for(

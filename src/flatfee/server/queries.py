@@ -88,7 +88,7 @@ def _rules(routes: RoutePlan, gateway: Gateway) -> list[dict[str, Any]]:
         return [{"rule": Reason.WORKFLOW_AFFINITY, "matched": True}]
     return [
         {"rule": step.rule, "matched": step.matched, **({"because": step.because} if step.because else {})}
-        for step in explain(gateway.settings.policy.rules, routes.facts)
+        for step in explain(gateway.settings.policy, routes.facts)
     ]
 
 

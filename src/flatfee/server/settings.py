@@ -9,15 +9,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import tzinfo
 from functools import cached_property
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    model_validator,
+)
 
+from flatfee.server.policy.patterns import ANY
+from flatfee.server.policy.times import Day, Span, Times, zone_of
 from flatfee.server.providers.dialect import OPENAI, Dialect
 from flatfee.server.windows import check_window
-from flatfee.wire import Billing, Model, Reason, ReceiptDetail, Task, Tier
+from flatfee.wire import WORKFLOW_ID, Billing, Model, Reason, ReceiptDetail, Task, Tier
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -76,6 +88,31 @@ def _printable(text: str) -> str:
     return text
 
 
+def _workflow_patterns(value: object) -> object:
+    if isinstance(value, bool):
+        return ("*",) if value else ()
+    if value in ([], ()):
+        raise ValueError("needs at least one entry; false asks for requests without a workflow")
+    return value
+
+
+def _workflow_pattern(text: str) -> str:
+    if text != ANY and not WORKFLOW_ID.fullmatch(text.removesuffix(ANY)):
+        raise ValueError(f"{text[:40]!r} is no workflow: use 1 to 128 of A-Z a-z 0-9 . _ : -, with * at the end only")
+    return text
+
+
+def _span(text: str) -> str:
+    Span.of(text)
+    return text
+
+
+def _timezone(text: str) -> str:
+    zone_of(text)
+    return text
+
+
+WorkflowPattern = Annotated[str, AfterValidator(_workflow_pattern)]
 EnvironmentName = Annotated[str, AfterValidator(_environment_name)]
 
 
@@ -221,22 +258,49 @@ class AccountSettings(_Table):
 
 
 class Condition(_Table):
-    """``when`` of a rule: every key that is given must hold. Tokens are the gateway's estimates."""
+    """``when`` of a rule: every key that is given must hold. Tokens are the gateway's estimates, shares 0 to 1.
 
-    task: tuple[Task, ...] | None = None
-    reasoning_effort: tuple[str, ...] | None = None
-    context_over: int | None = None
-    context_under: int | None = None
-    output_at_most: int | None = None
+    ``workflow = true`` asks for any that is named, which is the pattern ``*``; ``false`` for none, which is no pattern.
+    """
+
+    task: tuple[Task, ...] | None = Field(default=None, min_length=1)
+    reasoning_effort: tuple[str, ...] | None = Field(default=None, min_length=1)
+    context_over: int | None = Field(default=None, ge=0)
+    context_under: int | None = Field(default=None, ge=1)
+    output_over: int | None = Field(default=None, ge=0)
+    output_at_most: int | None = Field(default=None, ge=1)
     tools: bool | None = None
+    images: bool | None = None
+    json_schema: bool | None = None
+    workflow: Annotated[tuple[WorkflowPattern, ...] | None, BeforeValidator(_workflow_patterns)] = None
+    account: tuple[Name, ...] | None = Field(default=None, min_length=1)
+    project: tuple[Name, ...] | None = Field(default=None, min_length=1)
+    hours: tuple[Annotated[str, AfterValidator(_span)], ...] | None = Field(default=None, min_length=1)
+    days: tuple[Day, ...] | None = Field(default=None, min_length=1)
+    fair_use_left_under: float | None = Field(default=None, gt=0, le=1)
+    fair_use_left_over: float | None = Field(default=None, ge=0, lt=1)
+
+    @cached_property
+    def given(self) -> tuple[tuple[str, object], ...]:
+        """The conditions that are set, with what they say; ``hours`` and ``days`` are one, called ``times``."""
+        told = [(name, value) for name in type(self).model_fields if (value := getattr(self, name)) is not None]
+        plain = [(name, value) for name, value in told if name not in {"hours", "days"}]
+        times = [("times", Times.of(self.hours, self.days))] if len(plain) < len(told) else []
+        return (*plain, *times)
 
 
 class RuleSettings(_Table):
     """One row of the policy's table: the first row whose condition holds decides the tier."""
 
+    name: Name | None = None
     when: Condition = Condition()
     tier: Tier
     reason: Annotated[Reason, AfterValidator(_policy_reason)]
+
+    @property
+    def called(self) -> str:
+        """How a dry run calls it."""
+        return self.name or self.reason
 
 
 DEFAULT_RULES: tuple[RuleSettings, ...] = (
@@ -264,8 +328,25 @@ also ends every table of an operator that has no such row of its own."""
 class PolicySettings(_Table):
     """``[policy]``: how ``auto`` chooses, and whether economy may end on a premium route."""
 
+    timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
     economy_may_use_premium: bool = False
     rules: tuple[RuleSettings, ...] = DEFAULT_RULES
+
+    @cached_property
+    def zone(self) -> tzinfo:
+        """Whose wall clock ``hours`` and ``days`` of rules are read off."""
+        return zone_of(self.timezone)
+
+    @cached_property
+    def asks_for_time(self) -> bool:
+        """Tell whether a rule asks for the hour or the day."""
+        return any(rule.when.hours or rule.when.days for rule in self.rules)
+
+    @cached_property
+    def asks_for_fair_use(self) -> bool:
+        """Tell whether a rule asks how much of fair-use is left, which is read from the ledger only then."""
+        asked = {"fair_use_left_under", "fair_use_left_over"}
+        return any(name in asked for rule in self.rules for name, _ in rule.when.given)
 
 
 class Settings(_Table):

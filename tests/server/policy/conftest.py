@@ -1,6 +1,7 @@
 """Makers of what policy looks at; each fills in what a test does not care about."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,6 +17,10 @@ from flatfee.wire import Billing, OnExhausted, Tier
 def make_facts(**more: Any) -> Facts:
     facts: dict[str, Any] = {
         "model": "auto",
+        "account": "acme",
+        "project": "ci",
+        "workflow": None,
+        "at": datetime(2026, 11, 25, 12, tzinfo=UTC),
         "task": None,
         "reasoning_effort": None,
         "prompt_tokens": 5000,

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from datetime import UTC, datetime
 from itertools import cycle
 from typing import Any
 
@@ -262,10 +263,14 @@ def test_a_plan_that_counts_requests_counts_one(plan: Any, planned: Any) -> None
     assert planned(plan={"meter": "requests"}).choices[0].offer.units == 1
 
 
-def test_facts_are_read_off_the_ask() -> None:
+def test_facts_are_read_off_the_ask_its_caller_and_the_moment(caller: Any) -> None:
     body = b'{"model":"gpt","messages":[{"role":"tool","content":"x"}],"max_tokens":7,"reasoning_effort":"high","n":2}'
-    ask = read_ask({b"x-flatfee-task": b"plan", b"x-flatfee-on-exhausted": b"fail"}, body)
-    facts = Facts.of(ask, "premium", "p1")
+    headers = {b"x-flatfee-task": b"plan", b"x-flatfee-on-exhausted": b"fail", b"x-flatfee-workflow": b"run-1"}
+    ask = read_ask(headers, body)
+    at = datetime(2026, 11, 25, tzinfo=UTC)
+    facts = Facts.of(ask, "premium", caller(), at, fair_use_left=0.5, tool_loop_route="p1")
+    assert (facts.account, facts.project, facts.workflow) == ("acme", "ci", "run-1")
+    assert (facts.at, facts.fair_use_left) == (at, 0.5)
     assert (facts.model, facts.task, facts.reasoning_effort) == ("premium", Task.PLAN, "high")
     assert (facts.output_tokens, facts.choices, facts.tool_loop_route) == (7, 2, "p1")
     assert facts.on_exhausted is OnExhausted.FAIL

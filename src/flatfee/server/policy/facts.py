@@ -1,18 +1,30 @@
-"""What policy knows of a request: frozen facts, read off the ask once."""
+"""What policy knows of a request: frozen facts, read off the ask, its caller and the moment once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from flatfee.server.ask import Ask
+from flatfee.server.store.records import Caller
 from flatfee.wire import OnExhausted, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Facts of one request. ``model`` is ``auto``, ``premium`` or ``economy``: aliases are resolved."""
+    """Facts of one request. ``model`` is ``auto``, ``premium`` or ``economy``: aliases are resolved.
+
+    Tokens are estimates; ``output_tokens`` is what was asked for. ``project`` is ``None`` for a team key, ``at`` knows
+    its timezone. ``fair_use_left`` is the share (0 to 1) of the plan's fair-use that is neither used nor pending;
+    ``None`` where it was not read, because no rule asks for it. ``tool_loop_route`` answered the turn before, if a
+    tool loop is open.
+    """
 
     model: str
+    account: str
+    project: str | None
+    workflow: str | None
+    at: datetime
     task: Task | None
     reasoning_effort: str | None
     prompt_tokens: int
@@ -22,13 +34,27 @@ class Facts:
     images: bool
     json_schema: bool
     on_exhausted: OnExhausted
+    fair_use_left: float | None = None
     tool_loop_route: str | None = None
 
     @classmethod
-    def of(cls, ask: Ask, model: str, tool_loop_route: str | None = None) -> Facts:
-        """Read the facts of ``ask``; ``tool_loop_route`` answered the turn before, if a tool loop is open."""
+    def of(
+        cls,
+        ask: Ask,
+        model: str,
+        caller: Caller,
+        at: datetime,
+        *,
+        fair_use_left: float | None = None,
+        tool_loop_route: str | None = None,
+    ) -> Facts:
+        """Read the facts of ``ask`` as it came from ``caller`` at a moment."""
         return cls(
             model=model,
+            account=caller.account,
+            project=caller.project,
+            workflow=ask.workflow,
+            at=at,
             task=ask.task,
             reasoning_effort=ask.reasoning_effort,
             prompt_tokens=ask.prompt_tokens,
@@ -38,5 +64,6 @@ class Facts:
             images=ask.images,
             json_schema=ask.json_schema,
             on_exhausted=ask.on_exhausted,
+            fair_use_left=fair_use_left,
             tool_loop_route=tool_loop_route,
         )

@@ -150,7 +150,7 @@ def _verdict(
     stay = next((route for route in (*premium, *economy) if route.name == facts.tool_loop_route), None)
     if stay is not None and stay.name not in down:
         return Verdict(stay.tier, Reason.WORKFLOW_AFFINITY)
-    verdict = decide(policy.rules, facts)
+    verdict = decide(policy, facts)
     if verdict.tier is Tier.PREMIUM and not premium and economy:
         too_large = any(route.tier is Tier.PREMIUM and _too_small(route, facts) for route in routes)
         return Verdict(Tier.ECONOMY, Reason.CONTEXT_SIZE if too_large else verdict.reason)

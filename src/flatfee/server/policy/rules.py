@@ -1,12 +1,12 @@
-"""The ordered table that decides the tier of ``auto``: the first rule that matches wins."""
+"""The ordered table that decides the tier of ``auto``: the first rule that matches wins. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from flatfee.server.policy.conditions import CHECKS
 from flatfee.server.policy.facts import Facts
-from flatfee.server.settings import DEFAULT_RULES, Condition, RuleSettings
+from flatfee.server.settings import DEFAULT_RULES, Condition, PolicySettings
 from flatfee.wire import Reason, Tier
 
 
@@ -20,43 +20,53 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One rule as it was looked at; ``because`` tells why it did not match."""
+    """One rule as it was looked at; ``because`` says why it did or did not match, if it has a condition."""
 
     rule: str
     matched: bool
     because: str | None = None
 
 
-def decide(rules: Sequence[RuleSettings], facts: Facts) -> Verdict:
+def decide(policy: PolicySettings, facts: Facts) -> Verdict:
     """Return the verdict of the first rule that matches; the contract's last rule matches everything."""
-    rule = next((rule for rule in rules if mismatch(rule.when, facts) is None), DEFAULT_RULES[-1])
-    return Verdict(rule.tier, rule.reason)
+    facts = _local(policy, facts)
+    for rule in policy.rules:
+        if matches(rule.when, facts):
+            return Verdict(rule.tier, rule.reason)
+    return Verdict(DEFAULT_RULES[-1].tier, DEFAULT_RULES[-1].reason)
 
 
-def explain(rules: Sequence[RuleSettings], facts: Facts) -> list[Step]:
+def explain(policy: PolicySettings, facts: Facts) -> list[Step]:
     """Return every rule that was looked at, up to the one that matched."""
+    facts = _local(policy, facts)
     steps: list[Step] = []
-    for rule in (*rules, DEFAULT_RULES[-1]):
+    for rule in (*policy.rules, DEFAULT_RULES[-1]):
         because = mismatch(rule.when, facts)
-        steps.append(Step(rule.reason, matched=because is None, because=because))
+        steps.append(Step(rule.called, matched=because is None, because=because or _match(rule.when, facts)))
         if because is None:
             break
     return steps
 
 
+def matches(when: Condition, facts: Facts) -> bool:
+    """Tell whether every condition that is set holds. ``facts.at`` shows the policy's wall clock."""
+    # A loop, and no generator in all(): every request for auto comes this way.
+    for name, value in when.given:  # noqa: SIM110
+        if not CHECKS[name].holds(value, facts):
+            return False
+    return True
+
+
 def mismatch(when: Condition, facts: Facts) -> str | None:
     """Return the first part of a condition that does not hold, in words; ``None`` if all hold."""
-    if when.task is not None and facts.task not in when.task:
-        return f"task is {facts.task}" if facts.task else "no task hint"
-    if when.reasoning_effort is not None and facts.reasoning_effort not in when.reasoning_effort:
-        return f"reasoning_effort is {facts.reasoning_effort}" if facts.reasoning_effort else "no reasoning_effort"
-    if when.context_over is not None and facts.prompt_tokens <= when.context_over:
-        return f"context is about {facts.prompt_tokens} tokens, not over {when.context_over}"
-    if when.context_under is not None and facts.prompt_tokens >= when.context_under:
-        return f"context is about {facts.prompt_tokens} tokens, not under {when.context_under}"
-    if when.output_at_most is not None and (facts.output_tokens is None or facts.output_tokens > when.output_at_most):
-        asked = f"{facts.output_tokens} output tokens asked for" if facts.output_tokens else "no output limit asked for"
-        return f"{asked}, not at most {when.output_at_most}"
-    if when.tools is not None and facts.tools is not when.tools:
-        return "tools are given" if facts.tools else "no tools are given"
-    return None
+    failed = next(((name, value) for name, value in when.given if not CHECKS[name].holds(value, facts)), None)
+    return CHECKS[failed[0]].because(failed[1], facts) if failed is not None else None
+
+
+def _match(when: Condition, facts: Facts) -> str | None:
+    return "; ".join(CHECKS[name].because(value, facts) for name, value in when.given) or None
+
+
+def _local(policy: PolicySettings, facts: Facts) -> Facts:
+    """Have the facts show the time that rules speak of, if one does."""
+    return replace(facts, at=facts.at.astimezone(policy.zone)) if policy.asks_for_time else facts
