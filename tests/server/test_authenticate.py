@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.server.fakes import KEY
+from tests.server.fakes import KEY, make_settings
 
 from flatfee.server.faults import Fault
 from flatfee.server.keys import KeyKind, checksum, digest, new_key
@@ -88,9 +88,21 @@ async def test_an_admin_key_may_not_ask_for_completions() -> None:
 
 async def test_a_scope_names_the_models_that_a_key_may_use() -> None:
     caller = await authenticate({b"authorization": f"Bearer {KEY}".encode()}, await a_store(a_key(KEY)))
-    check_scope(caller, "premium")
+    settings = make_settings()
+    check_scope(caller, "premium", settings)
     scoped = replace(caller, models=frozenset({"economy", "auto"}))
-    check_scope(scoped, "auto")
+    check_scope(scoped, "auto", settings)
     with pytest.raises(Fault, match="it may use: auto, economy") as caught:
-        check_scope(scoped, "premium")
+        check_scope(scoped, "premium", settings)
     assert (caught.value.code, caught.value.param) == (ErrorCode.PERMISSION_DENIED, "model")
+
+
+async def test_a_scope_may_name_an_alias_that_stands_for_many_names() -> None:
+    caller = await authenticate({b"authorization": f"Bearer {KEY}".encode()}, await a_store(a_key(KEY)))
+    settings = make_settings(aliases={"claude-*": "economy", "claude-opus-*": "premium", "claude-x": "premium"})
+    scoped = replace(caller, models=frozenset({"claude-*"}))
+    check_scope(scoped, "claude-haiku-4-5-20251001", settings)
+    for name in ("claude-opus-4-5-20251101", "claude-x"):  # each is found by another alias, with another meaning
+        with pytest.raises(Fault, match="it may use: claude-\\*"):
+            check_scope(scoped, name, settings)
+    check_scope(replace(caller, models=frozenset({"claude-haiku-1"})), "claude-haiku-1", settings)

@@ -353,9 +353,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
 
 
 def test_an_operators_rules_replace_the_default_table() -> None:
-    rule = '[[policy.rules]]\ntier = "economy"\nreason = "context_size"\nwhen = {context_over = 5}\n'
+    rule = '[[policy.rules]]\ntier = "premium"\nreason = "context_size"\nwhen = {context_over = 5}\n'
     (found,) = parse(BASE + rule).policy.rules
-    assert (found.tier, found.reason, found.when.context_over) == (Tier.ECONOMY, Reason.CONTEXT_SIZE, 5)
+    assert (found.tier, found.reason, found.when.context_over) == (Tier.PREMIUM, Reason.CONTEXT_SIZE, 5)
 
 
 @pytest.mark.parametrize(

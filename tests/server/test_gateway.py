@@ -22,7 +22,7 @@ CALLER = Caller(
 
 
 def a_gateway() -> Gateway:
-    settings = make_settings(aliases={"gpt-5": "premium"})
+    settings = make_settings(aliases={"gpt-5": "premium", "claude-*": "premium", "claude-haiku-*": "economy"})
     return Gateway(settings=settings, store=MemoryStore(), providers={})
 
 
@@ -69,3 +69,31 @@ def test_terms_are_the_plans(meter: str, unit: str) -> None:
     terms = terms_of(plan)
     assert (terms.unit, terms.fair_use, terms.requests_per_minute) == (unit, 7, 3)
     assert (terms.workflows, terms.fanout, terms.idle) == (4, 16, 120.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("claude-sonnet-4-5-20250929", Model.PREMIUM),
+        ("claude-haiku-4-5-20251001", Model.ECONOMY),
+        ("claude-", Model.PREMIUM),
+        ("economy", Model.ECONOMY),
+    ],
+)
+def test_an_alias_that_ends_in_a_star_stands_for_all_names_that_begin_so_and_the_longest_counts(
+    name: str, model: Model
+) -> None:
+    assert a_gateway().resolve(name) is model
+
+
+def test_a_name_that_stands_there_itself_wins_over_any_beginning() -> None:
+    settings = make_settings(aliases={"*": "economy", "gpt-5*": "economy", "gpt-5": "premium"})
+    gateway = Gateway(settings=settings, store=MemoryStore(), providers={})
+    assert gateway.resolve("gpt-5") is Model.PREMIUM
+    assert gateway.resolve("gpt-5.1") is Model.ECONOMY
+    assert [gateway.resolve(name) for name in Model] == list(Model)
+
+
+def test_a_name_that_only_resembles_a_beginning_does_not_exist() -> None:
+    with pytest.raises(Fault, match=r"gpt-5, claude-\*, claude-haiku-\*"):
+        a_gateway().resolve("Claude-sonnet")

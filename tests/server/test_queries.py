@@ -60,23 +60,38 @@ async def test_the_dry_run_needs_a_key() -> None:
         assert (await dry_run(rig, {"authorization": "Bearer no"})).json()["error"]["code"] == "invalid_api_key"
 
 
-async def test_models_are_listed_with_tier_and_context() -> None:
-    routes = [route("big", context_tokens=400), route("huge", context_tokens=900), route("eco", "economy")]
-    async with running(make_settings(routes=routes, aliases={"gpt-5": "premium", "mini": "economy"})) as rig:
+async def test_models_are_listed_with_tier_context_and_what_their_routes_can_do() -> None:
+    routes = [
+        route("big", context_tokens=400, capabilities=["tools"]),
+        route("huge", context_tokens=900, capabilities=["json_schema"]),
+        route("eco", "economy"),
+    ]
+    aliases = {"gpt-5": "premium", "mini": "economy", "claude-*": "premium"}
+    async with running(make_settings(routes=routes, aliases=aliases)) as rig:
         listed = await get(rig, "/v1/models")
         assert await get(rig, "/v1/models/gpt-5") == listed["data"][3]
     model = {"object": "model", "created": 0, "owned_by": "flatfee"}
+    premium = {"tier": "premium", "context_tokens": 900, "capabilities": ["json_schema", "tools"]}
+    everything = ["images", "json_schema", "tools"]
     assert listed == {
         "object": "list",
         "data": [
-            {"id": "auto", **model, "context_tokens": 900},
-            {"id": "premium", **model, "tier": "premium", "context_tokens": 900},
-            {"id": "economy", **model, "tier": "economy"},
-            {"id": "gpt-5", **model, "tier": "premium", "context_tokens": 900},
-            {"id": "mini", **model, "tier": "economy"},
+            {"id": "auto", **model, "context_tokens": 900, "capabilities": everything},
+            {"id": "premium", **model, **premium},
+            {"id": "economy", **model, "tier": "economy", "capabilities": everything},
+            {"id": "gpt-5", **model, **premium},
+            {"id": "mini", **model, "tier": "economy", "capabilities": everything},
         ],
         "has_more": False,
     }
+
+
+async def test_a_name_that_an_alias_with_a_star_covers_is_a_model_though_no_list_has_it() -> None:
+    async with running(make_settings(aliases={"claude-*": "premium"})) as rig:
+        listed = await get(rig, "/v1/models")
+        found = await get(rig, "/v1/models/claude-sonnet-4-5-20250929")
+    assert [model["id"] for model in listed["data"]] == ["auto", "premium", "economy"]
+    assert (found["id"], found["tier"]) == ("claude-sonnet-4-5-20250929", "premium")
 
 
 async def test_a_model_that_is_none_is_404_and_the_message_lists_what_exists() -> None:

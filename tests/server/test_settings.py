@@ -5,15 +5,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from flatfee.server.policy.tables import DEFAULT_RULES, Condition, RuleSettings
 from flatfee.server.settings import (
-    DEFAULT_RULES,
     AccountSettings,
-    Condition,
     KeySettings,
     PlanSettings,
     ProviderSettings,
     RouteSettings,
-    RuleSettings,
     ServerSettings,
     Settings,
 )

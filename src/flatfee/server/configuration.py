@@ -18,6 +18,8 @@ from pydantic_core import ErrorDetails
 
 from flatfee.server import settings as tables
 from flatfee.server.keys import KeyKind, well_formed
+from flatfee.server.policy.mistakes import doubts, mistakes
+from flatfee.server.policy.tables import Condition, RuleSettings
 from flatfee.server.settings import Settings
 from flatfee.server.windows import longest
 from flatfee.wire import Model
@@ -46,8 +48,8 @@ _TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "projects": tables.ProjectSettings,
     "keys": tables.KeySettings,
     "policy": tables.PolicySettings,
-    "rules": tables.RuleSettings,
-    "when": tables.Condition,
+    "rules": RuleSettings,
+    "when": Condition,
 }
 
 
@@ -102,6 +104,8 @@ def with_secrets(settings: Settings, source: str, env: Mapping[str, str]) -> Set
     problems = [*_name_problems(settings), *secret_problems(settings, env)]
     if problems:
         raise SettingsError(source, problems)
+    for doubt in doubts(settings):
+        log.warning("settings.doubtful", extra={"found": doubt.found, "cure": doubt.cure})
     return _with_secrets(settings, env)
 
 
@@ -225,10 +229,12 @@ def _name_problems(settings: Settings) -> Iterator[str]:
     for index, route in enumerate(settings.routes):
         if settings.provider(route.provider) is None:
             yield _unknown(f"routes[{index}].provider", route.provider, [entry.name for entry in settings.providers])
+    yield from _repeated("policy.rules", [rule.name for rule in settings.policy.rules])
     yield from _retention_problems(settings)
     for alias in settings.aliases:
         if alias in tuple(Model):
             yield f"aliases.{alias}: is a model of every gateway and cannot be an alias; choose another name"
+    yield from mistakes(settings)
 
 
 def _retention_problems(settings: Settings) -> Iterator[str]:
@@ -243,9 +249,9 @@ def _retention_problems(settings: Settings) -> Iterator[str]:
             )
 
 
-def _repeated(label: str, names: Sequence[str]) -> Iterator[str]:
+def _repeated(label: str, names: Sequence[str | None]) -> Iterator[str]:
     for index, name in enumerate(names):
-        if name in names[:index]:
+        if name is not None and name in names[:index]:
             yield f"{label}[{index}].name: {name!r} is taken by {label}[{names.index(name)}]; choose another name"
 
 

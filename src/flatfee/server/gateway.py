@@ -129,16 +129,12 @@ class Gateway:
         Raises:
             Fault: ``model_not_found``, listing what exists.
         """
-        found = self.settings.aliases.get(model)
-        if found is not None:
-            return found
-        try:
-            return Model(model)
-        except ValueError as error:
+        found = self.settings.meaning(model)
+        if found is None:
             known = ", ".join([*Model, *self.settings.aliases])
-            raise Fault(
-                ErrorCode.MODEL_NOT_FOUND, f"There is no model {model[:80]!r}; use one of: {known}.", param="model"
-            ) from error
+            message = f"There is no model {model[:80]!r}; use one of: {known}."
+            raise Fault(ErrorCode.MODEL_NOT_FOUND, message, param="model")
+        return found
 
 
 def terms_of(plan: PlanSettings) -> Terms:

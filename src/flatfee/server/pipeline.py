@@ -116,7 +116,7 @@ async def _in_time(
 async def plan_request(ask: Ask, caller: Caller, plan: PlanSettings, gateway: Gateway) -> RoutePlan:
     """Resolve the model, check the key's scope and plan the routes. Consumes nothing."""
     model = gateway.resolve(ask.model)
-    check_scope(caller, ask.model)
+    check_scope(caller, ask.model, gateway.settings)
     route = None
     if ask.in_tool_loop and ask.workflow is not None:
         route = await gateway.store.last_route(caller, ask.workflow)

@@ -13,6 +13,7 @@ from flatfee.server.call import Call
 from flatfee.server.faults import Fault
 from flatfee.server.gateway import Gateway, calendar_of, terms_of
 from flatfee.server.pipeline import plan_request, reserve_for
+from flatfee.server.policy.patterns import is_prefix
 from flatfee.server.policy.plan import Choice, RoutePlan
 from flatfee.server.policy.rules import explain
 from flatfee.server.stages.admit import refuse
@@ -28,26 +29,33 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 async def list_models(call: Call, gateway: Gateway) -> None:
-    """``GET /v1/models``."""
+    """``GET /v1/models``. An alias that ends in ``*`` is no name to ask for, and not listed."""
     await authenticate(call.headers, gateway.store)
-    await _respond(call, _list([_model(name, gateway) for name in (*Model, *gateway.settings.aliases)]))
+    names = (*Model, *(alias for alias in gateway.settings.aliases if not is_prefix(alias)))
+    await _respond(call, _list([_model(name, gateway) for name in names]))
 
 
 async def get_model(call: Call, gateway: Gateway, name: str) -> None:
-    """``GET /v1/models/{id}``."""
+    """``GET /v1/models/{id}``, for every name that can be asked for."""
     await authenticate(call.headers, gateway.store)
-    gateway.resolve(name)
     await _respond(call, _model(name, gateway))
 
 
 def _model(name: str, gateway: Gateway) -> dict[str, Any]:
+    """Return what the routes of a model hold and can do, taken together: no request need find all in one of them."""
     meaning = gateway.resolve(name)
-    found: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": "flatfee"}
-    if meaning is not Model.AUTO:
-        found["tier"] = Tier(meaning)
     routes = [route for route in gateway.settings.routes if meaning in {Model.AUTO, Model(route.tier)}]
     sizes = [route.context_tokens for route in routes if route.context_tokens is not None]
-    return found | ({"context_tokens": max(sizes)} if sizes else {})
+    able = {capability for route in routes for capability in route.can}
+    return {
+        "id": name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "flatfee",
+        **({"tier": Tier(meaning)} if meaning is not Model.AUTO else {}),
+        **({"context_tokens": max(sizes)} if sizes else {}),
+        "capabilities": sorted(able),
+    }
 
 
 async def dry_run(call: Call, gateway: Gateway) -> None:

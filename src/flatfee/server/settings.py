@@ -8,36 +8,32 @@ nowhere else, and never shown by ``repr``. Reading and error wording live in ``c
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
     model_validator,
 )
 
-from flatfee.server.policy.patterns import ANY
-from flatfee.server.policy.times import Day, Span, Times, zone_of
+from flatfee.server.policy.patterns import covers, longest_first
+from flatfee.server.policy.tables import DEFAULT_RULES, RuleSettings
+from flatfee.server.policy.times import check_timezone, zone_of
 from flatfee.server.providers.dialect import OPENAI, Dialect
+from flatfee.server.table import Name
+from flatfee.server.table import Table as _Table
 from flatfee.server.windows import check_window
-from flatfee.wire import WORKFLOW_ID, Billing, Model, Reason, ReceiptDetail, Task, Tier
+from flatfee.wire import Billing, Model, ReceiptDetail, Tier
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 Capability = Literal["tools", "json_schema", "images"]
-
-
-POLICY_REASONS = (Reason.FRAGILE_REASONING, Reason.SMALL_TASK, Reason.CONTEXT_SIZE, Reason.DEFAULT)
-"""The reasons a rule may give; the others tell what happened, not what was chosen."""
+CAPABILITIES: Final[frozenset[Capability]] = frozenset(get_args(Capability))
 
 
 # What stands in the wrong place may be a secret, so none of these messages shows it.
@@ -76,50 +72,13 @@ def _environment_name(text: str) -> str:
     return text
 
 
-def _policy_reason(reason: Reason) -> Reason:
-    if reason not in POLICY_REASONS:
-        raise ValueError(f"{str(reason)!r} is not a reason of the policy; use one of: {', '.join(POLICY_REASONS)}")
-    return reason
-
-
 def _printable(text: str) -> str:
     if not text.isprintable():  # it is told in a response header
         raise ValueError("holds a control character; write the model's name only")
     return text
 
 
-def _workflow_patterns(value: object) -> object:
-    if isinstance(value, bool):
-        return ("*",) if value else ()
-    if value in ([], ()):
-        raise ValueError("needs at least one entry; false asks for requests without a workflow")
-    return value
-
-
-def _workflow_pattern(text: str) -> str:
-    if text != ANY and not WORKFLOW_ID.fullmatch(text.removesuffix(ANY)):
-        raise ValueError(f"{text[:40]!r} is no workflow: use 1 to 128 of A-Z a-z 0-9 . _ : -, with * at the end only")
-    return text
-
-
-def _span(text: str) -> str:
-    Span.of(text)
-    return text
-
-
-def _timezone(text: str) -> str:
-    zone_of(text)
-    return text
-
-
-WorkflowPattern = Annotated[str, AfterValidator(_workflow_pattern)]
 EnvironmentName = Annotated[str, AfterValidator(_environment_name)]
-
-
-class _Table(BaseModel):
-    """Base of every table of the file: frozen, and closed to keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class ServerSettings(_Table):
@@ -204,6 +163,11 @@ class RouteSettings(_Table):
     total_timeout: Seconds = 600.0
     meter: MeterSettings = MeterSettings()
 
+    @property
+    def can(self) -> frozenset[Capability]:
+        """What it can do: all, where the file does not say."""
+        return CAPABILITIES if self.capabilities is None else self.capabilities
+
 
 class PlanSettings(_Table):
     """``[[plans]]``: what a flat fee buys per window."""
@@ -257,78 +221,10 @@ class AccountSettings(_Table):
     projects: tuple[ProjectSettings, ...] = ()
 
 
-class Condition(_Table):
-    """``when`` of a rule: every key that is given must hold. Tokens are the gateway's estimates, shares 0 to 1.
-
-    ``workflow = true`` asks for any that is named, which is the pattern ``*``; ``false`` for none, which is no pattern.
-    """
-
-    task: tuple[Task, ...] | None = Field(default=None, min_length=1)
-    reasoning_effort: tuple[str, ...] | None = Field(default=None, min_length=1)
-    context_over: int | None = Field(default=None, ge=0)
-    context_under: int | None = Field(default=None, ge=1)
-    output_over: int | None = Field(default=None, ge=0)
-    output_at_most: int | None = Field(default=None, ge=1)
-    tools: bool | None = None
-    images: bool | None = None
-    json_schema: bool | None = None
-    workflow: Annotated[tuple[WorkflowPattern, ...] | None, BeforeValidator(_workflow_patterns)] = None
-    account: tuple[Name, ...] | None = Field(default=None, min_length=1)
-    project: tuple[Name, ...] | None = Field(default=None, min_length=1)
-    hours: tuple[Annotated[str, AfterValidator(_span)], ...] | None = Field(default=None, min_length=1)
-    days: tuple[Day, ...] | None = Field(default=None, min_length=1)
-    fair_use_left_under: float | None = Field(default=None, gt=0, le=1)
-    fair_use_left_over: float | None = Field(default=None, ge=0, lt=1)
-
-    @cached_property
-    def given(self) -> tuple[tuple[str, object], ...]:
-        """The conditions that are set, with what they say; ``hours`` and ``days`` are one, called ``times``."""
-        told = [(name, value) for name in type(self).model_fields if (value := getattr(self, name)) is not None]
-        plain = [(name, value) for name, value in told if name not in {"hours", "days"}]
-        times = [("times", Times.of(self.hours, self.days))] if len(plain) < len(told) else []
-        return (*plain, *times)
-
-
-class RuleSettings(_Table):
-    """One row of the policy's table: the first row whose condition holds decides the tier."""
-
-    name: Name | None = None
-    when: Condition = Condition()
-    tier: Tier
-    reason: Annotated[Reason, AfterValidator(_policy_reason)]
-
-    @property
-    def called(self) -> str:
-        """How a dry run calls it."""
-        return self.name or self.reason
-
-
-DEFAULT_RULES: tuple[RuleSettings, ...] = (
-    RuleSettings(
-        when=Condition(task=(Task.PLAN, Task.EDIT, Task.REVIEW, Task.FINAL)),
-        tier=Tier.PREMIUM,
-        reason=Reason.FRAGILE_REASONING,
-    ),
-    RuleSettings(
-        when=Condition(reasoning_effort=("high", "xhigh")), tier=Tier.PREMIUM, reason=Reason.FRAGILE_REASONING
-    ),
-    RuleSettings(when=Condition(context_over=120_000), tier=Tier.ECONOMY, reason=Reason.CONTEXT_SIZE),
-    RuleSettings(when=Condition(task=(Task.CHAT, Task.SUMMARIZE)), tier=Tier.ECONOMY, reason=Reason.SMALL_TASK),
-    RuleSettings(
-        when=Condition(tools=False, context_under=2000, output_at_most=256),
-        tier=Tier.ECONOMY,
-        reason=Reason.SMALL_TASK,
-    ),
-    RuleSettings(tier=Tier.PREMIUM, reason=Reason.DEFAULT),
-)
-"""The built-in table for ``auto`` (docs/concepts/lanes.md); "or" is two rows with one reason. The last row
-also ends every table of an operator that has no such row of its own."""
-
-
 class PolicySettings(_Table):
     """``[policy]``: how ``auto`` chooses, and whether economy may end on a premium route."""
 
-    timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
+    timezone: Annotated[str, AfterValidator(check_timezone)] = "UTC"
     economy_may_use_premium: bool = False
     rules: tuple[RuleSettings, ...] = DEFAULT_RULES
 
@@ -360,6 +256,25 @@ class Settings(_Table):
     receipts: ReceiptsSettings = ReceiptsSettings()
     policy: PolicySettings = PolicySettings()
     aliases: dict[str, Model] = Field(default_factory=dict)
+
+    def meaning(self, name: str) -> Model | None:
+        """Return the model that a name stands for, or ``None``."""
+        entry = self.entry(name)
+        return self._meanings[entry] if entry is not None else None
+
+    def entry(self, name: str) -> str | None:
+        """Return the model or alias by which a name is found: the name itself, or the longest that ends in ``*``."""
+        if name in self._meanings:
+            return name
+        return next((pattern for pattern in self._patterns if covers(pattern, name)), None)
+
+    @cached_property
+    def _meanings(self) -> Mapping[str, Model]:
+        return {**{model.value: model for model in Model}, **self.aliases}
+
+    @cached_property
+    def _patterns(self) -> Sequence[str]:
+        return longest_first(self.aliases)
 
     def plan(self, name: str) -> PlanSettings | None:
         """Return the plan called ``name``, or ``None``."""

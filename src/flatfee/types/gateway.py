@@ -11,7 +11,10 @@ from flatfee.wire import Billing, Lane, Reason, Tier
 
 
 class Model(Answer):
-    """A model that may be asked for. ``context_tokens`` is the largest context its routes hold."""
+    """A model that may be asked for. ``context_tokens`` is the largest context its routes hold.
+
+    ``capabilities`` are what at least one of its routes can do: ``images``, ``json_schema``, ``tools``.
+    """
 
     id: str
     object: OrDefault[str] = "model"
@@ -20,6 +23,7 @@ class Model(Answer):
     shutdown_date: str | None = None
     tier: Tier | str | None = Field(default=None, union_mode="left_to_right")
     context_tokens: Count | None = None
+    capabilities: list[str] | None = None
 
 
 class Window(WireModel):

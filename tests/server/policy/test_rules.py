@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from flatfee.server.policy.facts import Facts
 from flatfee.server.policy.rules import Step, Verdict, decide, explain, mismatch
-from flatfee.server.settings import POLICY_REASONS, Condition, PolicySettings, RuleSettings
+from flatfee.server.policy.tables import POLICY_REASONS, Condition, RuleSettings
+from flatfee.server.settings import PolicySettings
 from flatfee.wire import OnExhausted, Reason, Task, Tier
 
 FRAGILE = Verdict(Tier.PREMIUM, Reason.FRAGILE_REASONING)

@@ -151,9 +151,9 @@ def _shown(key: Key, gateway: Gateway) -> KeyObject:
 
 def _scope(models: Collection[str] | None, gateway: Gateway) -> frozenset[str] | None:
     """Return the models a key may ask for; each must be one that this gateway offers."""
-    known = [*Model, *gateway.settings.aliases]
     for model in models or ():
-        if model not in known:
+        if gateway.settings.meaning(model) is None:
+            known = [*Model, *gateway.settings.aliases]
             message = f"There is no model {model[:80]!r}; use some of: {', '.join(known)}."
             raise Fault(ErrorCode.INVALID_REQUEST, message, param="models")
     return frozenset(models) if models is not None else None

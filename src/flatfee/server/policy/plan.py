@@ -55,8 +55,8 @@ def plan_routes(
         raise _billing_fault(caller)
     output = min(facts.output_tokens or plan.output_reserve, plan.output_reserve) * facts.choices
     eligible = [route for route in routes if lacks(route, facts) is None]
-    premium = _ordered([route for route in eligible if route.tier is Tier.PREMIUM], chance)
-    economy = _ordered([route for route in eligible if route.tier is Tier.ECONOMY], chance)
+    premium = _ordered([route for route in eligible if route.tier is Tier.PREMIUM], facts, chance)
+    economy = _ordered([route for route in eligible if route.tier is Tier.ECONOMY], facts, chance)
     verdict = _verdict(facts, policy, routes, premium, economy, down)
     stay = facts.tool_loop_route if facts.tool_loop_route not in down else None
     premium, economy = _first(premium, stay), _first(economy, stay)
@@ -83,6 +83,15 @@ def lacks(route: RouteSettings, facts: Facts) -> str | None:
 
 def _too_small(route: RouteSettings, facts: Facts) -> bool:
     return route.context_tokens is not None and facts.prompt_tokens > route.context_tokens
+
+
+def _cramped(route: RouteSettings, facts: Facts) -> bool:
+    """Tell whether a route could not hold the answer beside the prompt, if it became as long as was asked for.
+
+    Most answers stay far below what callers ask for, and some providers just cut them shorter, so such a route is
+    good enough where there is no roomier one; others refuse the request, so it comes last.
+    """
+    return route.context_tokens is not None and facts.prompt_tokens + (facts.output_tokens or 0) > route.context_tokens
 
 
 def units(meter: MeterSettings, plan: PlanSettings, prompt: int, output: int, cached: int = 0) -> int:
@@ -147,10 +156,12 @@ def _verdict(
 ) -> Verdict:
     if facts.model != Model.AUTO:
         return Verdict(Tier(facts.model), Reason.REQUESTED)
-    stay = next((route for route in (*premium, *economy) if route.name == facts.tool_loop_route), None)
-    if stay is not None and stay.name not in down:
-        return Verdict(stay.tier, Reason.WORKFLOW_AFFINITY)
     verdict = decide(policy, facts)
+    stay = _tool_loop(facts, premium, economy, down)
+    # Who does not consent to leave premium is not kept from it either.
+    held = verdict.tier is Tier.PREMIUM and premium and facts.on_exhausted is OnExhausted.FAIL
+    if stay is not None and not (held and stay.tier is Tier.ECONOMY):
+        return Verdict(stay.tier, Reason.WORKFLOW_AFFINITY)
     if verdict.tier is Tier.PREMIUM and not premium and economy:
         too_large = any(route.tier is Tier.PREMIUM and _too_small(route, facts) for route in routes)
         return Verdict(Tier.ECONOMY, Reason.CONTEXT_SIZE if too_large else verdict.reason)
@@ -159,13 +170,28 @@ def _verdict(
     return verdict
 
 
-def _ordered(routes: list[RouteSettings], chance: Callable[[], float]) -> tuple[RouteSettings, ...]:
-    """Order by priority; routes of equal priority are drawn by weight."""
+def _tool_loop(
+    facts: Facts, premium: Sequence[RouteSettings], economy: Sequence[RouteSettings], down: AbstractSet[str]
+) -> RouteSettings | None:
+    """Return the route on which an open tool loop stays, if it is eligible and up."""
+    name = facts.tool_loop_route
+    if name is None or name in down:
+        return None
+    return next((route for route in (*premium, *economy) if route.name == name), None)
+
+
+def _ordered(routes: list[RouteSettings], facts: Facts, chance: Callable[[], float]) -> tuple[RouteSettings, ...]:
+    """Order by room for the answer, then by priority; routes that are equal in both are drawn by weight."""
     if len(routes) < 2:
         return tuple(routes)
     # The keys -ln(u)/w, smallest first, are a weighted draw without replacement
     # (Efraimidis and Spirakis, 2006).
-    return tuple(sorted(routes, key=lambda route: (route.priority, -math.log(1.0 - chance()) / route.weight)))
+    return tuple(
+        sorted(
+            routes,
+            key=lambda route: (_cramped(route, facts), route.priority, -math.log(1.0 - chance()) / route.weight),
+        )
+    )
 
 
 def _first(routes: tuple[RouteSettings, ...], name: str | None) -> tuple[RouteSettings, ...]:

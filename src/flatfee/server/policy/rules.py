@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from flatfee.server.policy.conditions import CHECKS
 from flatfee.server.policy.facts import Facts
-from flatfee.server.settings import DEFAULT_RULES, Condition, PolicySettings
+from flatfee.server.policy.tables import DEFAULT_RULES, Condition
+from flatfee.server.settings import PolicySettings
 from flatfee.wire import Reason, Tier
 
 

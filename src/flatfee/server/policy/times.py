@@ -78,13 +78,37 @@ class Times:
             return span.start <= minute < span.end and today in self.days
         return (minute >= span.start and today in self.days) or (minute < span.end and (today - 1) % 7 in self.days)
 
+    def within(self, other: Times) -> bool:
+        """Tell whether all of these are among the others."""
+        return set(self.minutes()) <= set(other.minutes())
+
     def minutes(self) -> Iterator[int]:
-        """Yield the minutes of the week in which a rule holds, Monday 00:00 first; some may come twice."""
+        """Yield the minutes of the week in which a rule holds, 0 being Monday 00:00; one may come twice."""
         for day in self.days:
             for span in self.spans:
                 begin = day * _MINUTES_A_DAY
                 end = begin + span.end + (_MINUTES_A_DAY if span.end <= span.start else 0)
                 yield from (minute % (7 * _MINUTES_A_DAY) for minute in range(begin + span.start, end))
+
+
+def check_span(text: str) -> str:
+    """Return ``text`` if it is a span.
+
+    Raises:
+        ValueError: it is none.
+    """
+    Span.of(text)
+    return text
+
+
+def check_timezone(name: str) -> str:
+    """Return ``name`` if it is a timezone's.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    zone_of(name)
+    return name
 
 
 def zone_of(name: str) -> tzinfo:

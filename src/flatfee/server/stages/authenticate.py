@@ -7,6 +7,7 @@ from typing import Final
 
 from flatfee.server.faults import Fault
 from flatfee.server.keys import KeyKind, digest, well_formed
+from flatfee.server.settings import Settings
 from flatfee.server.store.base import Directory
 from flatfee.server.store.records import Caller
 from flatfee.wire import ErrorCode
@@ -61,16 +62,14 @@ def still_valid(caller: Caller | None) -> Caller:
     return caller
 
 
-def check_scope(caller: Caller, model: str) -> None:
-    """Refuse a model that the key's scope does not name.
+def check_scope(caller: Caller, model: str, settings: Settings) -> None:
+    """Refuse a model that the key's scope does not name, neither itself nor by the alias that stands for it.
 
     Raises:
         Fault: ``permission_denied``.
     """
-    if caller.models is not None and model not in caller.models:
-        allowed = ", ".join(sorted(caller.models))
-        raise Fault(
-            ErrorCode.PERMISSION_DENIED,
-            f"This key may not use the model {model[:80]!r}; it may use: {allowed}.",
-            param="model",
-        )
+    if caller.models is None or model in caller.models or settings.entry(model) in caller.models:
+        return
+    allowed = ", ".join(sorted(caller.models))
+    message = f"This key may not use the model {model[:80]!r}; it may use: {allowed}."
+    raise Fault(ErrorCode.PERMISSION_DENIED, message, param="model")
