@@ -1,18 +1,18 @@
 """The table that decides the tier of ``auto``: each default row, each condition, in words too."""
 
-from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
+from tests.server.policy.strategies import facts as any_facts
+from tests.server.policy.strategies import policies
 
+from flatfee.server.policy.conditions import CHECKS
 from flatfee.server.policy.facts import Facts
 from flatfee.server.policy.rules import Step, Verdict, decide, explain, mismatch
-from flatfee.server.policy.tables import POLICY_REASONS, Condition, RuleSettings
+from flatfee.server.policy.tables import Condition, RuleSettings
 from flatfee.server.settings import PolicySettings
-from flatfee.wire import OnExhausted, Reason, Task, Tier
+from flatfee.wire import Reason, Task, Tier
 
 FRAGILE = Verdict(Tier.PREMIUM, Reason.FRAGILE_REASONING)
 LARGE = Verdict(Tier.ECONOMY, Reason.CONTEXT_SIZE)
@@ -63,7 +63,34 @@ def test_the_default_table_is_the_contracts(facts: Any, told: dict[str, Any], ve
         ({"tools": False}, {"tools": True}, "tools are given"),
         ({"tools": True}, {}, "no tools are given"),
         ({"task": ["chat"], "tools": True}, {"task": Task.CHAT}, "no tools are given"),
+        ({"output_over": 10}, {}, "no output limit asked for, not over 10"),
+        ({"output_over": 10}, {"output_tokens": 10}, "10 output tokens asked for, not over 10"),
+        ({"images": True}, {}, "no images are given"),
+        ({"json_schema": False}, {"json_schema": True}, "a JSON schema is asked for"),
+        ({"account": ["other"]}, {}, "account is acme"),
+        ({"project": ["web"]}, {}, "project is ci"),
+        ({"project": ["web"]}, {"project": None}, "a team key, of no project"),
+        ({"workflow": ["nightly-*"]}, {"workflow": "night"}, "workflow is night"),
+        ({"workflow": ["nightly-1"]}, {"workflow": "nightly-12"}, "workflow is nightly-12"),
+        ({"workflow": True}, {}, "no workflow is named"),
+        ({"workflow": False}, {"workflow": "run"}, "workflow is run"),
+        ({"hours": ["22:00-06:00"]}, {}, "it is Wed 12:00, not in 22:00-06:00"),
+        ({"days": ["sat", "sun"]}, {}, "it is Wed 12:00, not in sat or sun"),
+        ({"hours": ["09:00-17:00"], "days": ["sat"]}, {}, "it is Wed 12:00, not in 09:00-17:00 on sat"),
+        ({"fair_use_left_under": 0.5}, {"fair_use_left": 0.5}, "0.500 of fair-use is left, not under 0.5"),
+        ({"fair_use_left_over": 0.5}, {"fair_use_left": 0.5}, "0.500 of fair-use is left, not over 0.5"),
+        ({"fair_use_left_over": 0}, {}, "fair-use was not looked at, not over 0.0"),
         ({}, {}, None),
+        ({"output_over": 10}, {"output_tokens": 11}, None),
+        ({"images": False, "json_schema": True}, {"json_schema": True}, None),
+        ({"account": ["acme"], "project": ["web", "ci"]}, {}, None),
+        ({"workflow": ["nightly-*"]}, {"workflow": "nightly-"}, None),
+        ({"workflow": ["x", "nightly-1"]}, {"workflow": "nightly-1"}, None),
+        ({"workflow": True}, {"workflow": "run"}, None),
+        ({"workflow": False}, {}, None),
+        ({"hours": ["11:00-12:01"], "days": ["wed"]}, {}, None),
+        ({"fair_use_left_under": 0.5}, {"fair_use_left": 0.49}, None),
+        ({"fair_use_left_over": 0.5}, {"fair_use_left": 0.51}, None),
         ({"task": ["chat", "plan"]}, {"task": Task.PLAN}, None),
         ({"reasoning_effort": ["high"]}, {"reasoning_effort": "high"}, None),
         ({"context_over": 10}, {"prompt_tokens": 11}, None),
@@ -104,53 +131,35 @@ def test_an_explanation_lists_what_was_looked_at_up_to_the_match(facts: Any) -> 
     ]
 
 
-YEARS = (datetime(2026, 1, 1), datetime(2028, 1, 1))  # noqa: DTZ001 - hypothesis adds the timezone itself
-
-every_facts = st.builds(
-    Facts,
-    model=st.just("auto"),
-    account=st.sampled_from(["acme", "other"]),
-    project=st.none() | st.sampled_from(["ci", "web"]),
-    workflow=st.none() | st.sampled_from(["nightly-1", "nightly-", "chat"]),
-    at=st.datetimes(*YEARS, timezones=st.sampled_from([UTC, ZoneInfo("Asia/Tokyo")])),
-    task=st.none() | st.sampled_from(Task),
-    reasoning_effort=st.none() | st.sampled_from(["low", "high", "xhigh", "extreme"]),
-    prompt_tokens=st.integers(0, 300_000),
-    output_tokens=st.none() | st.integers(1, 10_000),
-    choices=st.integers(1, 4),
-    tools=st.booleans(),
-    images=st.booleans(),
-    json_schema=st.booleans(),
-    on_exhausted=st.sampled_from(OnExhausted),
-    fair_use_left=st.none() | st.floats(0, 1),
-)
-every_condition = st.builds(
-    Condition,
-    task=st.none() | st.lists(st.sampled_from(Task), min_size=1).map(tuple),
-    context_over=st.none() | st.integers(0, 300_000),
-    context_under=st.none() | st.integers(1, 300_000),
-    output_over=st.none() | st.integers(0, 10_000),
-    output_at_most=st.none() | st.integers(1, 10_000),
-    tools=st.none() | st.booleans(),
-    images=st.none() | st.booleans(),
-    json_schema=st.none() | st.booleans(),
-    workflow=st.sampled_from([None, True, False, ("nightly-*",), ("chat", "n*")]),
-    account=st.sampled_from([None, ("acme",), ("acme", "other")]),
-    project=st.sampled_from([None, ("ci",)]),
-    hours=st.sampled_from([None, ("22:00-06:00",), ("08:00-12:00", "13:00-24:00")]),
-    days=st.sampled_from([None, ("sat", "sun"), ("mon",)]),
-    fair_use_left_under=st.sampled_from([None, 0.2, 1.0]),
-    fair_use_left_over=st.sampled_from([None, 0.0, 0.5]),
-)
-every_rule = st.builds(
-    RuleSettings, when=every_condition, tier=st.sampled_from(Tier), reason=st.sampled_from(POLICY_REASONS)
-)
-
-
-@given(st.lists(every_rule, max_size=5).map(tuple), every_facts)
-def test_explanation_and_decision_agree(rules: tuple[RuleSettings, ...], facts: Facts) -> None:
-    policy = PolicySettings(rules=rules, timezone="Europe/Berlin")
+@given(policies, any_facts)
+def test_explanation_and_decision_agree(policy: PolicySettings, facts: Facts) -> None:
     *missed, last = explain(policy, facts)
     assert last.matched
     assert last.rule == decide(policy, facts).reason
     assert all(not step.matched and step.because for step in missed)
+
+
+def test_every_condition_is_checked_and_every_check_is_of_a_condition() -> None:
+    times = {"hours", "days"}
+    assert set(CHECKS) == (Condition.model_fields.keys() - times) | {"times"}
+    assert (
+        Condition(hours=("08:00-09:00",), days=("sat",)).given == Condition(days=("sat",), hours=("08:00-09:00",)).given
+    )
+    assert Condition().given == ()
+
+
+def test_a_rule_is_called_by_its_name_or_else_by_its_reason(facts: Any) -> None:
+    rules = [{"name": "long", "when": {"context_over": 10**6}, "tier": "economy", "reason": "context_size"}]
+    policy = PolicySettings.model_validate({"rules": rules})
+    assert [step.rule for step in explain(policy, facts())] == ["long", "default"]
+
+
+def test_a_rule_that_matches_says_why_for_each_of_its_conditions(facts: Any) -> None:
+    when = {"context_over": 100, "tools": True, "fair_use_left_under": 0.5, "days": ["wed"]}
+    rules = [{"when": when, "tier": "economy", "reason": "context_size"}]
+    policy = PolicySettings.model_validate({"rules": rules, "timezone": "Asia/Tokyo"})
+    (step,) = explain(policy, facts(tools=True, fair_use_left=0.25))
+    assert step.because == (
+        "context is about 5000 tokens, over 100; tools are given; 0.250 of fair-use is left, under 0.5; "
+        "it is Wed 21:00, in wed"
+    )

@@ -11,6 +11,7 @@ from flatfee.server.doctor.finding import Finding, fail, ok, warn
 from flatfee.server.doctor.ledger import examine_ledger, ledger_path
 from flatfee.server.doctor.machine import Machine, check_clock, check_open_files, check_python, check_sqlite
 from flatfee.server.doctor.network import examine_provider
+from flatfee.server.policy.mistakes import doubts
 from flatfee.server.settings import Settings
 
 _CONFIGURATION: Final = "configuration"
@@ -52,7 +53,7 @@ def examine(path: Path, settings: Settings, env: Mapping[str, str], machine: Mac
 
 
 def check_configuration(path: Path, settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
-    """Look for secrets that are missing, and for those in a place where they should not be."""
+    """Look for secrets that are missing, for those in a place where they should not be, and for doubtful rules."""
     problems = list(secret_problems(settings, env))
     for problem in problems:
         cure = "Set it where the gateway is started; the doctor sees only its own environment."
@@ -61,6 +62,7 @@ def check_configuration(path: Path, settings: Settings, env: Mapping[str, str]) 
         if provider.api_key:
             cure = f"Put the key into the environment, and the variable's name into api_key_env: {path} gets copied."
             yield warn(_CONFIGURATION, f"providers[{index}].api_key: the key stands in the file", cure)
+    yield from (warn(_CONFIGURATION, doubt.found, doubt.cure) for doubt in doubts(settings))
     if not problems:
         shown = f"routes: {len(settings.routes)}, plans: {len(settings.plans)}"
         yield ok(_CONFIGURATION, f"{path} is understood ({shown})")
