@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -113,8 +113,10 @@ async def _in_time(
         raise deadline_passed() from error
 
 
-async def plan_request(ask: Ask, caller: Caller, plan: PlanSettings, gateway: Gateway) -> RoutePlan:
-    """Resolve the model, check the key's scope and plan the routes. Consumes nothing."""
+async def plan_request(
+    ask: Ask, caller: Caller, plan: PlanSettings, gateway: Gateway, chance: Callable[[], float] | None = None
+) -> RoutePlan:
+    """Resolve the model, check the key's scope and plan the routes, by the gateway's dice. Consumes nothing."""
     model = gateway.resolve(ask.model)
     check_scope(caller, ask.model)
     route = None
@@ -126,7 +128,7 @@ async def plan_request(ask: Ask, caller: Caller, plan: PlanSettings, gateway: Ga
         left = await fair_use_left(caller, plan, gateway.store)
     now = datetime.fromtimestamp(gateway.store.now(), UTC)
     facts = Facts.of(ask, model, caller, now, fair_use_left=left, tool_loop_route=route)
-    return plan_routes(facts, caller, plan, settings.policy, settings.routes, down, gateway.chance)
+    return plan_routes(facts, caller, plan, settings.policy, settings.routes, down, chance or gateway.chance)
 
 
 async def fair_use_left(caller: Caller, plan: PlanSettings, store: Store) -> float:
