@@ -129,16 +129,25 @@ class Gateway:
         Raises:
             Fault: ``model_not_found``, listing what exists.
         """
-        found = self.settings.aliases.get(model)
-        if found is not None:
-            return found
-        try:
-            return Model(model)
-        except ValueError as error:
-            known = ", ".join([*Model, *self.settings.aliases])
-            raise Fault(
-                ErrorCode.MODEL_NOT_FOUND, f"There is no model {model[:80]!r}; use one of: {known}.", param="model"
-            ) from error
+        return resolve(model, self.settings)
+
+
+def resolve(model: str, settings: Settings) -> Model:
+    """Return the model that a name means by the configuration.
+
+    Raises:
+        Fault: ``model_not_found``, listing what exists.
+    """
+    found = settings.aliases.get(model)
+    if found is not None:
+        return found
+    try:
+        return Model(model)
+    except ValueError as error:
+        known = ", ".join([*Model, *settings.aliases])
+        raise Fault(
+            ErrorCode.MODEL_NOT_FOUND, f"There is no model {model[:80]!r}; use one of: {known}.", param="model"
+        ) from error
 
 
 def terms_of(plan: PlanSettings) -> Terms:

@@ -16,7 +16,7 @@ from flatfee.server.gateway import LEASE_SECONDS, Gateway, calendar_of, terms_of
 from flatfee.server.kept import MOST_STREAMED
 from flatfee.server.meter import Meter
 from flatfee.server.patience import in_time
-from flatfee.server.policy.facts import Facts
+from flatfee.server.policy.facts import Facts, share_left
 from flatfee.server.policy.plan import RoutePlan, plan_routes
 from flatfee.server.settings import PlanSettings, RouteSettings
 from flatfee.server.stages.admit import admit, refusal_of
@@ -139,8 +139,7 @@ async def fair_use_left(caller: Caller, plan: PlanSettings, store: Store) -> flo
     """
     terms = terms_of(plan)
     usage = await store.usage(caller.account, terms.unit, calendar_of(caller, plan))
-    left = terms.fair_use - usage.fair_use_used - usage.fair_use_pending
-    return max(0, left) / terms.fair_use if terms.fair_use else 0.0
+    return share_left(terms.fair_use, usage)
 
 
 def reserve_for(
