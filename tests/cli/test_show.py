@@ -6,8 +6,8 @@ import io
 
 from rich.console import Console
 
-from flatfee import FairUse, Receipt, ReceiptState, RoutePlan, TokenUsage
-from flatfee.cli.show import lane_text, one_line, print_plan, print_receipt, safe
+from flatfee import FairUse, Receipt, ReceiptState, TokenUsage
+from flatfee.cli.show import lane_text, one_line, print_receipt, safe
 
 
 def shown(receipt: Receipt) -> str:
@@ -52,12 +52,3 @@ def test_control_characters_are_replaced_and_line_breaks_kept() -> None:
     assert safe("a\x1b[31m\n\tb\x85") == "a\ufffd[31m\n\tb\ufffd"
     assert safe("naïve – 日本") == "naïve – 日本"
     assert one_line("a\n  b\x07") == "a b\ufffd"
-
-
-def test_a_plan_with_little_in_it_is_shown_all_the_same() -> None:
-    console = Console(file=io.StringIO(), width=80)
-    print_plan(console, RoutePlan(lane="premium"))
-    assert isinstance(console.file, io.StringIO)
-    told = console.file.getvalue()
-    assert "It would be served on the premium lane." in told
-    assert "nothing else" in told

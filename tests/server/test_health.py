@@ -46,6 +46,16 @@ def test_a_circuit_opens_after_failures_in_a_row() -> None:
     assert health.down(0.0) == {"a"}
 
 
+def test_a_route_has_a_last_chance_where_its_next_failure_opens_the_circuit() -> None:
+    health = Health()
+    for _ in range(FAILURES_TO_OPEN - 1):
+        assert health.last_chance() == frozenset()
+        health.failed("a", 0.0, 0)
+    assert health.last_chance() == {"a"}
+    half_open, _ = probed()
+    assert half_open.last_chance() == {"a"}
+
+
 def test_a_success_between_failures_starts_the_count_again() -> None:
     health = Health()
     for _ in range(5):

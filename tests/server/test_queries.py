@@ -6,16 +6,12 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-import httpx
 import pytest
 from tests.server.fakes import (
     OTHER_KEY,
-    PROMPT,
     FailingStore,
     ScriptedProvider,
     Silence,
-    error,
-    make_body,
     make_settings,
     route,
     streamed,
@@ -38,10 +34,6 @@ async def get(rig: Rig, path: str, status: int = 200) -> Any:
     return response.json()
 
 
-async def dry_run(rig: Rig, headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:
-    return await rig.client.post("/v1/route", json=make_body(**body), headers=headers)
-
-
 async def down(rig: Rig, *names: str) -> None:
     for name in names * FAILURES_TO_OPEN:
         rig.gateway.health.failed(name, rig.gateway.monotonic(), 0)
@@ -53,11 +45,6 @@ async def test_every_query_needs_a_key(path: str) -> None:
         response = await rig.client.get(path, headers={"authorization": ""})
     assert (response.status_code, response.json()["error"]["code"]) == (401, "missing_api_key")
     assert response.headers["x-flatfee-request-id"] == response.json()["flatfee"]["request_id"]
-
-
-async def test_the_dry_run_needs_a_key() -> None:
-    async with running() as rig:
-        assert (await dry_run(rig, {"authorization": "Bearer no"})).json()["error"]["code"] == "invalid_api_key"
 
 
 async def test_models_are_listed_with_tier_context_and_what_their_routes_can_do() -> None:
@@ -99,82 +86,6 @@ async def test_a_model_that_is_none_is_404_and_the_message_lists_what_exists() -
         told = await get(rig, "/v1/models/gpt-6", 404)
     assert told["error"]["code"] == "model_not_found"
     assert told["error"]["message"] == "There is no model 'gpt-6'; use one of: auto, premium, economy, gpt-5."
-
-
-async def test_a_dry_run_tells_what_would_happen_and_consumes_nothing() -> None:
-    async with running(make_settings(requests_per_minute=1)) as rig:
-        for _ in range(2):
-            response = await dry_run(rig, model="auto", max_tokens=50)
-            assert response.status_code == 200
-        usage = await rig.usage()
-        assert rig.provider.asked == []
-        assert (await get(rig, "/v1/receipts"))["data"] == []
-    told = response.json()
-    tokens = told["estimate"]["prompt_tokens"]
-    assert tokens > 5
-    assert told == {
-        "object": "route",
-        "lane": "budget",
-        "reason": "small_task",
-        "tier": "economy",
-        "route": "thrifty",
-        "model": "thrifty-model",
-        "estimate": {"prompt_tokens": tokens, "output_tokens": 50, "units": 0},
-        "then": [],
-        "rules": [
-            {"rule": "fragile_reasoning", "matched": False, "because": "no task hint"},
-            {"rule": "fragile_reasoning", "matched": False, "because": "no reasoning_effort"},
-            {
-                "rule": "context_size",
-                "matched": False,
-                "because": f"context is about {tokens} tokens, not over 120000",
-            },
-            {"rule": "small_task", "matched": False, "because": "no task hint"},
-            {
-                "rule": "small_task",
-                "matched": True,
-                "because": f"context is about {tokens} tokens, under 2000; 50 output tokens asked for, at most 256; "
-                "no tools are given",
-            },
-        ],
-    }
-    assert (usage["fair_use"]["used"], usage["fair_use"]["pending"], usage["workflows"]["active"]) == (0, 0, 0)
-
-
-async def test_a_dry_run_tells_the_units_and_what_comes_on_failure() -> None:
-    async with running() as rig:
-        told = (await dry_run(rig)).json()
-    assert (told["lane"], told["reason"], told["route"]) == ("premium", "requested", "first")
-    assert told["estimate"]["units"] == told["estimate"]["prompt_tokens"] + 4 * 100
-    assert told["then"] == [{"route": "second", "lane": "fallback"}, {"route": "thrifty", "lane": "fallback"}]
-    assert "rules" not in told
-
-
-@pytest.mark.parametrize("case", ["healthy", "first down", "all down", "spent", "past due", "auto"])
-async def test_a_dry_run_says_what_then_happens(case: str) -> None:
-    options: dict[str, dict[str, Any]] = {"spent": {"fair_use": 10}, "past due": {"billing": "past_due"}}
-    async with running(make_settings(**options.get(case, {}))) as rig:
-        await down(rig, *{"first down": ("first",), "all down": ("first", "second", "thrifty")}.get(case, ()))
-        body: dict[str, Any] = {"model": "auto" if case == "auto" else "premium"}
-        told = (await dry_run(rig, **body)).json()
-        real = await rig.ask(**body)
-    if case == "all down":
-        assert real.status_code == 503
-        assert (told["lane"], told["route"]) == ("premium", "first")
-        return
-    receipt = real.json()["flatfee"]
-    assert [told[name] for name in ("lane", "reason", "tier", "route")] == [
-        receipt[name] for name in ("lane", "reason", "tier", "route")
-    ]
-    assert told["model"] == receipt["model_served"]
-
-
-async def test_a_dry_run_of_what_would_be_refused_is_refused() -> None:
-    async with running(make_settings(fair_use=10, continuation=False)) as rig:
-        response = await dry_run(rig)
-        wrong = await dry_run(rig, model="gpt-6")
-    assert (response.status_code, response.json()["error"]["code"]) == (402, "fair_use_exhausted")
-    assert (wrong.status_code, wrong.json()["error"]["code"]) == (404, "model_not_found")
 
 
 async def test_usage_tells_plan_window_and_limits() -> None:
@@ -321,13 +232,3 @@ async def test_ready_tells_what_is_missing() -> None:
         assert await get(rig, "/health/live") == {"status": "live"}
     async with running(store=FailingStore("ready")) as rig:
         assert (await get(rig, "/health/ready", 503))["error"]["code"] == "store_unavailable"
-
-
-async def test_a_dry_run_stays_in_its_tool_loop() -> None:
-    routes = [route("one", priority=1), route("two", priority=2)]
-    loop = [{"role": "user", "content": PROMPT}, {"role": "tool", "tool_call_id": "1", "content": "42"}]
-    async with running(make_settings(routes=routes), ScriptedProvider(one=error(401))) as rig:
-        headers = {"x-flatfee-workflow": "w"}
-        await rig.ask(headers, model="auto")
-        told = (await dry_run(rig, headers, model="auto", messages=loop)).json()
-    assert (told["reason"], told["route"]) == ("workflow_affinity", "two")

@@ -108,6 +108,25 @@ def test_gateway_models_take_values_of_tomorrow() -> None:
     assert ListPage[Model].model_validate({"data": [{"id": "auto", "x": 1}]}).data[0].model_extra == {"x": 1}
 
 
+def test_a_route_plan_tells_what_each_failure_leads_to() -> None:
+    plan = RoutePlan.model_validate(
+        {
+            "share": 0.75,
+            "then": [{"route": "b", "lane": "fallback", "tier": "premium", "units": 12, "share": 0.5}],
+            "on_failure": [{"failure": "gremlins", "next": None, "then_error": "gone_home"}, {"failure": "x"}],
+            "skipped": [{"route": "c", "because": "its circuit is open"}],
+            "ineligible": None,
+        }
+    )
+    assert (plan.share, plan.then[0].units, plan.then[0].share) == (0.75, 12, 0.5)
+    assert (plan.on_failure[0].then_error, plan.on_failure[0].again, plan.on_failure[1].next) == (
+        "gone_home",
+        False,
+        None,
+    )
+    assert (plan.skipped[0].because, plan.ineligible, plan.error) == ("its circuit is open", [], None)
+
+
 def test_validation_errors_do_not_show_the_input() -> None:
     with pytest.raises(ValueError, match="choices") as caught:
         ChatCompletion.model_validate({"choices": "secret"})

@@ -82,9 +82,15 @@ def gateway(base_url: str | None, *, as_json: bool) -> Generator[Client]:
 
     With ``as_json`` standard output gets one JSON object for a failure, too.
     """
+    with failures_told(as_json=as_json), Client(base_url=base_url) as client:
+        yield client
+
+
+@contextmanager
+def failures_told(*, as_json: bool) -> Generator[None]:
+    """Tell a failure inside on standard error, with ``as_json`` on standard output as well, and end the command."""
     try:
-        with Client(base_url=base_url) as client:
-            yield client
+        yield
     except ConfigurationError as error:
         _tell(error, as_json=as_json)
         raise typer.Exit(2) from error

@@ -1,4 +1,4 @@
-"""How receipts, route plans and lanes look on a terminal. Only looks: nothing here asks or decides.
+"""How receipts and lanes look on a terminal. Only looks: nothing here asks or decides.
 
 Text that came over the wire is shown through ``safe`` or ``Text``: it may hold control characters
 or what would be markup.
@@ -13,8 +13,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flatfee.receipt import Attempt, FairUse, Receipt, TokenUsage, because
-from flatfee.types import RoutePlan
+from flatfee.receipt import Attempt, FairUse, Receipt, TokenUsage
 from flatfee.wire import Lane, ReceiptState
 
 LANE_STYLES: Final[Mapping[str, str]] = {
@@ -57,7 +56,7 @@ def count(number: int | None) -> str:
 def print_receipt(console: Console, receipt: Receipt) -> None:
     """Show one receipt: a sentence, and the figures that the gateway told."""
     console.print(Text(one_line(receipt.explain()), style="italic"), soft_wrap=not console.is_terminal)
-    console.print(_facts(_receipt_rows(receipt)))
+    console.print(facts_table(_receipt_rows(receipt)))
 
 
 def _receipt_rows(receipt: Receipt) -> Sequence[tuple[str, RenderableType | None]]:
@@ -100,47 +99,7 @@ def _attempt(attempt: Attempt) -> str:
     return one_line(f"{attempt.route}: {attempt.outcome}{status}{took}")
 
 
-def print_plan(console: Console, plan: RoutePlan) -> None:
-    """Show one dry run: a sentence, the figures, and every rule that was looked at."""
-    console.print(Text(one_line(_plan_sentence(plan)), style="italic"), soft_wrap=not console.is_terminal)
-    console.print(_facts(_plan_rows(plan)))
-    if plan.rules:
-        rules = Table(box=None, pad_edge=False, title="Rules, in order", title_justify="left", title_style="bold")
-        for head in ("rule", "matched", "because"):
-            rules.add_column(head, header_style="dim")
-        for step in plan.rules:
-            matched = Text("yes", style="bold green") if step.matched else Text("no", style="dim")
-            rules.add_row(Text(one_line(step.rule)), matched, Text(one_line(step.because or "")))
-        console.print()
-        console.print(rules)
-
-
-def _plan_sentence(plan: RoutePlan) -> str:
-    by = " via ".join(part for part in (plan.model, plan.route) if part)
-    why = f" because {because(plan.reason)}" if plan.reason else ""
-    return f"It would be served on the {plan.lane} lane{f' by {by}' if by else ''}{why}."
-
-
-def _plan_rows(plan: RoutePlan) -> Sequence[tuple[str, RenderableType | None]]:
-    estimate = plan.estimate
-    return (
-        ("lane", lane_text(plan.lane)),
-        ("reason", plan.reason),
-        ("tier", plan.tier),
-        ("route", plan.route),
-        ("model", plan.model),
-        (
-            "estimate",
-            f"{count(estimate.prompt_tokens)} tokens in, at most {count(estimate.output_tokens)} out, "
-            f"{count(estimate.units)} units"
-            if estimate
-            else None,
-        ),
-        ("if that fails", "\n".join(f"{one_line(then.route)} ({then.lane})" for then in plan.then) or "nothing else"),
-    )
-
-
-def _facts(rows: Sequence[tuple[str, RenderableType | None]]) -> Table:
+def facts_table(rows: Sequence[tuple[str, RenderableType | None]]) -> Table:
     """Return the rows that have a value as a table of two columns."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)

@@ -11,7 +11,7 @@ import logging
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -19,7 +19,6 @@ from pydantic_core import ErrorDetails
 from flatfee.server import settings as tables
 from flatfee.server.keys import KeyKind, well_formed
 from flatfee.server.policy.mistakes import doubts, mistakes
-from flatfee.server.policy.tables import Condition, RuleSettings
 from flatfee.server.settings import Settings
 from flatfee.server.windows import longest
 from flatfee.wire import Model
@@ -36,21 +35,6 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
 
 _NOTHING: Final[Mapping[str, str]] = {}
 _Table = TypeVar("_Table", bound=BaseModel)
-
-_TABLES: Final[Mapping[str, type[BaseModel]]] = {
-    "server": tables.ServerSettings,
-    "providers": tables.ProviderSettings,
-    "routes": tables.RouteSettings,
-    "meter": tables.MeterSettings,
-    "plans": tables.PlanSettings,
-    "receipts": tables.ReceiptsSettings,
-    "accounts": tables.AccountSettings,
-    "projects": tables.ProjectSettings,
-    "keys": tables.KeySettings,
-    "policy": tables.PolicySettings,
-    "rules": RuleSettings,
-    "when": Condition,
-}
 
 
 class SettingsError(ValueError):
@@ -150,20 +134,20 @@ def validated(
     try:
         return table.model_validate(data)
     except ValidationError as error:
-        raise SettingsError(source, _problems(error.errors(), overrides)) from error
+        raise SettingsError(source, _problems(table, error.errors(), overrides)) from error
 
 
-def _problems(found: Sequence[ErrorDetails], overrides: Mapping[str, str]) -> list[str]:
+def _problems(table: type[BaseModel], found: Sequence[ErrorDetails], overrides: Mapping[str, str]) -> list[str]:
     """Word every finding, but for lists that are "too short" only because of what is wrong in them."""
     spoilt = {details["loc"][:depth] for details in found for depth in range(1, len(details["loc"]))}
     return [
-        _problem(details, overrides)
+        _problem(table, details, overrides)
         for details in found
         if details["type"] != "too_short" or details["loc"] not in spoilt
     ]
 
 
-def _problem(details: ErrorDetails, overrides: Mapping[str, str]) -> str:
+def _problem(table: type[BaseModel], details: ErrorDetails, overrides: Mapping[str, str]) -> str:
     """Turn one of pydantic's findings into a line that names key, value and cure."""
     where = _key(details["loc"])
     if details["loc"][:1] == ("server",) and details["loc"][-1] in overrides:
@@ -171,7 +155,7 @@ def _problem(details: ErrorDetails, overrides: Mapping[str, str]) -> str:
     given, context = _shown(details), details.get("ctx", {})
     match details["type"]:
         case "extra_forbidden":
-            return f"{where}: unknown key{_suggest(details['loc'])}"
+            return f"{where}: unknown key{_suggest(table, details['loc'])}"
         case "missing":
             return f"{where}: is missing; add it"
         case "enum" | "literal_error":
@@ -197,12 +181,20 @@ def _key(location: Iterable[str | int]) -> str:
     return text
 
 
-def _suggest(location: tuple[str | int, ...]) -> str:
-    names = [part for part in location[:-1] if isinstance(part, str)]
-    table = _TABLES.get(names[-1], Settings) if names else Settings
+def _suggest(table: type[BaseModel], location: Sequence[str | int]) -> str:
+    for part in location[:-1]:
+        field = table.model_fields.get(str(part))
+        table = (_table_in(field.annotation) if field is not None else None) or table
     known = list(table.model_fields)
     close = difflib.get_close_matches(str(location[-1]), known, n=1)
     return f"; did you mean '{close[0]}'?" if close else f"; known keys: {', '.join(known)}"
+
+
+def _table_in(annotation: object) -> type[BaseModel] | None:
+    """Return the table that a key holds, be it alone or in a list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _table_in(part)) is not None), None)
 
 
 def _shown(details: ErrorDetails) -> str:

@@ -129,12 +129,21 @@ class Gateway:
         Raises:
             Fault: ``model_not_found``, listing what exists.
         """
-        found = self.settings.meaning(model)
-        if found is None:
-            known = ", ".join([*Model, *self.settings.aliases])
-            message = f"There is no model {model[:80]!r}; use one of: {known}."
-            raise Fault(ErrorCode.MODEL_NOT_FOUND, message, param="model")
-        return found
+        return resolve(model, self.settings)
+
+
+def resolve(model: str, settings: Settings) -> Model:
+    """Return the model that a name means by the configuration.
+
+    Raises:
+        Fault: ``model_not_found``, listing what exists.
+    """
+    found = settings.meaning(model)
+    if found is None:
+        known = ", ".join([*Model, *settings.aliases])
+        message = f"There is no model {model[:80]!r}; use one of: {known}."
+        raise Fault(ErrorCode.MODEL_NOT_FOUND, message, param="model")
+    return found
 
 
 def terms_of(plan: PlanSettings) -> Terms:

@@ -202,6 +202,14 @@ class Health:
         """Return the routes that are skipped now."""
         return frozenset(name for name, circuit in self._circuits.items() if circuit.state(now) is CircuitState.OPEN)
 
+    def last_chance(self) -> frozenset[str]:
+        """Return the routes whose circuits open with their next failure."""
+        return frozenset(
+            name
+            for name, circuit in self._circuits.items()
+            if circuit.opening or circuit.failures + 1 >= FAILURES_TO_OPEN
+        )
+
     def opens_in(self, route: str, now: float) -> float:
         """Return the seconds until a route's circuit lets a request through; 0 if it does now."""
         circuit = self._circuits.get(route)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from flatfee.server.gateway import LEASE_SECONDS, Gateway, calendar_of, terms_of
 from flatfee.server.kept import MOST_STREAMED
 from flatfee.server.meter import Meter
 from flatfee.server.patience import in_time
-from flatfee.server.policy.facts import Facts
+from flatfee.server.policy.facts import Facts, share_left
 from flatfee.server.policy.plan import RoutePlan, plan_routes
 from flatfee.server.settings import PlanSettings, RouteSettings
 from flatfee.server.stages.admit import admit, refusal_of
@@ -113,8 +113,10 @@ async def _in_time(
         raise deadline_passed() from error
 
 
-async def plan_request(ask: Ask, caller: Caller, plan: PlanSettings, gateway: Gateway) -> RoutePlan:
-    """Resolve the model, check the key's scope and plan the routes. Consumes nothing."""
+async def plan_request(
+    ask: Ask, caller: Caller, plan: PlanSettings, gateway: Gateway, chance: Callable[[], float] | None = None
+) -> RoutePlan:
+    """Resolve the model, check the key's scope and plan the routes, by the gateway's dice. Consumes nothing."""
     model = gateway.resolve(ask.model)
     check_scope(caller, ask.model, gateway.settings)
     route = None
@@ -126,7 +128,7 @@ async def plan_request(ask: Ask, caller: Caller, plan: PlanSettings, gateway: Ga
         left = await fair_use_left(caller, plan, gateway.store)
     now = datetime.fromtimestamp(gateway.store.now(), UTC)
     facts = Facts.of(ask, model, caller, now, fair_use_left=left, tool_loop_route=route)
-    return plan_routes(facts, caller, plan, settings.policy, settings.routes, down, gateway.chance)
+    return plan_routes(facts, caller, plan, settings.policy, settings.routes, down, chance or gateway.chance)
 
 
 async def fair_use_left(caller: Caller, plan: PlanSettings, store: Store) -> float:
@@ -137,8 +139,7 @@ async def fair_use_left(caller: Caller, plan: PlanSettings, store: Store) -> flo
     """
     terms = terms_of(plan)
     usage = await store.usage(caller.account, terms.unit, calendar_of(caller, plan))
-    left = terms.fair_use - usage.fair_use_used - usage.fair_use_pending
-    return max(0, left) / terms.fair_use if terms.fair_use else 0.0
+    return share_left(terms.fair_use, usage)
 
 
 def reserve_for(

@@ -1,4 +1,4 @@
-"""Endpoints that only tell: models, dry run, receipts, usage, workflows, health. No completion."""
+"""Endpoints that only tell: models, receipts, usage, workflows, health. No completion, and no dry run of one."""
 
 from __future__ import annotations
 
@@ -8,21 +8,15 @@ from typing import Any
 
 import msgspec
 
-from flatfee.server.ask import read_ask
 from flatfee.server.call import Call
 from flatfee.server.faults import Fault
 from flatfee.server.gateway import Gateway, calendar_of, terms_of
-from flatfee.server.pipeline import plan_request, reserve_for
 from flatfee.server.policy.patterns import is_prefix
-from flatfee.server.policy.plan import Choice, RoutePlan
-from flatfee.server.policy.rules import explain
-from flatfee.server.stages.admit import refuse
 from flatfee.server.stages.authenticate import authenticate
-from flatfee.server.store import ledger
 from flatfee.server.store.base import StoreDown
-from flatfee.server.store.records import Caller, ReceiptQuery, Refusal
-from flatfee.server.tell import rfc3339, standing_headers
-from flatfee.wire import WORKFLOW_ID, ErrorCode, Header, Lane, Model, Reason, Tier
+from flatfee.server.store.records import Caller, ReceiptQuery
+from flatfee.server.tell import rfc3339
+from flatfee.wire import WORKFLOW_ID, ErrorCode, Model, Tier
 
 _MAX_PAGE = 100
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -55,62 +49,6 @@ def _model(name: str, gateway: Gateway) -> dict[str, Any]:
         **({"tier": Tier(meaning)} if meaning is not Model.AUTO else {}),
         **({"context_tokens": max(sizes)} if sizes else {}),
         "capabilities": sorted(able),
-    }
-
-
-async def dry_run(call: Call, gateway: Gateway) -> None:
-    """``POST /v1/route``: what would happen to this completion. Calls no provider, consumes nothing."""
-    caller = await authenticate(call.headers, gateway.store)
-    ask = read_ask(call.headers, await call.body(gateway.settings.server.max_body_bytes))
-    plan = gateway.plan_of(caller)
-    routes = await plan_request(ask, caller, plan, gateway)
-    want = reserve_for(call.request_id, ask, caller, plan, routes, gateway)
-    usage = await gateway.store.usage(caller.account, want.terms.unit, want.calendar)
-    balance = ledger.Balance(
-        usage.fair_use_used, usage.fair_use_pending, usage.continuation_used, usage.continuation_pending
-    )
-    standing = ledger.standing(balance, want.terms, usage.window, usage.workflows_active)
-    index = ledger.first_fit(want.offers, balance, want.terms)
-    if index is None:
-        raise refuse(Refusal(code=ErrorCode.FAIR_USE_EXHAUSTED, standing=standing), want)
-    chosen = routes.choices[index]
-    told = _first_choice(chosen, gateway.health.down(gateway.monotonic()))
-    call.tell({Header.LANE: told["lane"], Header.REASON: told["reason"], **standing_headers(standing)})
-    answer = {
-        "object": "route",
-        **told,
-        "estimate": {
-            "prompt_tokens": routes.facts.prompt_tokens,
-            "output_tokens": routes.output_tokens,
-            "units": chosen.offer.units,
-        },
-    }
-    if routes.facts.model == Model.AUTO:
-        answer["rules"] = _rules(routes, gateway)
-    await _respond(call, answer)
-
-
-def _rules(routes: RoutePlan, gateway: Gateway) -> list[dict[str, Any]]:
-    """Return the rules as they were looked at; in a tool loop that stays where it is, none was."""
-    if routes.choices[0].offer.reason is Reason.WORKFLOW_AFFINITY:
-        return [{"rule": Reason.WORKFLOW_AFFINITY, "matched": True}]
-    return [
-        {"rule": step.rule, "matched": step.matched, **({"because": step.because} if step.because else {})}
-        for step in explain(gateway.settings.policy, routes.facts)
-    ]
-
-
-def _first_choice(chosen: Choice, down: frozenset[str]) -> dict[str, Any]:
-    healthy = [route for route in chosen.routes if route.name not in down] or list(chosen.routes)
-    first, *others = healthy
-    left = first is not chosen.routes[0]
-    return {
-        "lane": Lane.FALLBACK if left else chosen.offer.lane,
-        "reason": Reason.PROVIDER_UNAVAILABLE if left else chosen.offer.reason,
-        "tier": first.tier,
-        "route": first.name,
-        "model": first.model,
-        "then": [{"route": route.name, "lane": Lane.FALLBACK} for route in others],
     }
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from flatfee.server import pipeline, queries
 from flatfee.server.admin import table
 from flatfee.server.call import Call
+from flatfee.server.dry_run import dry_run
 from flatfee.server.faults import Fault
 from flatfee.server.gateway import Gateway
 from flatfee.wire import ErrorCode
@@ -19,7 +20,7 @@ NamedHandler = Callable[[Call, Gateway, str], Awaitable[None]]
 ENDPOINTS: Final[Mapping[tuple[str, str], Handler]] = {
     ("POST", "/v1/chat/completions"): pipeline.serve,
     ("GET", "/v1/models"): queries.list_models,
-    ("POST", "/v1/route"): queries.dry_run,
+    ("POST", "/v1/route"): dry_run,
     ("GET", "/v1/receipts"): queries.list_receipts,
     ("GET", "/v1/usage"): queries.get_usage,
     ("GET", "/v1/workflows"): queries.list_workflows,

@@ -30,9 +30,11 @@ from flatfee.types.chat import (
 )
 from flatfee.types.gateway import (
     Allowance,
+    FailureOutlook,
     Model,
     NextRoute,
     RouteEstimate,
+    RouteNotTaken,
     RoutePlan,
     RuleTrace,
     Usage,
@@ -89,6 +91,7 @@ __all__ = [
     "CompletionTokensDetails",
     "CompletionUsage",
     "CustomCall",
+    "FailureOutlook",
     "FunctionCall",
     "FunctionCallParam",
     "FunctionParam",
@@ -111,6 +114,7 @@ __all__ = [
     "PromptTokensDetails",
     "ResponseFormatParam",
     "RouteEstimate",
+    "RouteNotTaken",
     "RoutePlan",
     "RuleTrace",
     "RunParams",

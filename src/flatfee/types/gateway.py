@@ -7,7 +7,7 @@ from datetime import datetime
 from pydantic import Field
 
 from flatfee.types.base import Answer, Count, OrDefault, WireModel
-from flatfee.wire import Billing, Lane, Reason, Tier
+from flatfee.wire import Billing, ErrorCode, Lane, Reason, Tier
 
 
 class Model(Answer):
@@ -73,10 +73,18 @@ class RouteEstimate(WireModel):
 
 
 class NextRoute(WireModel):
-    """A route that would be asked if the ones before it failed."""
+    """A route that would be asked if the ones before it failed.
+
+    ``units`` is what its answer would be charged at most. ``share`` is the chance that it comes at this place, where
+    routes of equal priority are drawn by weight.
+    """
 
     route: str
     lane: Lane | str | None = Field(default=None, union_mode="left_to_right")
+    tier: Tier | str | None = Field(default=None, union_mode="left_to_right")
+    model: str | None = None
+    units: Count | None = None
+    share: float | None = None
 
 
 class RuleTrace(WireModel):
@@ -87,8 +95,36 @@ class RuleTrace(WireModel):
     because: str | None = None
 
 
+class FailureOutlook(WireModel):
+    """What one failure of the first route, or of the allowance that pays, would lead to.
+
+    ``again``: the same route is tried once more before it is left. ``next`` is the route that is asked then;
+    ``None`` where none is. ``then_error`` is the error if that fails in the same way, too; it is ``None`` where a
+    provider's own error would be passed on.
+    """
+
+    failure: str
+    again: OrDefault[bool] = False
+    next: str | None = None
+    lane: Lane | str | None = Field(default=None, union_mode="left_to_right")
+    reason: Reason | str | None = Field(default=None, union_mode="left_to_right")
+    then_error: ErrorCode | str | None = Field(default=None, union_mode="left_to_right")
+
+
+class RouteNotTaken(WireModel):
+    """A route that the request would not take, and why."""
+
+    route: str
+    tier: Tier | str | None = Field(default=None, union_mode="left_to_right")
+    because: str | None = None
+
+
 class RoutePlan(Answer):
-    """Which way a request would take. Nothing was called or consumed to tell it."""
+    """Which way a request would take. Nothing was called or consumed to tell it.
+
+    ``skipped`` are routes whose circuits are open; where that is all of them, ``error`` is what the request would
+    end with. ``ineligible`` are those that this request may not take, whatever happens.
+    """
 
     object: OrDefault[str] = "route"
     lane: Lane | str | None = Field(default=None, union_mode="left_to_right")
@@ -96,9 +132,14 @@ class RoutePlan(Answer):
     tier: Tier | str | None = Field(default=None, union_mode="left_to_right")
     route: str | None = None
     model: str | None = None
+    share: float | None = None
     estimate: RouteEstimate | None = None
     then: OrDefault[list[NextRoute]] = Field(default_factory=list)
     rules: OrDefault[list[RuleTrace]] = Field(default_factory=list)
+    on_failure: OrDefault[list[FailureOutlook]] = Field(default_factory=list)
+    skipped: OrDefault[list[RouteNotTaken]] = Field(default_factory=list)
+    ineligible: OrDefault[list[RouteNotTaken]] = Field(default_factory=list)
+    error: ErrorCode | str | None = Field(default=None, union_mode="left_to_right")
 
 
 class Workflow(WireModel):

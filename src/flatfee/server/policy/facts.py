@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flatfee.server.ask import Ask
-from flatfee.server.store.records import Caller
+from flatfee.server.store.records import Caller, Usage
 from flatfee.wire import OnExhausted, Task
+
+
+def share_left(limit: int, usage: Usage) -> float:
+    """Return the share (0 to 1) of ``limit`` units of fair-use that is neither used nor pending."""
+    return max(0, limit - usage.fair_use_used - usage.fair_use_pending) / limit if limit else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,6 +102,16 @@ def units(meter: MeterSettings, plan: PlanSettings, prompt: int, output: int, ca
     return math.ceil(meter.input * (prompt - cached) + meter.cached_input * cached + meter.output * output)
 
 
+def price(offer: Offer, plan: PlanSettings, route: RouteSettings, prompt: int, output: int, cached: int = 0) -> int:
+    """Return the units that a route's answer costs; 0 where nothing is charged.
+
+    Fair-use pays for premium routes only; continuation counts whatever it used.
+    """
+    if offer.purse is Purse.NONE or (offer.purse is Purse.FAIR_USE and route.tier is not Tier.PREMIUM):
+        return 0
+    return units(route.meter, plan, prompt, output, cached)
+
+
 @dataclass(frozen=True, slots=True)
 class _Lanes:
     """Builds the choices of one request."""

@@ -13,12 +13,12 @@ from flatfee.server.estimating import estimate_tokens
 from flatfee.server.gateway import Gateway
 from flatfee.server.meter import Meter
 from flatfee.server.patience import GRACE, in_time
-from flatfee.server.policy.plan import units
+from flatfee.server.policy.plan import price
 from flatfee.server.settings import PlanSettings, RouteSettings
 from flatfee.server.store import entries, ledger
 from flatfee.server.store.base import StoreDown
-from flatfee.server.store.records import Outcome, Purse, Settlement, Ticket
-from flatfee.wire import Lane, Reason, ReceiptState, Tier
+from flatfee.server.store.records import Outcome, Settlement, Ticket
+from flatfee.wire import Lane, Reason, ReceiptState
 
 log = logging.getLogger("flatfee.server")
 
@@ -96,14 +96,9 @@ def outcome_of(ticket: Ticket, ask: Ask, plan: PlanSettings, meter: Meter) -> Ou
 
 
 def charge(ticket: Ticket, plan: PlanSettings, route: RouteSettings, usage: TokenUsage) -> int:
-    """Return the units that an answer costs; 0 where nothing is charged.
-
-    Fair-use pays for premium routes only; continuation counts whatever it used.
-    """
-    if ticket.offer.purse is Purse.NONE or (ticket.offer.purse is Purse.FAIR_USE and route.tier is not Tier.PREMIUM):
-        return 0
+    """Return the units that an answer costs; 0 where nothing is charged."""
     prompt, output, cached = usage.prompt_tokens or 0, usage.completion_tokens or 0, usage.cached_tokens or 0
-    return units(route.meter, plan, prompt, output, cached)
+    return price(ticket.offer, plan, route, prompt, output, cached)
 
 
 def lane_of(ticket: Ticket, meter: Meter) -> tuple[Lane, Reason]:

@@ -1,0 +1,41 @@
+"""``POST /v1/route``: what would happen to a completion. Only what it is decided on is fetched here."""
+
+from __future__ import annotations
+
+import msgspec
+
+from flatfee.server.ask import read_ask
+from flatfee.server.call import Call
+from flatfee.server.gateway import Gateway
+from flatfee.server.inspection import State, as_json, inspect, likeliest
+from flatfee.server.pipeline import plan_request, reserve_for
+from flatfee.server.stages.authenticate import authenticate
+from flatfee.server.tell import standing_headers
+from flatfee.wire import Header
+
+
+async def dry_run(call: Call, gateway: Gateway) -> None:
+    """Answer what would happen to this completion. Calls no provider, consumes nothing.
+
+    Raises:
+        Fault: what the completion itself would be refused with before a provider is asked, but for the limits
+            of the moment: rate, workflow slots, idempotency.
+    """
+    caller = await authenticate(call.headers, gateway.store)
+    ask = read_ask(call.headers, await call.body(gateway.settings.server.max_body_bytes))
+    plan = gateway.plan_of(caller)
+    routes = await plan_request(ask, caller, plan, gateway, likeliest)
+    want = reserve_for(call.request_id, ask, caller, plan, routes, gateway)
+    usage = await gateway.store.usage(caller.account, want.terms.unit, want.calendar)
+    health, now = gateway.health, gateway.monotonic()
+    state = State(
+        settings=gateway.settings,
+        plan=plan,
+        usage=usage,
+        down=health.down(now),
+        last_chance=health.last_chance(),
+    )
+    found = inspect(want, routes, state)
+    told = found.foresight
+    call.tell({Header.LANE: told.lane, Header.REASON: told.reason, **standing_headers(found.standing)})
+    await call.respond(200, msgspec.json.encode(as_json(found)))
