@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from flatfee.server import settings as tables
 from flatfee.server.keys import KeyKind, well_formed
+from flatfee.server.providers.dialect import Dialect
 from flatfee.server.settings import Settings
 from flatfee.server.windows import longest
 from flatfee.wire import Model
@@ -38,6 +39,7 @@ _Table = TypeVar("_Table", bound=BaseModel)
 _TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "server": tables.ServerSettings,
     "providers": tables.ProviderSettings,
+    "dialect": Dialect,
     "routes": tables.RouteSettings,
     "meter": tables.MeterSettings,
     "plans": tables.PlanSettings,
@@ -225,10 +227,25 @@ def _name_problems(settings: Settings) -> Iterator[str]:
     for index, route in enumerate(settings.routes):
         if settings.provider(route.provider) is None:
             yield _unknown(f"routes[{index}].provider", route.provider, [entry.name for entry in settings.providers])
+        elif problem := _prefill_problem(route, settings):
+            yield f"routes[{index}].prefill: {problem}"
     yield from _retention_problems(settings)
     for alias in settings.aliases:
         if alias in tuple(Model):
             yield f"aliases.{alias}: is a model of every gateway and cannot be an alias; choose another name"
+
+
+def _prefill_problem(route: tables.RouteSettings, settings: Settings) -> str | None:
+    """Say why a route cannot go on from a begun answer though it is to, if its service is known not to."""
+    provider = settings.provider(route.provider)
+    if provider is None or not route.prefill:
+        return None
+    if provider.speaks.prefill == "refused":
+        return f"{provider.kind} does not go on from a begun answer; leave it out"
+    needed = provider.row.prefill_url
+    if needed is not None and provider.base_url == provider.row.base_url:
+        return f"{provider.kind} goes on from a begun answer only at base_url = {needed!r}; write that, or leave it out"
+    return None
 
 
 def _retention_problems(settings: Settings) -> Iterator[str]:
@@ -273,6 +290,12 @@ def secret_problems(settings: Settings, env: Mapping[str, str]) -> Iterator[str]
             yield f"providers[{index}]: has both api_key and api_key_env; keep api_key_env"
         if name and not env.get(name):
             yield f"providers[{index}].api_key_env: {_variable(name)} is not set; export it"
+        usual = provider.usual_key_env
+        if usual and provider.row.needs_key and not env.get(usual):
+            yield (
+                f"providers[{index}]: {provider.kind} needs a key, and environment variable {usual!r} is not set; "
+                "export it, or name another variable: api_key_env"
+            )
     yield from _key_problems(settings, env)
 
 
@@ -309,9 +332,9 @@ def _no_key(variable: str) -> str:
 
 def _with_secrets(settings: Settings, env: Mapping[str, str]) -> Settings:
     def provider(entry: tables.ProviderSettings) -> tables.ProviderSettings:
-        if entry.api_key_env is None:
-            return entry
-        return entry.model_copy(update={"api_key": SecretStr(env[entry.api_key_env])})
+        name = entry.api_key_env or entry.usual_key_env
+        secret = env.get(name) if name else None
+        return entry.model_copy(update={"api_key": SecretStr(secret)}) if secret else entry
 
     def project(entry: tables.ProjectSettings) -> tables.ProjectSettings:
         keys = tuple(key.with_secret(env[key.key_env]) for key in entry.keys)

@@ -7,6 +7,7 @@ nowhere else, and never shown by ``repr``. Reading and error wording live in ``c
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -15,7 +16,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
-from flatfee.server.providers.dialect import OPENAI, Dialect
+from flatfee.server.providers.dialect import Dialect
+from flatfee.server.providers.rows import COMPATIBLE, ROWS, Row
 from flatfee.server.windows import check_window
 from flatfee.wire import Billing, Model, Reason, ReceiptDetail, Task, Tier
 
@@ -47,6 +49,14 @@ def is_http_address(text: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
+
+
+def _kind(text: str) -> str:
+    if text not in ROWS:
+        close = difflib.get_close_matches(text, ROWS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"use one of: {', '.join(ROWS)}"
+        raise ValueError(f"unknown kind {text[:40]!r}; {hint}")
+    return text
 
 
 def _store_url(text: str) -> str:
@@ -120,25 +130,49 @@ class ReceiptsSettings(_Table):
 
 
 class ProviderSettings(_Table):
-    """``[[providers]]``: a connection to one upstream API."""
+    """``[[providers]]``: a connection to one upstream API. What is not said is as the row of its ``kind`` says.
+
+    ``dialect`` holds only what the file says; ``speaks`` is how the service is asked.
+    """
 
     name: Name
-    kind: Literal["openai", "simulated"]
+    kind: Annotated[str, AfterValidator(_kind)]
     base_url: Annotated[str, AfterValidator(_http_url)] | None = None
     api_key_env: EnvironmentName | None = Field(default=None, min_length=1)
     api_key: SecretStr | None = None
+    dialect: Dialect = Dialect()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _at_its_own_address(cls, data: object) -> object:
+        """Fill in the address of a service that has one."""
+        if not isinstance(data, dict) or data.get("base_url") is not None:
+            return data
+        row = ROWS.get(str(data.get("kind")))
+        return data if row is None else {**data, "base_url": row.base_url}
 
     @model_validator(mode="after")
     def _has_an_address(self) -> ProviderSettings:
-        if self.kind == "openai" and self.base_url is None:
-            message = f"provider {self.name!r} needs base_url, such as 'https://api.openai.com/v1'"
-            raise ValueError(message)
+        if self.base_url is None and self.row.example is not None:
+            raise ValueError(f"provider {self.name!r} needs base_url, such as {self.row.example!r}")
         return self
 
     @property
-    def dialect(self) -> Dialect:
-        """How its API differs from OpenAI's."""
-        return OPENAI
+    def row(self) -> Row:
+        """What is known of its kind. ``openai`` at another address than OpenAI's is any compatible server."""
+        row = ROWS[self.kind]
+        return row if self.kind != "openai" or row.is_at(self.base_url) else ROWS[COMPATIBLE]
+
+    @cached_property
+    def speaks(self) -> Dialect:
+        """How it is asked: as its row says, but for what the file says."""
+        return self.row.dialect.overridden(by=self.dialect)
+
+    @property
+    def usual_key_env(self) -> str | None:
+        """The variable that holds its key if the file names none; only the service itself gets that key."""
+        own = self.api_key is None and self.api_key_env is None and self.row.is_at(self.base_url)
+        return self.row.key_env if own else None
 
 
 class MeterSettings(_Table):
@@ -294,4 +328,4 @@ class Settings(_Table):
 
     @cached_property
     def _dialects(self) -> Mapping[str, Dialect]:
-        return {provider.name: provider.dialect for provider in self.providers}
+        return {provider.name: provider.speaks for provider in self.providers}
