@@ -15,8 +15,8 @@ from flatfee.server.providers.rows import ROWS
 USER = {"role": "user", "content": "canary-prompt"}
 
 
-def sent(dialect: Dialect, *, messages: list[dict[str, Any]] | None = None, **fields: Any) -> dict[str, Any]:
-    body = json.dumps({"model": "auto", "messages": messages or [USER], **fields}).encode()
+def sent(dialect: Dialect, **fields: Any) -> dict[str, Any]:
+    body = json.dumps({"model": "auto", "messages": [USER], **fields}).encode()
     decoded: dict[str, Any] = json.loads(body_for(read_ask({}, body), "m", dialect))
     return decoded
 
@@ -70,7 +70,7 @@ def test_what_is_left_out_is_harmless_and_everything_else_stays() -> None:
 
 
 def test_a_developer_speaks_as_the_system_where_the_role_is_unknown() -> None:
-    messages = [{"role": "developer", "content": 'Say "developer".', "x": 1}, USER]
+    messages: list[dict[str, Any]] = [{"role": "developer", "content": 'Say "developer".', "x": 1}, USER]
     dialect = Dialect(developer=False)
     assert sent(dialect, messages=messages)["messages"] == [{**messages[0], "role": "system"}, USER]
     assert sent(PLAIN, messages=messages)["messages"] == messages
@@ -94,9 +94,9 @@ def test_messages_that_need_no_change_stay_the_bytes_that_came() -> None:
 @pytest.mark.parametrize("kind", ["groq", "mistral", "deepseek", "vllm", "sglang", "llama-cpp"])
 def test_a_begun_answer_is_gone_on_with_as_a_service_wants_it(kind: str) -> None:
     body = continued(ROWS[kind].dialect)
-    begun = {"role": "assistant", "content": "Once"}
+    begun: dict[str, Any] = {"role": "assistant", "content": "Once"}
     if kind in {"mistral", "deepseek"}:
-        begun["prefix"] = True  # type: ignore[assignment] # the one member that is no text
+        begun["prefix"] = True
     assert body["messages"] == [USER, begun]
     goes_on = {"continue_final_message": True, "add_generation_prompt": False} if kind in {"vllm", "sglang"} else {}
     assert {name: body[name] for name in body.keys() - {"model", "messages"}} == goes_on

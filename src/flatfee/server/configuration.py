@@ -285,18 +285,31 @@ def _variable(name: str) -> str:
 def secret_problems(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:
     """Yield a line for every secret that is named and cannot be had, or had twice."""
     for index, provider in enumerate(settings.providers):
-        name = provider.api_key_env
-        if name and provider.api_key:
+        if provider.api_key_env and provider.api_key:
             yield f"providers[{index}]: has both api_key and api_key_env; keep api_key_env"
-        if name and not env.get(name):
+    yield from provider_key_problems(settings, env)
+    yield from _key_problems(settings, env)
+
+
+def provider_key_problems(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line for every key of a provider that the environment should hold and does not."""
+    for index, provider in enumerate(settings.providers):
+        name = provider.key_env
+        if name is None or env.get(name):
+            continue
+        if provider.api_key_env:
             yield f"providers[{index}].api_key_env: {_variable(name)} is not set; export it"
-        usual = provider.usual_key_env
-        if usual and provider.row.needs_key and not env.get(usual):
+        elif provider.row.needs_key:
             yield (
-                f"providers[{index}]: {provider.kind} needs a key, and environment variable {usual!r} is not set; "
+                f"providers[{index}]: {provider.kind} needs a key, and environment variable {name!r} is not set; "
                 "export it, or name another variable: api_key_env"
             )
-    yield from _key_problems(settings, env)
+
+
+def with_key(provider: tables.ProviderSettings, env: Mapping[str, str]) -> tables.ProviderSettings:
+    """Return a provider with its key, if the environment holds it."""
+    secret = env.get(provider.key_env) if provider.key_env else None
+    return provider.model_copy(update={"api_key": SecretStr(secret)}) if secret else provider
 
 
 def _key_problems(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:
@@ -331,11 +344,6 @@ def _no_key(variable: str) -> str:
 
 
 def _with_secrets(settings: Settings, env: Mapping[str, str]) -> Settings:
-    def provider(entry: tables.ProviderSettings) -> tables.ProviderSettings:
-        name = entry.api_key_env or entry.usual_key_env
-        secret = env.get(name) if name else None
-        return entry.model_copy(update={"api_key": SecretStr(secret)}) if secret else entry
-
     def project(entry: tables.ProjectSettings) -> tables.ProjectSettings:
         keys = tuple(key.with_secret(env[key.key_env]) for key in entry.keys)
         return entry.model_copy(update={"keys": keys})
@@ -348,7 +356,7 @@ def _with_secrets(settings: Settings, env: Mapping[str, str]) -> Settings:
     return settings.model_copy(
         update={
             "server": settings.server.with_admin_key(admin_key) if admin_key else settings.server,
-            "providers": tuple(map(provider, settings.providers)),
+            "providers": tuple(with_key(entry, env) for entry in settings.providers),
             "accounts": accounts,
         }
     )

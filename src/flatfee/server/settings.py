@@ -169,10 +169,10 @@ class ProviderSettings(_Table):
         return self.row.dialect.overridden(by=self.dialect)
 
     @property
-    def usual_key_env(self) -> str | None:
-        """The variable that holds its key if the file names none; only the service itself gets that key."""
-        own = self.api_key is None and self.api_key_env is None and self.row.is_at(self.base_url)
-        return self.row.key_env if own else None
+    def key_env(self) -> str | None:
+        """The variable that holds its key: the file's, or else its row's, whose key only the service itself gets."""
+        own = self.api_key is None and self.row.is_at(self.base_url)
+        return self.api_key_env or (self.row.key_env if own else None)
 
 
 class MeterSettings(_Table):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -24,7 +26,7 @@ def provider(kind: str, **options: Any) -> ProviderSettings:
     return ProviderSettings.model_validate({"name": "up", "kind": kind, **options})
 
 
-def settings(text: str, *, prefill: bool = False, **env: str) -> Settings:
+def settings(text: str, env: Mapping[str, str] = MappingProxyType({}), *, prefill: bool = False) -> Settings:
     routes = (
         f'[[routes]]\nname = "r"\nprovider = "up"\nmodel = "m"\ntier = "premium"\nprefill = {str(prefill).lower()}\n'
     )
@@ -32,9 +34,9 @@ def settings(text: str, *, prefill: bool = False, **env: str) -> Settings:
     return parse_settings(f'[[providers]]\nname = "up"\n{text}\n{routes}{plans}', source="f.toml", env=env)
 
 
-def problems(text: str, *, prefill: bool = False, **env: str) -> tuple[str, ...]:
+def problems(text: str, env: Mapping[str, str] = MappingProxyType({}), *, prefill: bool = False) -> tuple[str, ...]:
     with pytest.raises(SettingsError) as raised:
-        settings(text, prefill=prefill, **env)
+        settings(text, env, prefill=prefill)
     return raised.value.problems
 
 
@@ -58,7 +60,7 @@ def test_a_row_names_an_adapter_and_its_sources_are_addresses(kind: str) -> None
 def test_a_hosted_service_needs_only_its_key(kind: str) -> None:
     name = ROWS[kind].key_env
     assert name is not None
-    (made,) = settings(f'kind = "{kind}"', **{name: SECRET}).providers
+    (made,) = settings(f'kind = "{kind}"', {name: SECRET}).providers
     assert made.base_url == ROWS[kind].base_url
     assert made.api_key == SecretStr(SECRET)
 
@@ -72,26 +74,26 @@ def test_a_key_that_is_needed_and_missing_is_named() -> None:
 
 
 def test_a_services_key_does_not_go_to_another_address() -> None:
-    (made,) = settings('kind = "openai"\nbase_url = "http://elsewhere.test/v1"', OPENAI_API_KEY=SECRET).providers
+    (made,) = settings('kind = "openai"\nbase_url = "http://elsewhere.test/v1"', {"OPENAI_API_KEY": SECRET}).providers
     assert made.api_key is None
-    (made,) = settings('kind = "groq"\nbase_url = "http://elsewhere.test/v1"', GROQ_API_KEY=SECRET).providers
+    (made,) = settings('kind = "groq"\nbase_url = "http://elsewhere.test/v1"', {"GROQ_API_KEY": SECRET}).providers
     assert made.api_key is None
 
 
 def test_a_service_without_an_address_of_its_own_has_its_key_wherever_it_is() -> None:
     text = 'kind = "azure-openai"\nbase_url = "https://acme.openai.azure.com/openai/v1/"'
-    (made,) = settings(text, AZURE_OPENAI_API_KEY=SECRET).providers
+    (made,) = settings(text, {"AZURE_OPENAI_API_KEY": SECRET}).providers
     assert (made.api_key, made.speaks.key_header) == (SecretStr(SECRET), "api-key")
 
 
 @pytest.mark.parametrize(("env", "key"), [({}, None), ({"VLLM_API_KEY": SECRET}, SecretStr(SECRET))])
-def test_an_own_server_has_a_key_if_the_environment_has_one(env: dict[str, str], key: SecretStr | None) -> None:
-    (made,) = settings('kind = "vllm"', **env).providers
+def test_an_own_server_has_a_key_if_the_environment_has_one(env: Mapping[str, str], key: SecretStr | None) -> None:
+    (made,) = settings('kind = "vllm"', env).providers
     assert (made.base_url, made.api_key) == ("http://127.0.0.1:8000/v1", key)
 
 
 def test_a_variable_that_is_named_is_the_one_that_counts() -> None:
-    (made,) = settings('kind = "groq"\napi_key_env = "OTHER"', OTHER=SECRET, GROQ_API_KEY="x").providers
+    (made,) = settings('kind = "groq"\napi_key_env = "OTHER"', {"OTHER": SECRET, "GROQ_API_KEY": "x"}).providers
     assert made.api_key == SecretStr(SECRET)
 
 
@@ -112,17 +114,17 @@ def test_a_file_overrides_single_fields_of_a_dialect() -> None:
 
 
 def test_a_route_whose_service_does_not_go_on_from_a_begun_answer_may_not_promise_it() -> None:
-    (problem,) = problems('kind = "openai"', prefill=True, OPENAI_API_KEY=SECRET)
+    (problem,) = problems('kind = "openai"', {"OPENAI_API_KEY": SECRET}, prefill=True)
     assert problem == "routes[0].prefill: openai does not go on from a begun answer; leave it out"
-    settings('kind = "openai"\ndialect = {prefill = "plain"}', prefill=True, OPENAI_API_KEY=SECRET)
+    settings('kind = "openai"\ndialect = {prefill = "plain"}', {"OPENAI_API_KEY": SECRET}, prefill=True)
 
 
 def test_deepseek_goes_on_from_a_begun_answer_at_one_of_its_addresses_and_has_its_key_there() -> None:
-    (problem,) = problems('kind = "deepseek"', prefill=True, DEEPSEEK_API_KEY=SECRET)
+    (problem,) = problems('kind = "deepseek"', {"DEEPSEEK_API_KEY": SECRET}, prefill=True)
     assert problem == (
         "routes[0].prefill: deepseek goes on from a begun answer only at base_url = 'https://api.deepseek.com/beta'; "
         "write that, or leave it out"
     )
     text = 'kind = "deepseek"\nbase_url = "https://api.deepseek.com/beta"'
-    (made,) = settings(text, prefill=True, DEEPSEEK_API_KEY=SECRET).providers
+    (made,) = settings(text, {"DEEPSEEK_API_KEY": SECRET}, prefill=True).providers
     assert made.api_key == SecretStr(SECRET)
