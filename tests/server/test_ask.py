@@ -14,7 +14,7 @@ from flatfee.server.ask import Ask, digests_of, read_ask, read_idempotency_key
 from flatfee.server.bodies import body_for
 from flatfee.server.estimating import estimate_tokens
 from flatfee.server.faults import Fault
-from flatfee.server.providers.dialect import OPENAI
+from flatfee.server.providers.dialect import PLAIN
 from flatfee.wire import ErrorCode, OnExhausted, Task
 
 MESSAGES = b'"messages":[{"role":"user","content":"Hello"}]'
@@ -265,13 +265,13 @@ def test_odd_parts_are_passed_on_and_counted_as_text(parts: list[Any]) -> None:
 
 
 def upstream(found: Ask) -> dict[str, Any]:
-    decoded: dict[str, Any] = json.loads(body_for(found, "gpt-5.1", OPENAI))
+    decoded: dict[str, Any] = json.loads(body_for(found, "gpt-5.1", PLAIN))
     return decoded
 
 
 def test_the_upstream_body_is_the_callers_with_the_routes_model() -> None:
     found = ask('"temperature":0.10,"seed":12345678901234567890,"x":{"deep":[1,null,"ü"]}')
-    assert body_for(found, "gpt-5.1", OPENAI) == (
+    assert body_for(found, "gpt-5.1", PLAIN) == (
         b'{"model":"gpt-5.1",'
         + MESSAGES
         + b',"temperature":0.10,"seed":12345678901234567890,'
@@ -280,7 +280,7 @@ def test_the_upstream_body_is_the_callers_with_the_routes_model() -> None:
 
 
 def test_a_model_with_odd_characters_stays_one_string() -> None:
-    assert json.loads(body_for(ask(), 'a"b\\c\nü', OPENAI))["model"] == 'a"b\\c\nü'
+    assert json.loads(body_for(ask(), 'a"b\\c\nü', PLAIN))["model"] == 'a"b\\c\nü'
 
 
 def test_a_stream_always_asks_for_usage_and_keeps_the_other_options() -> None:
@@ -306,7 +306,7 @@ def test_a_member_that_comes_twice_is_refused_whatever_it_says(fields: str) -> N
 
 def test_a_member_that_comes_twice_further_in_is_passed_on_as_it_came() -> None:
     found = ask('"x":{"a":1,"a":2}')
-    assert b'{"a":1,"a":2}' in body_for(found, "m", OPENAI)
+    assert b'{"a":1,"a":2}' in body_for(found, "m", PLAIN)
 
 
 values = st.recursive(
@@ -327,7 +327,7 @@ def test_every_field_the_gateway_does_not_know_passes_byte_for_byte(fields: dict
     body = b'{"model":"auto",' + MESSAGES
     for name, value in raw.items():
         body += b"," + msgspec.json.encode(name) + b":" + value
-    sent = msgspec.json.decode(body_for(read_ask({}, body + b"}"), "m", OPENAI), type=dict[str, msgspec.Raw])
+    sent = msgspec.json.decode(body_for(read_ask({}, body + b"}"), "m", PLAIN), type=dict[str, msgspec.Raw])
     assert {name: bytes(value) for name, value in sent.items() if name not in KNOWN} == raw
 
 
@@ -337,7 +337,7 @@ def read(headers: dict[bytes, bytes], body: bytes) -> None:
         found = read_ask(headers, body)
     except Fault:
         return
-    json.loads(body_for(found, "m", OPENAI))
+    json.loads(body_for(found, "m", PLAIN))
 
 
 @given(st.binary(max_size=200))

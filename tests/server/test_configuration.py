@@ -139,7 +139,8 @@ def test_nothing_but_what_is_needed_need_be_said() -> None:
         (BASE + "[sever]\n", "sever: unknown key; did you mean 'server'?"),
         (BASE + "fairuse = 1\n", "plans[0].fairuse: unknown key; did you mean 'fair_use'?"),
         (BASE.replace('tier = "premium"', 'tier = "fast"'), "routes[0].tier: unknown value 'fast'; use 'premium' or"),
-        (BASE.replace('"simulated"', '"ollama"'), "providers[0].kind: unknown value 'ollama'; use 'openai' or"),
+        (BASE.replace('"simulated"', '"grok"'), "providers[0].kind: unknown kind 'grok'; did you mean 'groq'?"),
+        (BASE.replace('"simulated"', '"bedrock"'), "providers[0].kind: unknown kind 'bedrock'; use one of: openai, az"),
         (
             BASE.replace('provider = "sim"', 'provider = "sin"'),
             "routes[0].provider: there is no 'sin'; use one of: sim",
@@ -156,8 +157,24 @@ def test_nothing_but_what_is_needed_need_be_said() -> None:
         ("plans = []\n" + BASE.partition("[[plans]]")[0], "plans: needs at least one entry"),
         ("x = [\n", "is not TOML: "),
         (
-            BASE + '[[providers]]\nname = "o"\nkind = "openai"\n',
-            "providers[1]: provider 'o' needs base_url, such as 'https://api.openai.com/v1'",
+            BASE + '[[providers]]\nname = "o"\nkind = "azure-openai"\n',
+            "providers[1]: provider 'o' needs base_url, such as 'https://RESOURCE.openai.azure.com/openai/v1'",
+        ),
+        (
+            BASE + '[[providers]]\nname = "o"\nkind = "ollama"\n[providers.dialect]\nleaveout = ["user"]\n',
+            "providers[1].dialect.leaveout: unknown key; did you mean 'leave_out'?",
+        ),
+        (
+            BASE + '[[providers]]\nname = "o"\nkind = "ollama"\n[providers.dialect]\nleave_out = ["model"]\n',
+            "providers[1].dialect.leave_out: 'model' is what the gateway itself sends; name another member",
+        ),
+        (
+            BASE + '[[providers]]\nname = "o"\nkind = "ollama"\n[providers.dialect]\nrename = {seed = "stream"}\n',
+            "providers[1].dialect.rename: 'stream' is what the gateway itself sends; name another member",
+        ),
+        (
+            BASE + '[[providers]]\nname = "o"\nkind = "ollama"\n[providers.dialect]\nprefill = "begin"\n',
+            "providers[1].dialect.prefill: unknown value 'begin'; use 'plain', 'prefix', 'continue' or 'refused'",
         ),
         (
             BASE + '[policy]\nrules = [{when = {tsk = ["plan"]}, tier = "premium", reason = "default"}]\n',
@@ -291,7 +308,7 @@ def test_a_key_in_the_file_and_in_the_environment_is_a_contradiction() -> None:
     "text",
     [
         BASE.replace('kind = "simulated"', f'kind = "simulated"\napi_key = ["{SECRET}"]'),
-        BASE.replace('kind = "simulated"', f'kind = "openai"\napi_key = "{SECRET}"'),
+        BASE.replace('kind = "simulated"', f'kind = "azure-openai"\napi_key = "{SECRET}"'),
         BASE.replace('kind = "simulated"', f'kind = "simulated"\napikey = "{SECRET}"'),
         BASE.replace('kind = "simulated"', f'kind = "openai"\nbase_url = "https://u:{SECRET}@x"'),
         f'providers = {{api_key = "{SECRET}"}}\nroutes = []\nplans = []\n',

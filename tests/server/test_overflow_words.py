@@ -32,6 +32,12 @@ async def outcome_of(message: str, status: int = 400) -> AttemptOutcome:
         "'max_tokens' is too large: 9000. This model's maximum context length is 8192 tokens and your request has 20.",
         "You passed 4097 input tokens. However, the model's context length is only 8192 tokens.",
         "This model's maximum prompt length is 131072 but the request contains 537812 tokens.",
+        "Prompt contains 300000 tokens, too large for model with 131072 maximum context length",
+        "The prompt is too long: 40177, model maximum context length: 32767",
+        "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4097. Given: 80125 `inputs` tokens.",
+        "The number of tokens to keep from the initial prompt is greater than the context length (n_keep: 13055>= n",
+        "However, the model is loaded with context length of only 7866 tokens, which is not enough.",
+        "prompt too long; exceeded max context length by 4096 tokens",
         "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
     ],
 )

@@ -7,15 +7,25 @@ provider's ``Dialect``; an API of another shape is translated by its provider.
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from typing import Final
 
 import msgspec
 from msgspec import Raw
 
 from flatfee.server.ask import Ask, decode_field
 from flatfee.server.estimating import estimate_tokens
-from flatfee.server.providers.dialect import Dialect
+from flatfee.server.providers.dialect import PLAIN, Dialect
 
-_USAGE = Raw(b"true")
+_USAGE: Final = Raw(b"true")
+_LIMITS: Final = ("max_completion_tokens", "max_tokens")
+"""Names of the most tokens of an answer; the first one counts where both are there."""
+
+_NOTHING: Final = frozenset({b"", b"null"})
+_DEVELOPER: Final = Raw(b'"developer"')
+_SYSTEM: Final = Raw(b'"system"')
+_TOOL: Final = b'"tool"'
+
+_messages: Final = msgspec.json.Decoder(list[dict[str, Raw]])
 
 
 def body_for(ask: Ask, model: str, dialect: Dialect) -> bytes:
@@ -29,9 +39,12 @@ def body_after(ask: Ask, model: str, said: str, dialect: Dialect) -> bytes:
     What it may still say is less by about as much.
     """
     fields = dict(ask.fields)
-    words = msgspec.json.encode({"role": "assistant", "content": said})
+    begun = {"role": "assistant", "content": said} | ({"prefix": True} if dialect.prefill == "prefix" else {})
+    words = msgspec.json.encode(begun)
     fields["messages"] = Raw(bytes(fields["messages"]).rstrip()[:-1] + b"," + words + b"]")
-    for name in ("max_completion_tokens", "max_tokens"):
+    if dialect.prefill == "continue":
+        fields |= {"continue_final_message": Raw(b"true"), "add_generation_prompt": Raw(b"false")}
+    for name in _LIMITS:
         if (most := bytes(fields.get(name, b""))).isdigit():
             fields[name] = Raw(b"%d" % max(1, int(most) - estimate_tokens(len(said.encode()))))
     return _encoded(ask, fields, model, dialect)
@@ -39,7 +52,40 @@ def body_after(ask: Ask, model: str, said: str, dialect: Dialect) -> bytes:
 
 def _encoded(ask: Ask, fields: MutableMapping[str, Raw], model: str, dialect: Dialect) -> bytes:
     fields["model"] = Raw(msgspec.json.encode(model))
+    if dialect is not PLAIN:
+        _translate(fields, dialect)
     if ask.stream and dialect.stream_options:
         options = decode_field(fields.get("stream_options"), dict[str, Raw], "stream_options") or {}
         fields["stream_options"] = Raw(msgspec.json.encode({**options, "include_usage": _USAGE}))
     return msgspec.json.encode(fields)
+
+
+def _translate(fields: MutableMapping[str, Raw], dialect: Dialect) -> None:
+    """Say what the caller said in the words that a service knows."""
+    for name in dialect.leave_out:
+        fields.pop(name, None)
+    if not dialect.stream_options:
+        fields.pop("stream_options", None)
+    if dialect.output_limit is not None:
+        told = [most for name in _LIMITS if bytes(most := fields.pop(name, Raw())) not in _NOTHING]
+        if told:
+            fields[dialect.output_limit] = told[0]
+    for name, known in dialect.rename.items():
+        if name in fields:
+            fields.setdefault(known, fields.pop(name))
+    messages = bytes(fields["messages"])
+    roles = not dialect.developer and bytes(_DEVELOPER) in messages
+    names = not dialect.tool_names and _TOOL in messages
+    if roles or names:
+        _translate_messages(fields, roles=roles, names=names)
+
+
+def _translate_messages(fields: MutableMapping[str, Raw], *, roles: bool, names: bool) -> None:
+    messages = _messages.decode(fields["messages"])
+    for message in messages:
+        role = bytes(message["role"])
+        if roles and role == bytes(_DEVELOPER):
+            message["role"] = _SYSTEM
+        if names and role == _TOOL:
+            message.pop("name", None)
+    fields["messages"] = Raw(msgspec.json.encode(messages))

@@ -221,12 +221,27 @@ def _name_problems(settings: Settings) -> Iterator[str]:
     for index, route in enumerate(settings.routes):
         if settings.provider(route.provider) is None:
             yield _unknown(f"routes[{index}].provider", route.provider, [entry.name for entry in settings.providers])
+        elif problem := _prefill_problem(route, settings):
+            yield f"routes[{index}].prefill: {problem}"
     yield from _repeated("policy.rules", [rule.name for rule in settings.policy.rules])
     yield from _retention_problems(settings)
     for alias in settings.aliases:
         if alias in tuple(Model):
             yield f"aliases.{alias}: is a model of every gateway and cannot be an alias; choose another name"
     yield from mistakes(settings)
+
+
+def _prefill_problem(route: tables.RouteSettings, settings: Settings) -> str | None:
+    """Say why a route cannot go on from a begun answer though it is to, if its service is known not to."""
+    provider = settings.provider(route.provider)
+    if provider is None or not route.prefill:
+        return None
+    if provider.speaks.prefill == "refused":
+        return f"{provider.kind} does not go on from a begun answer; leave it out"
+    needed = provider.row.prefill_url
+    if needed is not None and provider.base_url == provider.row.base_url:
+        return f"{provider.kind} goes on from a begun answer only at base_url = {needed!r}; write that, or leave it out"
+    return None
 
 
 def _retention_problems(settings: Settings) -> Iterator[str]:
@@ -266,12 +281,31 @@ def _variable(name: str) -> str:
 def secret_problems(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:
     """Yield a line for every secret that is named and cannot be had, or had twice."""
     for index, provider in enumerate(settings.providers):
-        name = provider.api_key_env
-        if name and provider.api_key:
+        if provider.api_key_env and provider.api_key:
             yield f"providers[{index}]: has both api_key and api_key_env; keep api_key_env"
-        if name and not env.get(name):
-            yield f"providers[{index}].api_key_env: {_variable(name)} is not set; export it"
+    yield from provider_key_problems(settings, env)
     yield from _key_problems(settings, env)
+
+
+def provider_key_problems(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line for every key of a provider that the environment should hold and does not."""
+    for index, provider in enumerate(settings.providers):
+        name = provider.key_env
+        if name is None or env.get(name):
+            continue
+        if provider.api_key_env:
+            yield f"providers[{index}].api_key_env: {_variable(name)} is not set; export it"
+        elif provider.row.needs_key:
+            yield (
+                f"providers[{index}]: {provider.kind} needs a key, and environment variable {name!r} is not set; "
+                "export it, or name another variable: api_key_env"
+            )
+
+
+def with_key(provider: tables.ProviderSettings, env: Mapping[str, str]) -> tables.ProviderSettings:
+    """Return a provider with its key, if the environment holds it."""
+    secret = env.get(provider.key_env) if provider.key_env else None
+    return provider.model_copy(update={"api_key": SecretStr(secret)}) if secret else provider
 
 
 def _key_problems(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:
@@ -306,11 +340,6 @@ def _no_key(variable: str) -> str:
 
 
 def _with_secrets(settings: Settings, env: Mapping[str, str]) -> Settings:
-    def provider(entry: tables.ProviderSettings) -> tables.ProviderSettings:
-        if entry.api_key_env is None:
-            return entry
-        return entry.model_copy(update={"api_key": SecretStr(env[entry.api_key_env])})
-
     def project(entry: tables.ProjectSettings) -> tables.ProjectSettings:
         keys = tuple(key.with_secret(env[key.key_env]) for key in entry.keys)
         return entry.model_copy(update={"keys": keys})
@@ -323,7 +352,7 @@ def _with_secrets(settings: Settings, env: Mapping[str, str]) -> Settings:
     return settings.model_copy(
         update={
             "server": settings.server.with_admin_key(admin_key) if admin_key else settings.server,
-            "providers": tuple(map(provider, settings.providers)),
+            "providers": tuple(with_key(entry, env) for entry in settings.providers),
             "accounts": accounts,
         }
     )

@@ -7,6 +7,7 @@ nowhere else, and never shown by ``repr``. Reading and error wording live in ``c
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from datetime import tzinfo
@@ -25,9 +26,9 @@ from pydantic import (
 from flatfee.server.policy.patterns import covers, longest_first
 from flatfee.server.policy.tables import DEFAULT_RULES, RuleSettings
 from flatfee.server.policy.times import check_timezone, zone_of
-from flatfee.server.providers.dialect import OPENAI, Dialect
-from flatfee.server.table import Name
-from flatfee.server.table import Table as _Table
+from flatfee.server.providers.dialect import Dialect
+from flatfee.server.providers.rows import COMPATIBLE, ROWS, Row
+from flatfee.server.table import Name, Table
 from flatfee.server.windows import check_window
 from flatfee.wire import Billing, Model, ReceiptDetail, Tier
 
@@ -57,6 +58,14 @@ def is_http_address(text: str) -> bool:
     return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
 
 
+def _kind(text: str) -> str:
+    if text not in ROWS:
+        close = difflib.get_close_matches(text, ROWS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"use one of: {', '.join(ROWS)}"
+        raise ValueError(f"unknown kind {text[:40]!r}; {hint}")
+    return text
+
+
 def _store_url(text: str) -> str:
     path = text.removeprefix("sqlite:///")
     if text != "memory://" and (path in {"", text, ":memory:"} or "?" in path or "\0" in path):
@@ -81,7 +90,7 @@ def _printable(text: str) -> str:
 EnvironmentName = Annotated[str, AfterValidator(_environment_name)]
 
 
-class ServerSettings(_Table):
+class ServerSettings(Table):
     """``[server]``: where the gateway listens and where it keeps its ledger."""
 
     host: str = Field(default="127.0.0.1", min_length=1)
@@ -108,36 +117,60 @@ class ServerSettings(_Table):
         return copy
 
 
-class ReceiptsSettings(_Table):
+class ReceiptsSettings(Table):
     """``[receipts]``: how much of a receipt is kept, and for how long."""
 
     detail: ReceiptDetail = ReceiptDetail.FULL
     retention_days: int | None = Field(default=None, ge=1, le=36_500)
 
 
-class ProviderSettings(_Table):
-    """``[[providers]]``: a connection to one upstream API."""
+class ProviderSettings(Table):
+    """``[[providers]]``: a connection to one upstream API. What is not said is as the row of its ``kind`` says.
+
+    ``dialect`` holds only what the file says; ``speaks`` is how the service is asked.
+    """
 
     name: Name
-    kind: Literal["openai", "simulated"]
+    kind: Annotated[str, AfterValidator(_kind)]
     base_url: Annotated[str, AfterValidator(_http_url)] | None = None
     api_key_env: EnvironmentName | None = Field(default=None, min_length=1)
     api_key: SecretStr | None = None
+    dialect: Dialect = Dialect()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _at_its_own_address(cls, data: object) -> object:
+        """Fill in the address of a service that has one."""
+        if not isinstance(data, dict) or data.get("base_url") is not None:
+            return data
+        row = ROWS.get(str(data.get("kind")))
+        return data if row is None else {**data, "base_url": row.base_url}
 
     @model_validator(mode="after")
     def _has_an_address(self) -> ProviderSettings:
-        if self.kind == "openai" and self.base_url is None:
-            message = f"provider {self.name!r} needs base_url, such as 'https://api.openai.com/v1'"
-            raise ValueError(message)
+        if self.base_url is None and self.row.example is not None:
+            raise ValueError(f"provider {self.name!r} needs base_url, such as {self.row.example!r}")
         return self
 
     @property
-    def dialect(self) -> Dialect:
-        """How its API differs from OpenAI's."""
-        return OPENAI
+    def row(self) -> Row:
+        """What is known of its kind. ``openai`` at another address than OpenAI's is any compatible server."""
+        row = ROWS[self.kind]
+        return row if self.kind != "openai" or row.is_at(self.base_url) else ROWS[COMPATIBLE]
+
+    @cached_property
+    def speaks(self) -> Dialect:
+        """How it is asked: as its row says, but for what the file says."""
+        return self.row.dialect.overridden(by=self.dialect)
+
+    @property
+    def key_env(self) -> str | None:
+        """The variable that holds its key: the file's, or else its row's, whose key only the service itself gets."""
+        own = self.api_key is None and self.row.is_at(self.base_url)
+        return self.api_key_env or (self.row.key_env if own else None)
 
 
-class MeterSettings(_Table):
+class MeterSettings(Table):
     """Fair-use units per token."""
 
     input: float = Field(default=1.0, ge=0, le=1000)
@@ -145,7 +178,7 @@ class MeterSettings(_Table):
     output: float = Field(default=4.0, ge=0, le=1000)
 
 
-class RouteSettings(_Table):
+class RouteSettings(Table):
     """``[[routes]]``: one provider, one upstream model, one tier. Times are in seconds."""
 
     name: Name
@@ -169,7 +202,7 @@ class RouteSettings(_Table):
         return CAPABILITIES if self.capabilities is None else self.capabilities
 
 
-class PlanSettings(_Table):
+class PlanSettings(Table):
     """``[[plans]]``: what a flat fee buys per window."""
 
     name: Name
@@ -185,7 +218,7 @@ class PlanSettings(_Table):
     continuation_limit: int | None = Field(default=None, ge=0, le=1 << 53)
 
 
-class KeySettings(_Table):
+class KeySettings(Table):
     """A key that the operator brings: the secret stands in the environment variable ``key_env``."""
 
     name: Name
@@ -204,14 +237,14 @@ class KeySettings(_Table):
         return copy
 
 
-class ProjectSettings(_Table):
+class ProjectSettings(Table):
     """``[[accounts.projects]]``: what the requests are for."""
 
     name: Name
     keys: tuple[KeySettings, ...] = ()
 
 
-class AccountSettings(_Table):
+class AccountSettings(Table):
     """``[[accounts]]``: who pays. Made at start if absent."""
 
     name: Name
@@ -221,7 +254,7 @@ class AccountSettings(_Table):
     projects: tuple[ProjectSettings, ...] = ()
 
 
-class PolicySettings(_Table):
+class PolicySettings(Table):
     """``[policy]``: how ``auto`` chooses, and whether economy may end on a premium route."""
 
     timezone: Annotated[str, AfterValidator(check_timezone)] = "UTC"
@@ -245,7 +278,7 @@ class PolicySettings(_Table):
         return any(name in asked for rule in self.rules for name, _ in rule.when.given)
 
 
-class Settings(_Table):
+class Settings(Table):
     """Everything an operator may set. Frozen; shared by all workers."""
 
     server: ServerSettings = ServerSettings()
@@ -290,4 +323,4 @@ class Settings(_Table):
 
     @cached_property
     def _dialects(self) -> Mapping[str, Dialect]:
-        return {provider.name: provider.dialect for provider in self.providers}
+        return {provider.name: provider.speaks for provider in self.providers}

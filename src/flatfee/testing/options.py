@@ -227,6 +227,6 @@ def _secrets(settings: Settings) -> dict[str, str]:
 
 
 def _named(settings: Settings) -> Iterator[str]:
-    yield from (entry.api_key_env for entry in settings.providers if entry.api_key_env)
+    yield from (entry.key_env for entry in settings.providers if entry.key_env)
     for account in settings.accounts:
         yield from (key.key_env for project in account.projects for key in project.keys)

@@ -354,6 +354,45 @@ def test_what_is_no_completion_is_refused(data: bytes, why: str) -> None:
         read_completion(data)
 
 
+@pytest.mark.parametrize("reason", ["error", "abort", "insufficient_system_resource"])
+def test_an_answer_that_its_provider_broke_off_is_not_whole(reason: str) -> None:
+    choices = b'[{"index":0,"message":{"content":"a"},"finish_reason": "%b"}]' % reason.encode()
+    with pytest.raises(UnusableAnswer, match="broken off"):
+        read_completion(b'{"choices": %b}' % choices)
+    stream = RelayedStream(include_usage=False)
+    said = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+    assert (
+        stream.feed(said + b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"%b"}]}\n\n' % reason.encode())
+        == said
+    )
+    assert isinstance(stream.failure, UnusableAnswer)
+
+
+def test_a_text_that_reads_like_a_broken_answer_is_none() -> None:
+    text = json.dumps('"finish_reason":"error"').encode()
+    assert read_completion(b'{"choices": [{"message":{"content":%b},"finish_reason":"stop"}]}' % text).usage is None
+
+
+@pytest.mark.parametrize(
+    ("told", "output", "cached"),
+    [
+        ({"prompt_tokens_details": {"cached_tokens": 4}}, 5, 4),
+        ({"prompt_cache_hit_tokens": 6, "prompt_cache_miss_tokens": 4}, 5, 6),
+        ({"cached_tokens": 3, "prompt_tokens_details": None}, 5, 3),
+        ({"cached_tokens": "many", "prompt_cache_hit_tokens": -1, "total_tokens": "odd"}, 5, 0),
+        ({"total_tokens": 22, "completion_tokens_details": {"reasoning_tokens": 7}}, 12, 0),
+        ({"total_tokens": 15, "completion_tokens_details": {"reasoning_tokens": 4}}, 5, 0),
+        ({"total_tokens": 99, "completion_tokens_details": {"reasoning_tokens": 4}}, 5, 0),
+        ({"total_tokens": 22, "completion_tokens_details": [7]}, 5, 0),
+    ],
+)
+def test_usage_is_read_by_whatever_names_a_service_has(told: dict[str, object], output: int, cached: int) -> None:
+    usage = json.dumps({"prompt_tokens": 10, "completion_tokens": 5, **told}).encode()
+    found = read_completion(b'{"choices": [{"a": 1}], "usage": %b}' % usage).usage
+    assert found is not None
+    assert (found.prompt_tokens, found.completion_tokens, found.cached_tokens) == (10, output, cached)
+
+
 def test_an_answer_that_tells_no_usage_has_none() -> None:
     found = read_completion(b'{"choices": [{"a": 1}], "error": null, "usage": {"prompt_tokens": 1.5}}')
     assert found.usage is None
@@ -370,7 +409,19 @@ def test_an_answer_that_tells_no_usage_has_none() -> None:
             {"message": "m", "type": "t", "code": "400"},
         ),
         (b'[{"error": {"message": "m", "code": 400}}]', {"message": "m", "code": "400"}),
-        (b'{"detail": "elsewhere"}', {"message": "The provider refused the request and gave no reason."}),
+        (b'{"detail": "elsewhere"}', {"message": "elsewhere"}),
+        (b'{"code": "Invalid argument", "error": "no"}', {"message": "no", "code": "Invalid argument"}),
+        (b'{"error": null, "message": "m"}', {"message": "m"}),
+        (
+            b'{"detail":[{"type":"extra_forbidden","loc":["body","store"],"msg":"Extra inputs"},{"msg":"x"},7]}',
+            {"message": "body.store: Extra inputs; x", "type": "invalid_request_error"},
+        ),
+        (
+            b'{"object":"error","message":{"detail":[{"loc":["body","x"],"msg":"no"}]},"type":"t","code":null}',
+            {"message": "body.x: no", "type": "t", "code": None},
+        ),
+        (b'{"detail": [{}]}', {"message": "The provider refused the request and gave no reason."}),
+        (b'{"error": 7}', {"message": "The provider refused the request and gave no reason."}),
         (b"[1]", {"message": "The provider refused the request and gave no reason."}),
         (b"<html>", {"message": "The provider refused the request and gave no reason."}),
         (b'{"error": ' + b"[" * 200_000, {"message": "The provider refused the request and gave no reason."}),

@@ -8,7 +8,7 @@ import pytest
 
 from flatfee.server.providers import simulation
 from flatfee.server.providers.base import ProviderFailure
-from flatfee.server.providers.registry import KINDS, make_providers
+from flatfee.server.providers.registry import APIS, make_providers
 from flatfee.server.providers.simulated import MODEL_FAULTS, FaultKind, SimulatedFault, SimulatedProvider
 from flatfee.server.settings import ProviderSettings, RouteSettings
 from flatfee.wire import AttemptOutcome, Tier
@@ -172,4 +172,4 @@ async def test_what_it_cannot_answer_it_refuses_as_a_real_provider_does(stream: 
 def test_providers_are_made_by_kind_and_kept_by_name() -> None:
     made = make_providers([ProviderSettings(name="sim", kind="simulated")])
     assert isinstance(made["sim"], SimulatedProvider)
-    assert set(KINDS) == {"openai", "simulated"}
+    assert set(APIS) == {"openai", "simulated"}

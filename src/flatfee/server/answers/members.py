@@ -23,17 +23,27 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
 
 class _Details(msgspec.Struct):
     cached_tokens: _Count | None = None
+    reasoning_tokens: _Count | None = None
 
 
 class _Usage(msgspec.Struct):
     prompt_tokens: _Count | None = None
     completion_tokens: _Count | None = None
+    total_tokens: Raw | UnsetType = UNSET
     prompt_tokens_details: Raw | UnsetType = UNSET
+    completion_tokens_details: Raw | UnsetType = UNSET
+    prompt_cache_hit_tokens: Raw | UnsetType = UNSET  # DeepSeek's name for the cached ones
+    cached_tokens: Raw | UnsetType = UNSET  # Moonshot's
 
 
 _usage = msgspec.json.Decoder(_Usage)
 _details = msgspec.json.Decoder(_Details)
+_NO_DETAILS: Final = _Details()
 members = msgspec.json.Decoder(dict[str, Raw])
+
+
+BROKEN_OFF: Final = frozenset({"error", "insufficient_system_resource", "abort"})
+"""Finish reasons of answers that are not whole: OpenRouter's, DeepSeek's and SGLang's (``providers.rows``)."""
 
 
 def is_error(error: Raw | UnsetType) -> bool:
@@ -61,19 +71,35 @@ def told_usage(usage: Raw | UnsetType) -> TokenUsage | None:
         return None
     return TokenUsage(
         prompt_tokens=found.prompt_tokens or 0,
-        completion_tokens=found.completion_tokens or 0,
-        cached_tokens=_cached(found.prompt_tokens_details),
+        completion_tokens=_output(found),
+        cached_tokens=_detailed(found.prompt_tokens_details).cached_tokens
+        or _count(found.prompt_cache_hit_tokens)
+        or _count(found.cached_tokens),
     )
 
 
-def _cached(details: Raw | UnsetType) -> int:
-    """Return the cached tokens that a provider told; 0 if it told none, or something odd."""
-    if not size_of(details):
-        return 0
+def _output(found: _Usage) -> int:
+    """Return the tokens of an answer. xAI counts those of reasoning apart, as its total shows; others within."""
+    output = found.completion_tokens or 0
+    reasoning = _detailed(found.completion_tokens_details).reasoning_tokens or 0
+    apart = reasoning and (found.prompt_tokens or 0) + output + reasoning == _count(found.total_tokens)
+    return output + reasoning if apart else output
+
+
+def _detailed(details: Raw | UnsetType) -> _Details:
+    """Return the details of a count; none if the provider told none, or something odd."""
+    if details is UNSET or not size_of(details):
+        return _NO_DETAILS
     try:
-        return _details.decode(details).cached_tokens or 0  # type: ignore[arg-type] # absent ones have no size
+        return _details.decode(details)
     except msgspec.DecodeError:
-        return 0
+        return _NO_DETAILS
+
+
+def _count(told: Raw | UnsetType) -> int:
+    """Return a count that a provider told; 0 if it told none, or something odd."""
+    text = b"" if told is UNSET else bytes(told)
+    return int(text) if text.isdigit() and len(text) < 10 else 0
 
 
 def splice(data: bytes, receipt: bytes) -> bytes:

@@ -6,14 +6,23 @@ provider had put in.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from flatfee.receipt import TokenUsage
 from flatfee.server.answers.lenient import UNREADABLE, decoded
-from flatfee.server.answers.members import UnusableAnswer, is_error, splice, told_usage, without_receipt
+from flatfee.server.answers.members import (
+    BROKEN_OFF,
+    UnusableAnswer,
+    is_error,
+    splice,
+    told_usage,
+    without_receipt,
+)
 
 
 class _Completion(msgspec.Struct):
@@ -24,6 +33,8 @@ class _Completion(msgspec.Struct):
 
 
 _completion = msgspec.json.Decoder(_Completion)
+# Quotes within a text are escaped, so no text reads like this.
+_BROKEN_OFF: Final = re.compile(rb'"finish_reason"\s*:\s*"(?:%b)"' % "|".join(sorted(BROKEN_OFF)).encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +66,17 @@ def read_completion(data: bytes) -> Completion:
     choices = b"" if found.choices is UNSET else bytes(found.choices)
     if choices[:1] != b"[" or not choices[1:-1].strip():
         raise UnusableAnswer("has no choices")
+    if _BROKEN_OFF.search(choices):
+        raise UnusableAnswer("was broken off by its provider")
     return Completion(told_usage(found.usage), len(choices) - 2, plain)
 
 
 def read_refusal(data: bytes) -> dict[str, object]:
     """Return the ``error`` object of a provider's refusal, with every field that OpenAI's has, as text.
 
-    Some providers send a number as ``code``, older vLLM an error with nothing around it, and Gemini a list of one;
-    fields that OpenAI does not know stay as they came.
+    Some providers send a number as ``code``; older vLLM and Mistral an error with nothing around it; xAI a text, with
+    its ``code`` beside it; FastAPI's servers a list under ``detail``; Gemini a list of one. Fields that OpenAI does
+    not know stay as they came.
     """
     try:
         error = _told(msgspec.json.decode(data))
@@ -79,7 +93,23 @@ def _told(body: object) -> dict[str, object] | None:
         return _told(body[0])
     if not isinstance(body, dict):
         return None
-    error = body.get("error", body if isinstance(body.get("message"), str) else None)
-    if isinstance(error, str):
-        return {"message": error}
-    return error if isinstance(error, dict) else None
+    error = body.get("error")
+    if isinstance(error, dict):
+        return error
+    beside = {name: value for name, value in body.items() if name not in {"error", "message", "detail"}}
+    words = _words(error) or _words(body.get("message")) or _words(body.get("detail"))
+    return {**beside, "message": words} if words else None
+
+
+def _words(told: object) -> str | None:
+    """Return a message as text: some are a list of FastAPI's findings, or hold one."""
+    if isinstance(told, str):
+        return told
+    if isinstance(told, list):
+        return "; ".join(filter(None, map(_words, told))) or None
+    if not isinstance(told, dict):
+        return None
+    place, finding = told.get("loc"), _words(told.get("msg"))
+    if finding and isinstance(place, list):
+        return f"{'.'.join(map(str, place))}: {finding}"
+    return finding or _words(told.get("detail")) or _words(told.get("message"))

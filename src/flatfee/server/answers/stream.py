@@ -16,6 +16,7 @@ from flatfee.receipt import TokenUsage
 from flatfee.server.answers.joint import MOST_REMEMBERED, NO_OUTPUT, Diverged, Half, Joint
 from flatfee.server.answers.lenient import REPLACED, UNREADABLE, decoded
 from flatfee.server.answers.members import (
+    BROKEN_OFF,
     UnusableAnswer,
     is_error,
     members,
@@ -188,6 +189,8 @@ class RelayedStream:
         if chunk.usage is not UNSET:
             self._note_usage(chunk.usage)
         for choice in chunk.choices or ():
+            if choice.finish_reason in BROKEN_OFF:
+                raise UnusableAnswer("was broken off by its provider")
             if isinstance(choice.delta, dict):
                 self._hear(choice.index, choice.delta)
             if choice.index:

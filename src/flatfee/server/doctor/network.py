@@ -27,7 +27,7 @@ def examine_provider(provider: ProviderSettings, *, patience: float = PATIENCE) 
     if not secure and not is_loopback(host):
         cure = f"Write base_url with https:// in [[providers]] {provider.name!r}, if the provider offers it."
         yield warn(check, f"keys and prompts travel to {host} unencrypted", cure)
-    if not (provider.api_key_env or provider.api_key or is_loopback(host)):
+    if not (provider.key_env or provider.api_key or is_loopback(host)):
         cure = "Name the environment variable that holds its key: api_key_env."
         yield warn(check, "no key is sent", cure)
     yield _reach(check, host, url.port or (443 if secure else 80), secure=secure, patience=patience)

@@ -9,11 +9,13 @@ from flatfee.server.settings import ProviderSettings, RouteSettings
 
 
 class OpenAIProvider:
-    """``base_url`` and a bearer key, where the API wants one."""
+    """``base_url``, and a key where the service wants one, in the header where it wants it."""
 
     def __init__(self, settings: ProviderSettings) -> None:
-        key = settings.api_key
-        headers = {"authorization": f"Bearer {key.get_secret_value()}"} if key is not None else {}
+        headers = {}
+        if settings.api_key is not None:
+            key, header = settings.api_key.get_secret_value(), settings.speaks.key_header
+            headers[header] = f"Bearer {key}" if header == "authorization" else key
         self._connection = HttpConnection(f"{settings.base_url}/chat/completions", headers)
 
     def send(self, route: RouteSettings, body: bytes, *, stream: bool) -> AbstractAsyncContextManager[HttpAnswer]:

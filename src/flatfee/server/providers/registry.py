@@ -1,4 +1,4 @@
-"""``kind`` of a provider → how it is made. A new kind is a row here."""
+"""A provider's API → its adapter. A service is a row of ``rows``; only an API of another shape comes here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _openai(settings: ProviderSettings) -> Provider:
     return OpenAIProvider(settings)
 
 
-KINDS: Final[Mapping[str, Callable[[ProviderSettings], Provider]]] = {
+APIS: Final[Mapping[str, Callable[[ProviderSettings], Provider]]] = {
     "openai": _openai,
     "simulated": SimulatedProvider,
 }
@@ -24,4 +24,4 @@ KINDS: Final[Mapping[str, Callable[[ProviderSettings], Provider]]] = {
 
 def make_providers(settings: Iterable[ProviderSettings]) -> dict[str, Provider]:
     """Make every configured provider, by name."""
-    return {entry.name: KINDS[entry.kind](entry) for entry in settings}
+    return {entry.name: APIS[entry.row.api](entry) for entry in settings}

@@ -34,28 +34,47 @@ ERROR_BODY_BYTES: Final = 65_536
 """More words than this are no reason."""
 
 _RETRY_SAME_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
-_OPERATORS_FAULT: Final = frozenset({401, 402, 403, 404, 405, 407})
-"""Statuses that say something of the operator's account or settings, and nothing of the request."""
+_OVERLOADED: Final = frozenset({408, 498})
+"""Below 500, and the provider's trouble all the same; 498 is Groq's for a tier without room
+(https://console.groq.com/docs/errors)."""
+_OPERATORS_FAULT: Final = frozenset({401, 402, 403, 404, 405, 407, 412})
+"""Statuses that say something of the operator's account or settings, and nothing of the request; 412 is Fireworks'
+for a suspended account (https://docs.fireworks.ai/guides/inference-error-codes)."""
 _OPERATORS_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 """OpenAI's 429s that no waiting cures."""
+_WRONG_KEY: Final = re.compile(r"(?:incorrect api key provided|api key not (?:valid|found))\b", re.IGNORECASE)
+"""How a 400 begins that is a 401 elsewhere: xAI's (https://docs.x.ai/developers/debugging) and Gemini's
+(https://ai.google.dev/gemini-api/docs/generate-content/api-errors)."""
 _CONTEXT_OVERFLOW: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 """How providers say that the context is too large: OpenAI in ``code``, llama.cpp's server in ``type``."""
+_MAY_OVERFLOW: Final = frozenset({400, 403, 413, 422})
+"""Statuses under which providers say so; Together's is 403 (https://docs.together.ai/docs/error-codes)."""
 _OVERFLOW_WORDS: Final = re.compile(
     r"\bprompt is too long: \d+ tokens > \d+"
     r"|\bexceed context limit: \d+ \+ \d+ > \d+"
     r"|\bmaximum (?:context|prompt) length is \d+"
     r"|\bmodel's context length is only \d+"
-    r"|\bexceeds the maximum number of tokens allowed \(\d+\)",
+    r"|\bexceeds the maximum number of tokens allowed \(\d+\)"
+    r"|\btoo large for model with \d+ maximum context length"
+    r"|\bprompt is too long: \d+, model maximum context length: \d+"
+    r"|\btokens \+ `?max_new_tokens`? must be <= \d+"
+    r"|\bgreater than the context length \(n_keep: \d+"
+    r"|\bloaded with context length of only \d+"
+    r"|\bprompt too long; exceeded (?:max )?context length by \d+",
     re.IGNORECASE,
 )
 """How those say it that have no code for it: Anthropic (the first two; https://docs.claude.com/en/api/errors has its
-``invalid_request_error``, and no words), OpenAI's older models, vLLM, OpenRouter and xAI, newer vLLM, Gemini.
+``invalid_request_error``, and no words), OpenAI's older models, vLLM, DeepSeek, OpenRouter and xAI, newer vLLM, Gemini,
+Mistral (https://docs.mistral.ai/resources/known-limitations), Fireworks (https://github.com/fw-ai/cookbook/issues/134),
+Together (https://github.com/BerriAI/litellm/issues/4934), LM Studio (https://github.com/Gitlawb/openclaude/issues/353,
+https://github.com/cline/cline/issues/3664), Ollama.
 
 With their figures, so that nothing else is taken for it. Should a caller's own text within a refusal read so, a
 larger route is asked in vain, and says why.
 """
 _CONTENT_POLICY: Final = frozenset({"content_policy_violation", "content_filter", "moderation_blocked"})
 """How providers say that a request is against their policy, whatever the status."""
+_SECONDS: Final = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")
 
 
 class Failed(Exception):
@@ -95,11 +114,15 @@ async def rejected(route: RouteSettings, upstream: Upstream, chance: Callable[[]
     """Classify an answer that is not 200."""
     status = upstream.status
     error = await _told_error(upstream) if status >= 400 else read_refusal(b"")
-    said = {error["code"], error["type"]}
-    if 400 <= status < 500 and said & _CONTENT_POLICY:
+    if 400 <= status < 500 and _is_against_policy(error):
         return Failed(AttemptOutcome.REFUSED, refusal=ProviderRefusal(status, error))
-    quota = status == 429 and said & _OPERATORS_CODES
-    if status in _OPERATORS_FAULT or status < 400 or quota:
+    if status == 413 and error["code"] == "rate_limit_exceeded":
+        # Groq: more at once than the account may ask for in a minute, which tells nothing of how the route is.
+        return Failed(AttemptOutcome.RATE_LIMITED, blameless=True)
+    if status in _MAY_OVERFLOW and _is_too_large(status, error):
+        return Failed(AttemptOutcome.CONTEXT_OVERFLOW, refusal=ProviderRefusal(status, error))
+    quota = status == 429 and _said(error) & _OPERATORS_CODES
+    if status < 400 or quota or _is_operators_fault(status, error):
         log.error(
             "provider.misconfigured",
             extra={
@@ -109,13 +132,30 @@ async def rejected(route: RouteSettings, upstream: Upstream, chance: Callable[[]
             },
         )
         return Failed(AttemptOutcome.RATE_LIMITED if quota else AttemptOutcome.ERROR)
-    if status == 429 or status >= 500 or status == 408:
+    if status == 429 or status >= 500 or status in _OVERLOADED:
         outcome = AttemptOutcome.RATE_LIMITED if status == 429 else AttemptOutcome.ERROR
-        asked = _asked(upstream.headers)
+        asked = _asked(upstream.headers, error)
         return Failed(outcome, pause=_pause(chance, status, asked), retry_after=asked)
-    too_large = status == 413 or said & _CONTEXT_OVERFLOW or _OVERFLOW_WORDS.search(str(error["message"]))
-    outcome = AttemptOutcome.CONTEXT_OVERFLOW if too_large else AttemptOutcome.REFUSED
-    return Failed(outcome, refusal=ProviderRefusal(status, error))
+    return Failed(AttemptOutcome.REFUSED, refusal=ProviderRefusal(status, error))
+
+
+def _said(error: Mapping[str, object]) -> set[object]:
+    return {error["code"], error["type"]}
+
+
+def _is_against_policy(error: Mapping[str, object]) -> bool:
+    """Tell whether a request was refused for what it says; OpenRouter tells the ``reasons`` of its moderation."""
+    about = error.get("metadata")
+    return bool(_said(error) & _CONTENT_POLICY) or (isinstance(about, dict) and bool(about.get("reasons")))
+
+
+def _is_too_large(status: int, error: Mapping[str, object]) -> bool:
+    words = _OVERFLOW_WORDS.search(str(error["message"]))
+    return status == 413 or bool(_said(error) & _CONTEXT_OVERFLOW) or words is not None
+
+
+def _is_operators_fault(status: int, error: Mapping[str, object]) -> bool:
+    return status in _OPERATORS_FAULT or (status == 400 and _WRONG_KEY.match(str(error["message"])) is not None)
 
 
 async def _told_error(upstream: Upstream) -> dict[str, object]:
@@ -139,9 +179,17 @@ def _pause(chance: Callable[[], float], status: int, asked: float | None) -> flo
     return max(asked, jittered(chance)) if asked <= RETRY_AFTER_AT_MOST else None
 
 
-def _asked(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a provider asks to be left alone; a date without its ``Date`` counts from now."""
-    return retry_after({"date": format_datetime(datetime.now(UTC), usegmt=True), **headers})
+def _asked(headers: Mapping[str, str], error: Mapping[str, object]) -> float | None:
+    """Return the seconds that a provider asks to be left alone; a date without its ``Date`` counts from now.
+
+    Google's APIs tell them in the body (https://cloud.google.com/apis/design/errors, ``RetryInfo``).
+    """
+    asked = retry_after({"date": format_datetime(datetime.now(UTC), usegmt=True), **headers})
+    details = error.get("details")
+    if asked is not None or not isinstance(details, list):
+        return asked
+    delays = [_SECONDS.fullmatch(str(detail.get("retryDelay"))) for detail in details if isinstance(detail, dict)]
+    return next((float(delay[1]) for delay in delays if delay is not None), None)
 
 
 def jittered(chance: Callable[[], float]) -> float:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import SecretStr
-
-from flatfee.server.configuration import SettingsError, read_settings
-from flatfee.server.settings import ProviderSettings, Settings
+from flatfee.server.configuration import SettingsError, provider_key_problems, read_settings, with_key
+from flatfee.server.settings import Settings
 
 
 def settings_with_providers(path: Path, env: Mapping[str, str]) -> Settings:
@@ -26,17 +24,6 @@ def with_provider_keys(settings: Settings, env: Mapping[str, str], source: str) 
     Raises:
         SettingsError: one is missing.
     """
-    problems = [
-        f"providers[{index}].api_key_env: environment variable {provider.api_key_env!r} is not set; export it"
-        for index, provider in enumerate(settings.providers)
-        if provider.api_key_env and not env.get(provider.api_key_env)
-    ]
-    if problems:
+    if problems := list(provider_key_problems(settings, env)):
         raise SettingsError(source, problems)
-
-    def keyed(provider: ProviderSettings) -> ProviderSettings:
-        if provider.api_key_env is None:
-            return provider
-        return provider.model_copy(update={"api_key": SecretStr(env[provider.api_key_env])})
-
-    return settings.model_copy(update={"providers": tuple(map(keyed, settings.providers))})
+    return settings.model_copy(update={"providers": tuple(with_key(each, env) for each in settings.providers)})

@@ -1,0 +1,314 @@
+"""Services that are asked over the internet, with a key. Data only; each quirk stands beside where it was read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from flatfee.server.providers.dialect import Dialect
+from flatfee.server.providers.rows.row import Quirk, Row
+
+_BOOKKEEPING: Final = frozenset({"metadata", "prompt_cache_key", "safety_identifier", "store", "user"})
+"""Members of OpenAI's request that say what is kept of an answer, or for whom it is, and nothing of the answer."""
+
+HOSTED: Final[Mapping[str, Row]] = {
+    "openai": Row(
+        title="OpenAI; with a `base_url` of your own, any compatible server",
+        base_url="https://api.openai.com/v1",
+        key_env="OPENAI_API_KEY",
+        needs_key=True,
+        dialect=Dialect(output_limit="max_completion_tokens", prefill="refused"),
+        source="https://platform.openai.com/docs/api-reference/chat/create",
+        quirks=(
+            Quirk(
+                field="output_limit",
+                says="`max_tokens` is deprecated, and models that reason refuse it",
+                source="https://platform.openai.com/docs/api-reference/chat/create#chat-create-max_tokens",
+            ),
+            Quirk(
+                field="prefill",
+                says="an assistant's message at the end is answered, not gone on with",
+                source="https://zenn.dev/kun432/scraps/7f2f6cf4913f6e",
+            ),
+        ),
+    ),
+    "azure-openai": Row(
+        title="Azure OpenAI, its v1 API; `model` is the name of a deployment",
+        example="https://RESOURCE.openai.azure.com/openai/v1",
+        key_env="AZURE_OPENAI_API_KEY",
+        needs_key=True,
+        dialect=Dialect(output_limit="max_completion_tokens", prefill="refused", key_header="api-key"),
+        source="https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle",
+        quirks=(
+            Quirk(
+                field="key_header",
+                says="the key is sent as `api-key`",
+                source="https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle",
+            ),
+            Quirk(
+                field="output_limit",
+                says="models that reason refuse `max_tokens`",
+                source="https://learn.microsoft.com/azure/ai-foundry/openai/how-to/reasoning",
+            ),
+            Quirk(
+                field="prefill",
+                says="the models are OpenAI's, which do not go on with an assistant's message",
+                source="https://zenn.dev/kun432/scraps/7f2f6cf4913f6e",
+            ),
+            Quirk(
+                says="a prompt that its filter stops is 400 `content_filter`; streams begin with an event without "
+                "choices, which tells what the filter found",
+                source="https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter",
+            ),
+        ),
+    ),
+    "openrouter": Row(
+        title="OpenRouter",
+        base_url="https://openrouter.ai/api/v1",
+        key_env="OPENROUTER_API_KEY",
+        needs_key=True,
+        source="https://openrouter.ai/docs/api-reference/overview",
+        quirks=(
+            Quirk(
+                says="403 with `metadata.reasons` is its moderation, and no matter of the key",
+                source="https://openrouter.ai/docs/api/reference/errors-and-debugging",
+            ),
+            Quirk(
+                says="an error in mid-stream is an event with `error` and `finish_reason: error`",
+                source="https://openrouter.ai/docs/api/reference/errors-and-debugging",
+            ),
+            Quirk(
+                says="comments (`: OPENROUTER PROCESSING`) while it waits for a model",
+                source="https://openrouter.ai/docs/api-reference/streaming",
+            ),
+        ),
+    ),
+    "groq": Row(
+        title="Groq",
+        base_url="https://api.groq.com/openai/v1",
+        key_env="GROQ_API_KEY",
+        needs_key=True,
+        dialect=Dialect(leave_out=_BOOKKEEPING - {"user"}, tool_names=False),
+        source="https://console.groq.com/docs/openai",
+        quirks=(
+            Quirk(
+                field="tool_names",
+                says="`messages[].name` is refused; it stays where it tells who speaks, so that is refused still",
+                source="https://console.groq.com/docs/openai",
+            ),
+            Quirk(
+                field="leave_out",
+                says="`store`, `metadata` and `prompt_cache_key` are not supported",
+                source="https://console.groq.com/docs/api-reference#chat-create",
+            ),
+            Quirk(
+                says="`logprobs`, `top_logprobs`, `logit_bias` and `n` above 1 are refused",
+                source="https://console.groq.com/docs/openai",
+            ),
+            Quirk(
+                says="413 `rate_limit_exceeded` where one request is more than the account's tokens per minute; "
+                "498 where the flex tier has no room",
+                source="https://console.groq.com/docs/errors",
+            ),
+        ),
+    ),
+    "together": Row(
+        title="Together AI",
+        base_url="https://api.together.xyz/v1",
+        key_env="TOGETHER_API_KEY",
+        needs_key=True,
+        dialect=Dialect(output_limit="max_tokens"),
+        source="https://docs.together.ai/docs/openai-api-compatibility",
+        quirks=(
+            Quirk(
+                field="output_limit",
+                says="knows `max_tokens` only",
+                source="https://docs.together.ai/reference/chat-completions",
+            ),
+            Quirk(
+                says="403 may mean that the context is too large",
+                source="https://docs.together.ai/docs/error-codes",
+            ),
+        ),
+    ),
+    "fireworks": Row(
+        title="Fireworks AI",
+        base_url="https://api.fireworks.ai/inference/v1",
+        key_env="FIREWORKS_API_KEY",
+        needs_key=True,
+        dialect=Dialect(
+            stream_options=False, output_limit="max_tokens", leave_out=frozenset({"safety_identifier", "store"})
+        ),
+        source="https://docs.fireworks.ai/tools-sdks/openai-compatibility",
+        quirks=(
+            Quirk(
+                field="stream_options",
+                says="usage comes with the last event of every stream; the member was refused",
+                source="https://docs.fireworks.ai/tools-sdks/openai-compatibility",
+            ),
+            Quirk(
+                field="output_limit",
+                says="documents `max_tokens`",
+                source="https://docs.fireworks.ai/api-reference/post-chatcompletions",
+            ),
+            Quirk(
+                field="leave_out",
+                says="400 `Extra inputs are not permitted` for members it does not know",
+                source="https://github.com/FlowiseAI/Flowise/issues/2866",
+            ),
+            Quirk(
+                says="412 for an account that is suspended",
+                source="https://docs.fireworks.ai/guides/inference-error-codes",
+            ),
+        ),
+    ),
+    "deepseek": Row(
+        title="DeepSeek",
+        base_url="https://api.deepseek.com",
+        prefill_url="https://api.deepseek.com/beta",
+        key_env="DEEPSEEK_API_KEY",
+        needs_key=True,
+        dialect=Dialect(output_limit="max_tokens", developer=False, prefill="prefix"),
+        source="https://api-docs.deepseek.com/api/create-chat-completion",
+        quirks=(
+            Quirk(
+                field="output_limit",
+                says="knows `max_tokens` only",
+                source="https://api-docs.deepseek.com/api/create-chat-completion",
+            ),
+            Quirk(
+                field="developer",
+                says="`unknown variant developer` is refused",
+                source="https://github.com/earendil-works/pi/issues/1048",
+            ),
+            Quirk(
+                field="prefill",
+                says="goes on from a message with `prefix: true`, at its `/beta` address only",
+                source="https://api-docs.deepseek.com/guides/chat_prefix_completion",
+            ),
+            Quirk(
+                says="cached tokens are told as `prompt_cache_hit_tokens`",
+                source="https://api-docs.deepseek.com/guides/kv_cache",
+            ),
+            Quirk(
+                says="an answer that ends with `insufficient_system_resource` was broken off",
+                source="https://api-docs.deepseek.com/api/create-chat-completion",
+            ),
+        ),
+    ),
+    "mistral": Row(
+        title="Mistral",
+        base_url="https://api.mistral.ai/v1",
+        key_env="MISTRAL_API_KEY",
+        needs_key=True,
+        dialect=Dialect(
+            stream_options=False,
+            output_limit="max_tokens",
+            rename={"seed": "random_seed"},
+            leave_out=(_BOOKKEEPING - {"prompt_cache_key"}) | {"service_tier"},
+            developer=False,
+            prefill="prefix",
+        ),
+        source="https://docs.mistral.ai/api/",
+        quirks=(
+            Quirk(
+                field="stream_options",
+                says="usage comes with the last event of every stream; 422 for members it does not know",
+                source="https://github.com/mistralai/platform-docs-public/issues/7",
+            ),
+            Quirk(
+                field="output_limit",
+                says="422 for `max_completion_tokens`",
+                source="https://github.com/zed-industries/zed/issues/57122",
+            ),
+            Quirk(
+                field="rename",
+                says="the seed is called `random_seed`",
+                source="https://github.com/mistralai/client-python/blob/main/docs/models/chatcompletionrequest.md",
+            ),
+            Quirk(
+                field="leave_out",
+                says="422 `extra_forbidden` for `store`, `metadata`, `user`",
+                source="https://github.com/Gitlawb/openclaude/issues/739",
+            ),
+            Quirk(
+                field="developer",
+                says="messages are of `system`, `user`, `assistant` or `tool`",
+                source="https://github.com/mistralai/client-python/blob/main/docs/models/chatcompletionrequest.md",
+            ),
+            Quirk(
+                field="prefill",
+                says="goes on from a message with `prefix: true`",
+                source="https://docs.mistral.ai/capabilities/completion/",
+            ),
+            Quirk(
+                says="a refusal may have its reasons as a list, under `detail` or `message.detail`",
+                source="https://github.com/editor-code-assistant/eca/issues/231",
+            ),
+        ),
+    ),
+    "xai": Row(
+        title="xAI",
+        base_url="https://api.x.ai/v1",
+        key_env="XAI_API_KEY",
+        needs_key=True,
+        source="https://docs.x.ai/docs/api-reference",
+        quirks=(
+            Quirk(
+                says="models that reason refuse `presence_penalty`, `frequency_penalty` and `stop`, some "
+                "`reasoning_effort` too",
+                source="https://docs.x.ai/docs/guides/reasoning",
+            ),
+            Quirk(
+                says="`completion_tokens` are without the tokens of reasoning",
+                source="https://docs.x.ai/docs/key-information/consumption-and-rate-limits",
+            ),
+            Quirk(
+                says="a wrong key is a 400; errors are `code` and `error`, both texts",
+                source="https://docs.x.ai/developers/debugging",
+            ),
+        ),
+    ),
+    "gemini": Row(
+        title="Gemini, its OpenAI-compatible endpoint",
+        base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+        key_env="GEMINI_API_KEY",
+        needs_key=True,
+        dialect=Dialect(leave_out=_BOOKKEEPING),
+        source="https://ai.google.dev/gemini-api/docs/openai",
+        quirks=(
+            Quirk(
+                field="leave_out",
+                says="400 `Unknown name` for `store`, `metadata` and other members it does not list",
+                source="https://ai.google.dev/api/compatibility",
+            ),
+            Quirk(
+                says="errors may be a list of one; a wrong key is a 400 with the reason `API_KEY_INVALID`; 429 tells "
+                "its `retryDelay` in the body",
+                source="https://ai.google.dev/gemini-api/docs/generate-content/api-errors",
+            ),
+        ),
+    ),
+    "anthropic-compatible": Row(
+        title="Anthropic, its OpenAI-compatible endpoint",
+        base_url="https://api.anthropic.com/v1",
+        key_env="ANTHROPIC_API_KEY",
+        needs_key=True,
+        dialect=Dialect(prefill="refused"),
+        source="https://platform.claude.com/docs/en/api/openai-sdk",
+        quirks=(
+            Quirk(
+                field="prefill",
+                says="newer models refuse an assistant's message at the end",
+                source="https://platform.claude.com/docs/en/build-with-claude/prompt-engineering/"
+                "prefill-claudes-response",
+            ),
+            Quirk(
+                says="meant for trying models out. `response_format` is ignored, so give its routes no capability "
+                '`json_schema`: `capabilities = ["tools", "images"]`',
+                source="https://platform.claude.com/docs/en/api/openai-sdk",
+            ),
+        ),
+    ),
+}
+"""``kind`` → its row."""

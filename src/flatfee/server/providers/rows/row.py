@@ -1,0 +1,42 @@
+"""What is known of a service: where it is, what its key is called, how it wants to be asked. Values; no row is here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from flatfee.server.providers.dialect import PLAIN, Dialect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quirk:
+    """One way of a service that OpenAI's API does not have, and where it was read. ``field`` is the dialect's."""
+
+    says: str
+    source: str
+    field: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One service. ``api`` is the API it speaks, by which its adapter is chosen.
+
+    ``base_url`` is where it is, unless the file says otherwise; ``None``: the file must, in the form of ``example``.
+    ``prefill_url`` is where it goes on from begun answers, if elsewhere. ``key_env`` is the environment variable
+    that its own pages call the key's; ``needs_key``: nothing is answered without one.
+    """
+
+    title: str
+    api: Literal["openai", "simulated"] = "openai"
+    base_url: str | None = None
+    example: str | None = None
+    prefill_url: str | None = None
+    key_env: str | None = None
+    needs_key: bool = False
+    dialect: Dialect = PLAIN
+    source: str = ""
+    quirks: tuple[Quirk, ...] = ()
+
+    def is_at(self, base_url: str | None) -> bool:
+        """Tell whether an address is the service's own, so that its key may go there. One without is anywhere."""
+        return self.base_url is None or base_url in {self.base_url, self.prefill_url}
