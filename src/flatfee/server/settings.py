@@ -123,7 +123,7 @@ class ProviderSettings(_Table):
     """``[[providers]]``: a connection to one upstream API."""
 
     name: Name
-    kind: Literal["openai", "simulated"]
+    kind: Literal["anthropic", "openai", "simulated"]
     base_url: Annotated[str, AfterValidator(_http_url)] | None = None
     api_key_env: EnvironmentName | None = Field(default=None, min_length=1)
     api_key: SecretStr | None = None

@@ -37,7 +37,7 @@ _RETRY_SAME_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 _OPERATORS_FAULT: Final = frozenset({401, 402, 403, 404, 405, 407})
 """Statuses that say something of the operator's account or settings, and nothing of the request."""
 _OPERATORS_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
-"""OpenAI's 429s that no waiting cures."""
+"""429s of OpenAI, and 400s of Anthropic, that no waiting cures: the account has no money, or may spend no more."""
 _CONTEXT_OVERFLOW: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 """How providers say that the context is too large: OpenAI in ``code``, llama.cpp's server in ``type``."""
 _OVERFLOW_WORDS: Final = re.compile(
@@ -98,7 +98,7 @@ async def rejected(route: RouteSettings, upstream: Upstream, chance: Callable[[]
     said = {error["code"], error["type"]}
     if 400 <= status < 500 and said & _CONTENT_POLICY:
         return Failed(AttemptOutcome.REFUSED, refusal=ProviderRefusal(status, error))
-    quota = status == 429 and said & _OPERATORS_CODES
+    quota = status in {400, 429} and said & _OPERATORS_CODES
     if status in _OPERATORS_FAULT or status < 400 or quota:
         log.error(
             "provider.misconfigured",
