@@ -26,6 +26,9 @@ KEEP_ALIVE: Final = b": ping\n\n"
 MAX_BLOCKS: Final = 10_000
 """A message of more blocks than this is no answer."""
 
+_ABSENT: Final = Raw()
+_NOTHING: Final = frozenset({b"", b'""', b"null"})
+
 
 class _Start(msgspec.Struct):
     id: str = ""
@@ -35,10 +38,10 @@ class _Start(msgspec.Struct):
 
 class _Delta(msgspec.Struct):
     type: str = ""
-    text: Raw | None = None
-    partial_json: Raw | None = None
-    thinking: Raw | None = None
-    signature: Raw | None = None
+    text: Raw = _ABSENT
+    partial_json: Raw = _ABSENT
+    thinking: Raw = _ABSENT
+    signature: Raw = _ABSENT
     stop_reason: str | None = None
     stop_details: StopDetails | None = None
 
@@ -63,7 +66,6 @@ class _Open(msgspec.Struct):
 
 
 _event: Final = msgspec.json.Decoder(_Event)
-_NOTHING: Final = frozenset({b"", b'""', b"null"})
 
 
 class StreamTranslator:
@@ -191,5 +193,5 @@ def _first_delta(block: Block, number: int) -> dict[str, Any]:
     return {"content": block.text} if block.type == "text" and block.text else {}
 
 
-def _says(text: Raw | None) -> bool:
-    return text is not None and bytes(text) not in _NOTHING
+def _says(text: Raw) -> bool:
+    return bytes(text) not in _NOTHING
