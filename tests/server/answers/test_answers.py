@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.server.fakes import STREAM, delta, event, usage_event
 
 from flatfee.receipt import TokenUsage
+from flatfee.server.answers import sse
 from flatfee.server.answers import stream as streams
 from flatfee.server.answers.members import UnusableAnswer
 from flatfee.server.answers.plain import read_completion, read_refusal
@@ -533,7 +534,7 @@ def test_a_large_event_of_many_lines_is_put_together_once(end: bytes, monkeypatc
         cut.append(len(data))
         return cut_events(data)
 
-    monkeypatch.setattr(streams, "cut_events", counted)
+    monkeypatch.setattr(sse, "cut_events", counted)
     stream = RelayedStream(include_usage=False)
     for _ in range(2000):
         stream.feed(b"data: 1," + end)

@@ -172,4 +172,4 @@ async def test_what_it_cannot_answer_it_refuses_as_a_real_provider_does(stream: 
 def test_providers_are_made_by_kind_and_kept_by_name() -> None:
     made = make_providers([ProviderSettings(name="sim", kind="simulated")])
     assert isinstance(made["sim"], SimulatedProvider)
-    assert set(APIS) == {"openai", "simulated"}
+    assert set(APIS) == {"anthropic", "openai", "simulated"}

@@ -27,6 +27,39 @@ EDGE: Final = 4
 """So many bytes before those that come may belong to the end of an event."""
 
 
+class EventCutter:
+    """Cuts a stream that comes in pieces into its events, each with the blank line that ends it.
+
+    ``waiting`` is how many bytes of an event without an end there are. Pieces in which none ends are only
+    gathered, so that a large event is put together once.
+    """
+
+    def __init__(self) -> None:
+        self._begun: list[bytes] = []
+        self._edge = b""
+        self.waiting = 0
+
+    def cut(self, data: bytes) -> list[bytes]:
+        """Return the events that end in the next bytes."""
+        if self._begun:
+            window = self._edge + data
+            self._begun.append(data)
+            if not ends_event(window):
+                self.waiting += len(data)
+                self._edge = window[-EDGE:]
+                return []
+            data = b"".join(self._begun)
+        events, rest = cut_events(data)
+        self._begun = [rest] if rest else []
+        self.waiting, self._edge = len(rest), rest[-EDGE:]
+        return events
+
+    def rest(self) -> bytes:
+        """Return what is left at the end of the stream: a last event may lack its blank line."""
+        rest, self._begun = b"".join(self._begun), []
+        return rest
+
+
 def ends_event(data: bytes) -> bool:
     """Tell whether an event ends in ``data``, or may."""
     return b"\n\n" in data or (b"\r" in data and _EVENT_END.search(data) is not None)

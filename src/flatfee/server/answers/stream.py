@@ -25,7 +25,7 @@ from flatfee.server.answers.members import (
     told_usage,
     without_receipt,
 )
-from flatfee.server.answers.sse import DONE, EDGE, LINE_END, cut_events, ends_event, is_named_error, payload_of
+from flatfee.server.answers.sse import DONE, LINE_END, EventCutter, is_named_error, payload_of
 
 MAX_EVENT: Final = 16 * 1024 * 1024
 MAX_BROKEN_EVENTS: Final = 3
@@ -76,9 +76,7 @@ class RelayedStream:
         self._joint = joint
         self._text: bytearray | None = bytearray() if remember and joint is None else None
         self._first = b""
-        self._begun: list[bytes] = []
-        self._size = 0
-        self._edge = b""
+        self._cutter = EventCutter()
         self._held = b""
         self._open: set[int] = set()
         self._finished: set[int] = set()
@@ -116,14 +114,14 @@ class RelayedStream:
         """
         out: list[bytes] = []
         if self.failure is None:
-            self._take_all(self._events(data), out)
-            if self._size > MAX_EVENT:
+            self._take_all(self._cutter.cut(data), out)
+            if self._cutter.waiting > MAX_EVENT:
                 self.failure = UnusableAnswer(f"has an event of more than {MAX_EVENT} bytes")
         return b"".join(out)
 
     def end(self) -> bytes:
         """Take the end of the provider's bytes: a last event may lack its blank line."""
-        rest, self._begun = b"".join(self._begun), []
+        rest = self._cutter.rest()
         out: list[bytes] = []
         if payload_of(rest) and self.failure is None:
             self._take_all([rest.rstrip(b"\r\n") + b"\n\n"], out)
@@ -141,24 +139,6 @@ class RelayedStream:
     def tail(self, receipt: bytes) -> bytes:
         """Return the event that was held back, the receipt in it, and ``[DONE]``. The answer must be whole."""
         return _with_receipt(self._held, receipt) + DONE
-
-    def _events(self, data: bytes) -> list[bytes]:
-        """Cut what came into events, each with the blank line that ends it; the rest waits.
-
-        Pieces in which no event ends are only gathered, so that a large event is put together once.
-        """
-        if self._begun:
-            window = self._edge + data
-            self._begun.append(data)
-            if not ends_event(window):
-                self._size += len(data)
-                self._edge = window[-EDGE:]
-                return []
-            data = b"".join(self._begun)
-        events, rest = cut_events(data)
-        self._begun = [rest] if rest else []
-        self._size, self._edge = len(rest), rest[-EDGE:]
-        return events
 
     def _take(self, event: bytes, out: list[bytes]) -> None:
         payload = payload_of(event)

@@ -16,7 +16,14 @@ def _openai(settings: ProviderSettings) -> Provider:
     return OpenAIProvider(settings)
 
 
+def _anthropic(settings: ProviderSettings) -> Provider:
+    from flatfee.server.providers.anthropic.provider import AnthropicProvider  # aiohttp, as above
+
+    return AnthropicProvider(settings)
+
+
 APIS: Final[Mapping[str, Callable[[ProviderSettings], Provider]]] = {
+    "anthropic": _anthropic,
     "openai": _openai,
     "simulated": SimulatedProvider,
 }

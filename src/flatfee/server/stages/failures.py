@@ -41,7 +41,7 @@ _OPERATORS_FAULT: Final = frozenset({401, 402, 403, 404, 405, 407, 412})
 """Statuses that say something of the operator's account or settings, and nothing of the request; 412 is Fireworks'
 for a suspended account (https://docs.fireworks.ai/guides/inference-error-codes)."""
 _OPERATORS_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
-"""OpenAI's 429s that no waiting cures."""
+"""429s of OpenAI, and 400s of Anthropic, that no waiting cures: the account has no money, or may spend no more."""
 _WRONG_KEY: Final = re.compile(r"(?:incorrect api key provided|api key not (?:valid|found))\b", re.IGNORECASE)
 """How a 400 begins that is a 401 elsewhere: xAI's (https://docs.x.ai/developers/debugging) and Gemini's
 (https://ai.google.dev/gemini-api/docs/generate-content/api-errors)."""
@@ -121,7 +121,7 @@ async def rejected(route: RouteSettings, upstream: Upstream, chance: Callable[[]
         return Failed(AttemptOutcome.RATE_LIMITED, blameless=True)
     if status in _MAY_OVERFLOW and _is_too_large(status, error):
         return Failed(AttemptOutcome.CONTEXT_OVERFLOW, refusal=ProviderRefusal(status, error))
-    quota = status == 429 and _said(error) & _OPERATORS_CODES
+    quota = status in {400, 429} and _said(error) & _OPERATORS_CODES
     if status < 400 or quota or _is_operators_fault(status, error):
         log.error(
             "provider.misconfigured",

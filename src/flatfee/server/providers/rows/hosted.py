@@ -289,6 +289,14 @@ HOSTED: Final[Mapping[str, Row]] = {
             ),
         ),
     ),
+    "anthropic": Row(
+        title="Anthropic's Messages API",
+        api="anthropic",
+        base_url="https://api.anthropic.com/v1",
+        key_env="ANTHROPIC_API_KEY",
+        needs_key=True,
+        source="https://platform.claude.com/docs/en/api/messages",
+    ),
     "anthropic-compatible": Row(
         title="Anthropic, its OpenAI-compatible endpoint",
         base_url="https://api.anthropic.com/v1",

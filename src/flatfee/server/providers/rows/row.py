@@ -27,7 +27,7 @@ class Row:
     """
 
     title: str
-    api: Literal["openai", "simulated"] = "openai"
+    api: Literal["openai", "anthropic", "simulated"] = "openai"
     base_url: str | None = None
     example: str | None = None
     prefill_url: str | None = None

@@ -1,0 +1,197 @@
+"""The events of a streamed message as those of a streamed chat completion. Sans I/O: bytes in, bytes out.
+
+https://platform.claude.com/docs/en/build-with-claude/streaming. Events and deltas of unknown kinds may come, and
+are passed over, as that page asks. One that cannot be read is passed on as it is, so that who reads the stream
+can tell that something is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from flatfee.server.answers.lenient import UNREADABLE, decoded
+from flatfee.server.answers.members import UnusableAnswer
+from flatfee.server.answers.sse import DONE, EventCutter, one_line, payload_of
+from flatfee.server.answers.stream import MAX_EVENT
+from flatfee.server.providers.anthropic import thoughts
+from flatfee.server.providers.anthropic.answer import Block, StopDetails, finish_reason
+from flatfee.server.providers.anthropic.errors import Trouble
+from flatfee.server.providers.anthropic.usage import Usage
+
+KEEP_ALIVE: Final = b": ping\n\n"
+MAX_BLOCKS: Final = 10_000
+"""A message of more blocks than this is no answer."""
+
+_ABSENT: Final = Raw()
+_NOTHING: Final = frozenset({b"", b'""', b"null"})
+
+
+class _Start(msgspec.Struct):
+    id: str = ""
+    model: str = ""
+    usage: Usage | None = None
+
+
+class _Delta(msgspec.Struct):
+    type: str = ""
+    text: Raw = _ABSENT
+    partial_json: Raw = _ABSENT
+    thinking: Raw = _ABSENT
+    signature: Raw = _ABSENT
+    stop_reason: str | None = None
+    stop_details: StopDetails | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    index: int = 0
+    message: _Start | None = None
+    content_block: Block | None = None
+    delta: _Delta | None = None
+    usage: Usage | None = None
+    error: Trouble | None = None
+
+
+class _Open(msgspec.Struct):
+    """A block that has begun. ``number`` counts calls, or thinking blocks."""
+
+    kind: str
+    number: int
+    input: Raw
+    has_input: bool = False
+
+
+_event: Final = msgspec.json.Decoder(_Event)
+
+
+class StreamTranslator:
+    """One streamed message on its way. ``created`` is in seconds since the epoch."""
+
+    def __init__(self, created: int) -> None:
+        self._created = created
+        self._cutter = EventCutter()
+        self._head: dict[str, object] = {}
+        self._open: dict[int, _Open] = {}
+        self._begun: dict[str, int] = {}
+        self._usage: Usage | None = None
+        self._hear: Mapping[str, Callable[[_Event], bytes]] = {
+            "message_start": self._start,
+            "content_block_start": self._begin,
+            "content_block_delta": self._go_on,
+            "content_block_stop": self._end,
+            "message_delta": self._finish,
+            "message_stop": lambda _: DONE,
+            "ping": lambda _: KEEP_ALIVE,
+            "error": lambda event: one_line((event.error or Trouble()).body()),
+        }
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes from the provider; return what they come to, which may be nothing yet.
+
+        Raises:
+            UnusableAnswer: there is no end to an event, or to blocks.
+        """
+        out = b"".join([self._translated(event) for event in self._cutter.cut(data)])
+        if self._cutter.waiting > MAX_EVENT:
+            raise UnusableAnswer(f"has an event of more than {MAX_EVENT} bytes")
+        return out
+
+    def end(self) -> bytes:
+        """Take the end of the provider's bytes: a last event may lack its blank line."""
+        return self._translated(self._cutter.rest())
+
+    def _translated(self, event: bytes) -> bytes:
+        payload = payload_of(event)
+        if not payload:
+            return b""
+        try:
+            heard = decoded(_event, payload)
+        except msgspec.ValidationError:
+            return b""
+        except UNREADABLE:
+            return one_line(payload)
+        hear = self._hear.get(heard.type)
+        return hear(heard) if hear is not None else b""
+
+    def _start(self, event: _Event) -> bytes:
+        start = event.message or _Start()
+        self._usage = start.usage
+        self._head = {"id": start.id, "object": "chat.completion.chunk", "created": self._created, "model": start.model}
+        return self._chunk({"role": "assistant", "content": ""})
+
+    def _begin(self, event: _Event) -> bytes:
+        block = event.content_block
+        if block is None:
+            return b""
+        kind = "thinking" if block.type == "redacted_thinking" else block.type
+        number = self._begun.get(kind, 0)
+        if sum(self._begun.values()) >= MAX_BLOCKS:
+            raise UnusableAnswer(f"has more than {MAX_BLOCKS} blocks")
+        self._begun[kind] = number + 1
+        self._open[event.index] = _Open(block.type, number, block.input)
+        delta = _first_delta(block, number)
+        return self._chunk(delta) if delta else b""
+
+    def _go_on(self, event: _Event) -> bytes:
+        delta, block = event.delta, self._open.get(event.index)
+        if delta is None or block is None:
+            return b""
+        if delta.type == "text_delta" and block.kind == "text" and _says(delta.text):
+            return self._chunk({"content": delta.text})
+        if delta.type == "input_json_delta" and block.kind == "tool_use" and _says(delta.partial_json):
+            block.has_input = True
+            return self._arguments(block, delta.partial_json)
+        if block.kind != "thinking":
+            return b""
+        if delta.type == "thinking_delta" and _says(delta.thinking):
+            detail = thoughts.piece_of(block.number, text=delta.thinking)
+            return self._chunk({"reasoning_content": delta.thinking, "reasoning_details": [detail]})
+        if delta.type == "signature_delta" and _says(delta.signature):
+            return self._chunk({"reasoning_details": [thoughts.piece_of(block.number, signature=delta.signature)]})
+        return b""
+
+    def _end(self, event: _Event) -> bytes:
+        """Close a block. A call without arguments sends no piece of them, and OpenAI's callers want an object."""
+        block = self._open.pop(event.index, None)
+        if block is None or block.kind != "tool_use" or block.has_input:
+            return b""
+        return self._arguments(block, bytes(block.input).decode(errors="replace"))
+
+    def _finish(self, event: _Event) -> bytes:
+        delta = event.delta or _Delta()
+        if event.usage is not None:
+            self._usage = event.usage.after(self._usage)
+        if delta.stop_reason is None:
+            return b""
+        why = delta.stop_details.explanation if delta.stop_details is not None else None
+        last = self._chunk({} if why is None else {"refusal": why}, finish_reason(delta.stop_reason))
+        if self._usage is None:
+            return last
+        return last + one_line(msgspec.json.encode({**self._head, "choices": [], "usage": self._usage.as_openai()}))
+
+    def _arguments(self, block: _Open, piece: object) -> bytes:
+        return self._chunk({"tool_calls": [{"index": block.number, "function": {"arguments": piece}}]})
+
+    def _chunk(self, delta: Mapping[str, Any], finish: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return one_line(msgspec.json.encode({**self._head, "choices": [choice]}))
+
+
+def _first_delta(block: Block, number: int) -> dict[str, Any]:
+    """Return what the beginning of a block says; empty if it says nothing."""
+    if block.type == "tool_use":
+        function = {"name": block.name, "arguments": ""}
+        return {"tool_calls": [{"index": number, "id": block.id, "type": "function", "function": function}]}
+    if block.type in {"thinking", "redacted_thinking"}:
+        detail = thoughts.detail_of(number, block.type, text=block.thinking, signature=block.signature, data=block.data)
+        told = {"reasoning_content": block.thinking} if block.thinking else {}
+        return {**told, "reasoning_details": [detail]}
+    return {"content": block.text} if block.type == "text" and block.text else {}
+
+
+def _says(text: Raw) -> bool:
+    return bytes(text) not in _NOTHING

@@ -1,0 +1,144 @@
+"""Anthropic's Messages API as a provider: the one module here that sends anything.
+
+Its answers are those of chat completions by the time anybody else sees them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+from flatfee.server.answers.members import UnusableAnswer
+from flatfee.server.providers.anthropic.answer import as_completion
+from flatfee.server.providers.anthropic.errors import Untranslatable, read_trouble
+from flatfee.server.providers.anthropic.events import StreamTranslator
+from flatfee.server.providers.anthropic.request import read_request
+from flatfee.server.providers.base import ProviderFailure, Upstream
+from flatfee.server.providers.http import HttpAnswer, HttpConnection
+from flatfee.server.settings import ProviderSettings, RouteSettings
+from flatfee.wire import AttemptOutcome
+
+BASE_URL: Final = "https://api.anthropic.com"
+VERSION: Final = "2023-06-01"
+"""https://platform.claude.com/docs/en/api/versioning. Later versions refuse some of what this one takes."""
+
+ERROR_BYTES: Final = 65_536
+"""More of an error's body than this is not read."""
+
+ERROR_SECONDS: Final = 2.0
+"""An error gets this long to say why; its status is known by then."""
+
+_KEPT_HEADERS: Final = frozenset({"retry-after", "retry-after-ms", "date"})
+
+
+class AnthropicProvider:
+    """``base_url``, with or without its ``/v1``, and a key. ``clock`` is in seconds since the epoch."""
+
+    def __init__(self, settings: ProviderSettings, clock: Callable[[], float] = time.time) -> None:
+        headers = {"anthropic-version": VERSION}
+        if settings.api_key is not None:
+            headers["x-api-key"] = settings.api_key.get_secret_value()
+        base = (settings.base_url or BASE_URL).removesuffix("/v1")
+        self._connection = HttpConnection(f"{base}/v1/messages", headers)
+        self._clock = clock
+
+    @asynccontextmanager
+    async def send(self, route: RouteSettings, body: bytes, *, stream: bool) -> AsyncGenerator[Upstream, None]:
+        """Ask for a completion; what cannot be said in the Messages API is refused without asking.
+
+        Where thinking blocks are refused that were given back, since another model wrote them or something before
+        them has changed, the question is put once more, without them.
+
+        Raises:
+            ProviderFailure: on entering, where no answer's head arrived.
+        """
+        try:
+            request = read_request(body)
+        except Untranslatable as error:
+            yield _Told(400, {}, error.body())
+            return
+        async with self._asked(route, request.encoded(), stream=stream) as answer:
+            if not (request.has_thoughts and isinstance(answer, _Told) and answer.blames_thinking):
+                yield answer
+                return
+        async with self._asked(route, request.without_thoughts().encoded(), stream=stream) as answer:
+            yield answer
+
+    @asynccontextmanager
+    async def _asked(self, route: RouteSettings, body: bytes, *, stream: bool) -> AsyncGenerator[_Answer | _Told, None]:
+        async with self._connection.post(route, body, stream=stream) as answer:
+            if answer.status == 200:
+                yield _Answer(answer, int(self._clock()))
+                return
+            kept = {name: value for name, value in answer.headers.items() if name in _KEPT_HEADERS}
+            words = await _words(answer)
+            trouble = read_trouble(words)
+            blamed = answer.status == 400 and trouble is not None and trouble.blames_thinking
+            yield _Told(answer.status, kept, words if trouble is None else trouble.body(), blames_thinking=blamed)
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """An error as OpenAI tells it; one that is not Anthropic's, such as a proxy's, as it came.
+
+    ``blames_thinking``: it is about thinking blocks that were given back.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    blames_thinking: bool = False
+
+    async def read(self) -> bytes:
+        return self.body
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield self.body
+
+
+class _Answer:
+    """An ``Upstream`` that translates what it reads."""
+
+    status: Final = 200
+
+    def __init__(self, answer: HttpAnswer, created: int) -> None:
+        self._answer = answer
+        self._created = created
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {}
+
+    async def read(self) -> bytes:
+        return as_completion(await self._answer.read(), self._created)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        translator = StreamTranslator(self._created)
+        try:
+            async for data in self._answer.chunks():
+                if out := translator.feed(data):
+                    yield out
+            if out := translator.end():
+                yield out
+        except UnusableAnswer as error:
+            raise ProviderFailure(AttemptOutcome.ERROR, str(error)) from error
+
+
+async def _words(answer: HttpAnswer) -> bytes:
+    """Read what an error says; one whose words do not come, or break off, gave no reason."""
+    words = b""
+    with suppress(TimeoutError, ProviderFailure):
+        async with asyncio.timeout(ERROR_SECONDS):
+            async for part in answer.chunks():
+                words += part
+                if len(words) > ERROR_BYTES:
+                    break
+    return words

@@ -1,0 +1,122 @@
+"""The adapter on a socket: where it sends, what it keeps of an answer, what it does with one that is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+from pydantic import SecretStr
+from tests.server.fakes_upstream import BODY, a_route, chunked, head, say, upstream, whole
+
+from flatfee.server.providers.anthropic import provider as module
+from flatfee.server.providers.anthropic.provider import AnthropicProvider
+from flatfee.server.providers.base import ProviderFailure
+from flatfee.server.providers.registry import make_providers
+from flatfee.server.settings import ProviderSettings
+
+ERROR = json.dumps({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}).encode()
+
+
+@asynccontextmanager
+async def provider(port: int, path: str = "", key: str | None = "secret") -> AsyncGenerator[AnthropicProvider, None]:
+    settings = ProviderSettings(
+        name="a",
+        kind="anthropic",
+        base_url=f"http://127.0.0.1:{port}{path}",
+        api_key=SecretStr(key) if key is not None else None,
+    )
+    made = make_providers([settings])["a"]
+    assert isinstance(made, AnthropicProvider)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [("", b"/v1/messages"), ("/v1", b"/v1/messages"), ("/v1/", b"/v1/messages"), ("/a", b"/a/v1/messages")],
+)
+async def test_the_address_may_end_with_its_version_or_not(path: str, asked: bytes) -> None:
+    async with (
+        upstream(whole(ERROR, status="529 Overloaded")) as fake,
+        provider(fake.port, path) as api,
+        api.send(a_route(), BODY, stream=False) as answer,
+    ):
+        assert answer.status == 529
+    assert fake.heads[0].startswith(b"POST %b HTTP" % asked)
+
+
+async def test_without_a_key_none_is_sent() -> None:
+    async with (
+        upstream(whole(ERROR, status="529 Overloaded")) as fake,
+        provider(fake.port, key=None) as api,
+        api.send(a_route(), BODY, stream=False),
+    ):
+        pass
+    assert b"x-api-key" not in fake.heads[0].lower()
+
+
+async def test_an_error_keeps_its_status_and_when_to_come_back() -> None:
+    lines = ("retry-after: 3", "set-cookie: a=b", "anthropic-organization-id: o")
+    async with (
+        upstream(whole(ERROR, *lines, status="529 Overloaded")) as fake,
+        provider(fake.port) as api,
+        api.send(a_route(), BODY, stream=True) as answer,
+    ):
+        assert dict(answer.headers) == {"retry-after": "3"}
+        assert json.loads(await answer.read())["error"]["message"] == "Overloaded"
+        assert b"".join([part async for part in answer.chunks()]) == await answer.read()
+
+
+async def test_a_proxys_error_stays_as_it_came() -> None:
+    async with (
+        upstream(whole(b"<html>", status="502 Bad Gateway")) as fake,
+        provider(fake.port) as api,
+        api.send(a_route(), BODY, stream=False) as answer,
+    ):
+        assert await answer.read() == b"<html>"
+
+
+async def test_an_error_whose_words_do_not_come_has_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ERROR_SECONDS", 0.01)
+    async with (
+        upstream(say(head(100, status="529 Overloaded") + b"{")) as fake,
+        provider(fake.port) as api,
+        api.send(a_route(), BODY, stream=False) as answer,
+    ):
+        assert answer.status == 529
+
+
+async def test_an_error_without_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ERROR_BYTES", 10)
+    async with (
+        upstream(say(head(None, status="529 Overloaded"), chunked(b"x" * 50))) as fake,
+        provider(fake.port) as api,
+        api.send(a_route(), BODY, stream=False) as answer,
+    ):
+        assert len(await answer.read()) == 50
+
+
+async def test_an_event_without_end_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flatfee.server.providers.anthropic.events.MAX_EVENT", 10)
+    async with (
+        upstream(say(head(None), chunked(b"data: " + b"x" * 50))) as fake,
+        provider(fake.port) as api,
+        api.send(a_route(), BODY, stream=True) as answer,
+    ):
+        with pytest.raises(ProviderFailure, match="more than 10 bytes"):
+            async for _ in answer.chunks():
+                pass
+
+
+async def test_a_last_event_without_its_blank_line_counts() -> None:
+    data = b'event: message_stop\ndata: {"type":"message_stop"}'
+    async with (
+        upstream(say(head(len(data)) + data)) as fake,
+        provider(fake.port) as api,
+        api.send(a_route(), BODY, stream=True) as answer,
+    ):
+        assert [part async for part in answer.chunks()] == [b"data: [DONE]\n\n"]

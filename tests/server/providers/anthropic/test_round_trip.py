@@ -1,0 +1,81 @@
+"""What goes out and comes back is the same: texts, thoughts, calls, their ids and their order."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.server.providers.anthropic.fake_messages import Says, text, thinking
+from tests.server.providers.anthropic.rules import refusals
+from tests.server.providers.anthropic.test_answer import plain, put_together, stream
+
+from flatfee.server.providers.anthropic.request import read_request
+
+WORDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).map(lambda words: f"«{words}»")
+IDS = st.lists(st.from_regex(r"toolu_[A-Za-z0-9]{1,8}", fullmatch=True), max_size=4, unique=True)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(codec="utf-8"), max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=6,
+)
+INPUTS = st.dictionaries(WORDS, VALUES, max_size=3)
+THOUGHTS = st.lists(WORDS.map(lambda words: thinking(words, f"sig-{len(words)}")), max_size=2)
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Draw the blocks of an answer, in the order in which Claude says them."""
+    texts = draw(st.lists(WORDS, max_size=1))
+    calls = [{"type": "tool_use", "id": one, "name": "f", "input": draw(INPUTS)} for one in draw(IDS)]
+    return [*draw(THOUGHTS), *map(text, texts), *calls] or [text("«»")]
+
+
+def given_back(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the blocks that an answer becomes when a caller sends it with its next question."""
+    calls = message.get("tool_calls") or []
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": call["id"]} for call in calls]
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    question = {"role": "user", "content": "Go on."}
+    body = {"model": "claude-opus-4-8", "messages": [question, message, *results, question], "tools": tools}
+    request = json.loads(read_request(json.dumps(body).encode()).encoded())
+    assert list(refusals(request)) == []
+    answered = [block["tool_use_id"] for block in request["messages"][2]["content"] if block["type"] == "tool_result"]
+    assert answered == [call["id"] for call in calls]
+    blocks: list[dict[str, Any]] = request["messages"][1]["content"]
+    return blocks
+
+
+def as_said(block: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in block.items() if name != "citations"}
+
+
+@settings(max_examples=40)
+@given(messages())
+def test_an_answer_goes_back_as_it_was_said(blocks: list[dict[str, Any]]) -> None:
+    message = plain(Says(blocks, "tool_use"))["choices"][0]["message"]
+    assert given_back(message) == [as_said(block) for block in blocks]
+
+
+@settings(max_examples=40)
+@given(messages(), st.integers(1, 60))
+def test_a_streamed_answer_goes_back_as_it_was_said(blocks: list[dict[str, Any]], cut: int) -> None:
+    message = put_together(stream(Says(blocks, "tool_use"), cut=cut))["choices"][0]["message"]
+    assert given_back(message) == [as_said(block) for block in blocks]
+
+
+ROLES = st.sampled_from(["system", "developer", "user", "assistant"])
+CHAT = st.lists(st.tuples(ROLES, st.one_of(WORDS, st.sampled_from(["", " ", "\n"]))), min_size=1, max_size=8)
+
+
+@given(CHAT)
+def test_every_word_of_a_conversation_goes_along_in_order(chat: list[tuple[str, str]]) -> None:
+    body = {"model": "m", "messages": [{"role": role, "content": words} for role, words in [("user", "«»"), *chat]]}
+    request = json.loads(read_request(json.dumps(body).encode()).encoded())
+    assert list(refusals(request)) == []
+    said = [(one["role"], block["text"]) for one in request["messages"] for block in one["content"]]
+    told = [(role, words) for role, words in chat if words.strip() and role in {"user", "assistant"}]
+    assert said == [("user", "«»"), *told]
+    instructions = [words for role, words in chat if words.strip() and role in {"system", "developer"}]
+    assert [block["text"] for block in request.get("system", [])] == instructions
