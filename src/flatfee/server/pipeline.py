@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from flatfee.server.ask import Ask, digests_of, read_ask, read_idempotency_key
+from flatfee.server.asked import Asked, Beside
 from flatfee.server.call import Call
 from flatfee.server.faults import CallerGone, Fault, deadline_passed
 from flatfee.server.gateway import LEASE_SECONDS, Gateway, calendar_of, terms_of
@@ -50,6 +51,7 @@ async def serve(call: Call, gateway: Gateway) -> None:
         key = read_idempotency_key(call.headers)
         body = await call.body(gateway.settings.server.max_body_bytes)
         ask = read_ask(call.headers, body)
+    async with _refusals_leave_a_receipt(call, caller, gateway, ask):
         once = _used_once(key, body, gateway) if key is not None else None
         deadline = arrived + ask.deadline_ms / 1000 if ask.deadline_ms is not None else None
         admitted = await _admitted(call.request_id, ask, caller, once, deadline, gateway)
@@ -167,15 +169,21 @@ def reserve_for(
 
 
 @asynccontextmanager
-async def _refusals_leave_a_receipt(call: Call, caller: Caller, gateway: Gateway) -> AsyncGenerator[None, None]:
-    """Keep a receipt of a request that was refused before it held a ticket."""
+async def _refusals_leave_a_receipt(
+    call: Call, caller: Caller, gateway: Gateway, ask: Ask | None = None
+) -> AsyncGenerator[None, None]:
+    """Keep a receipt of a request that was refused before it held a ticket; of one that was read, its facts too."""
     try:
         yield
     except Fault as fault:
         if fault.code not in _LEAVE_NO_RECEIPT:
             with suppress(StoreDown):  # the refusal stands, whether or not it can be kept
+                receipt = fault.receipt or call.refusal()
+                if ask is not None and gateway.knows(ask.model):
+                    receipt = receipt.model_copy(update={"model_requested": ask.model})
+                beside = Beside(code=fault.code, facts=Asked.of(ask) if ask is not None else None)
                 reduced = gateway.keeps_figures_only(caller)
-                await gateway.store.record(caller, fault.receipt or call.refusal(), reduced=reduced)
+                await gateway.store.record(caller, receipt, beside=beside, reduced=reduced)
         raise
 
 
@@ -187,6 +195,9 @@ async def _settled_on_every_way_out(call: Call, bill: Bill, gateway: Gateway) ->
         yield
     except CallerGone:
         bill.meter.caller_left()
+        raise
+    except Fault as fault:
+        bill.code = fault.code
         raise
     finally:
         try:
