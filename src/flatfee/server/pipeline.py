@@ -47,11 +47,10 @@ async def serve(call: Call, gateway: Gateway) -> None:
     """Serve one completion. Nothing else runs between these lines."""
     arrived = gateway.monotonic()
     caller = await authenticate(call.headers, gateway.store)
-    async with _refusals_leave_a_receipt(call, caller, gateway):
+    async with _refusals_leave_a_receipt(call, caller, gateway) as known:
         key = read_idempotency_key(call.headers)
         body = await call.body(gateway.settings.server.max_body_bytes)
-        ask = read_ask(call.headers, body)
-    async with _refusals_leave_a_receipt(call, caller, gateway, ask):
+        ask = known.ask = read_ask(call.headers, body)
         once = _used_once(key, body, gateway) if key is not None else None
         deadline = arrived + ask.deadline_ms / 1000 if ask.deadline_ms is not None else None
         admitted = await _admitted(call.request_id, ask, caller, once, deadline, gateway)
@@ -168,17 +167,23 @@ def reserve_for(
     )
 
 
+@dataclass(slots=True)
+class _Known:
+    """What was read of a request when it was refused."""
+
+    ask: Ask | None = None
+
+
 @asynccontextmanager
-async def _refusals_leave_a_receipt(
-    call: Call, caller: Caller, gateway: Gateway, ask: Ask | None = None
-) -> AsyncGenerator[None, None]:
+async def _refusals_leave_a_receipt(call: Call, caller: Caller, gateway: Gateway) -> AsyncGenerator[_Known, None]:
     """Keep a receipt of a request that was refused before it held a ticket; of one that was read, its facts too."""
+    known = _Known()
     try:
-        yield
+        yield known
     except Fault as fault:
         if fault.code not in _LEAVE_NO_RECEIPT:
             with suppress(StoreDown):  # the refusal stands, whether or not it can be kept
-                receipt = fault.receipt or call.refusal()
+                receipt, ask = fault.receipt or call.refusal(), known.ask
                 if ask is not None and gateway.knows(ask.model):
                     receipt = receipt.model_copy(update={"model_requested": ask.model})
                 beside = Beside(code=fault.code, facts=Asked.of(ask) if ask is not None else None)
