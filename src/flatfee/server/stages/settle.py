@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from flatfee.receipt import Receipt, TokenUsage
 from flatfee.server.ask import Ask
@@ -87,7 +87,23 @@ def _told(receipt: Receipt) -> Settlement:
     return Settlement(receipt=receipt, json=entries.as_json(receipt))
 
 
-def outcome_of(ticket: Ticket, ask: Ask, plan: PlanSettings, meter: Meter, beside: Beside | None = None) -> Outcome:
+class Question(Protocol):
+    """What a settlement needs to know of a request: the model asked for, and how large its prompt was estimated."""
+
+    @property
+    def model(self) -> str:
+        """The model as it was asked for."""
+        ...
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The estimate."""
+        ...
+
+
+def outcome_of(
+    ticket: Ticket, ask: Question, plan: PlanSettings, meter: Meter, beside: Beside | None = None
+) -> Outcome:
     """Decide charge and receipt from what the meter saw."""
     usage, state = _usage(ask, meter)
     charged = 0
@@ -114,7 +130,7 @@ def lane_of(ticket: Ticket, meter: Meter) -> tuple[Lane, Reason]:
     return (ticket.offer.lane, ticket.offer.reason) if because is None else (Lane.FALLBACK, because)
 
 
-def _usage(ask: Ask, meter: Meter) -> tuple[TokenUsage | None, ReceiptState]:
+def _usage(ask: Question, meter: Meter) -> tuple[TokenUsage | None, ReceiptState]:
     if meter.route is None:
         return None, ReceiptState.REFUSED
     if meter.whole and meter.usage is not None:
@@ -123,7 +139,7 @@ def _usage(ask: Ask, meter: Meter) -> tuple[TokenUsage | None, ReceiptState]:
     return meter.usage or estimate, ReceiptState.ESTIMATED
 
 
-def receipt_of(ticket: Ticket, ask: Ask, meter: Meter, usage: TokenUsage | None, state: ReceiptState) -> Receipt:
+def receipt_of(ticket: Ticket, ask: Question, meter: Meter, usage: TokenUsage | None, state: ReceiptState) -> Receipt:
     """Make the receipt, but for the figures that only the ledger knows."""
     lane, reason = lane_of(ticket, meter)
     facts: dict[str, Any] = {
