@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Any
 
 from flatfee.receipt import Receipt
+from flatfee.server.asked import Beside
 from flatfee.server.providers.base import ProviderFailure
 from flatfee.server.settings import (
     AccountSettings,
@@ -288,9 +289,11 @@ class FailingStore(MemoryStore):
         self._check("heartbeat")
         await super().heartbeat(tickets, lease)
 
-    async def record(self, caller: Caller, receipt: Receipt, *, reduced: bool = False) -> None:
+    async def record(
+        self, caller: Caller, receipt: Receipt, *, beside: Beside | None = None, reduced: bool = False
+    ) -> None:
         self._check("record")
-        await super().record(caller, receipt, reduced=reduced)
+        await super().record(caller, receipt, beside=beside, reduced=reduced)
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -13,6 +13,7 @@ import httpx
 from tests.server.fakes import KEY, LIMIT, ScriptedProvider, make_body, make_settings, until
 
 from flatfee.server.app import App, create_app
+from flatfee.server.asked import BESIDE
 from flatfee.server.gateway import Gateway
 from flatfee.server.providers.base import Provider
 from flatfee.server.run import GatewayServer
@@ -40,11 +41,11 @@ class Rig:
         return await self.client.post("/v1/chat/completions", json=make_body(**body), headers=headers)
 
     async def receipt(self, response: httpx.Response) -> dict[str, Any]:
-        """Look up the receipt of a response."""
+        """Look up the receipt of a response, without what is kept beside it."""
         found = await self.client.get(f"/v1/receipts/{response.headers['x-flatfee-request-id']}")
         assert found.status_code == 200, found.text
         receipt: dict[str, Any] = found.json()
-        return receipt
+        return {name: value for name, value in receipt.items() if name not in BESIDE}
 
     async def usage(self) -> dict[str, Any]:
         usage: dict[str, Any] = (await self.client.get("/v1/usage")).json()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from flatfee.server.asked import BESIDE
 from flatfee.server.clocks import Clocks, system_clocks
 from flatfee.server.keys import KeyKind, digest
 from flatfee.server.store.base import Store
@@ -71,7 +72,7 @@ class ReceiptRow:
     @property
     def shown(self) -> dict[str, Any]:
         """The receipt as a caller must see it."""
-        receipt = _parsed(self.late or self.json)
+        receipt = {name: value for name, value in _parsed(self.late or self.json).items() if name not in BESIDE}
         if not self.given_back:
             return receipt
         net = self.net if self.purse == "fair_use" else 0

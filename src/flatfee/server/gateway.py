@@ -123,6 +123,10 @@ class Gateway:
         """Tell whether the kept receipts of a caller's project are reduced."""
         return (caller.receipts or self.settings.receipts.detail) is ReceiptDetail.REDUCED
 
+    def knows(self, model: str) -> bool:
+        """Tell whether a name means a model."""
+        return model in self.settings.aliases or model in set(Model)
+
     def resolve(self, model: str) -> Model:
         """Return the model that a name means.
 

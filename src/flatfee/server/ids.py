@@ -21,3 +21,14 @@ def request_id(now: float, random_bits: Callable[[int], int] = secrets.randbits)
     number = (int(now * 1000) << 80) | random_bits(80)
     # 128 bits are 25.6 characters, so the first pair holds only eight bits.
     return PREFIX + "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
+
+
+def moment_of(request_id: str) -> float | None:
+    """Return the moment that an id was made for, to the millisecond; ``None`` if it is no id of ours."""
+    text = request_id.removeprefix(PREFIX)
+    if len(text) != 26 or text == request_id or not set(text) <= set(_ALPHABET):
+        return None
+    number = 0
+    for sign in text:
+        number = number << 5 | _ALPHABET.index(sign)
+    return (number >> 80) / 1000

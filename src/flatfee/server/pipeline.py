@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from flatfee.server.ask import Ask, digests_of, read_ask, read_idempotency_key
+from flatfee.server.asked import Asked, Beside
 from flatfee.server.call import Call
 from flatfee.server.faults import CallerGone, Fault, deadline_passed
 from flatfee.server.gateway import LEASE_SECONDS, Gateway, calendar_of, terms_of
@@ -46,10 +47,10 @@ async def serve(call: Call, gateway: Gateway) -> None:
     """Serve one completion. Nothing else runs between these lines."""
     arrived = gateway.monotonic()
     caller = await authenticate(call.headers, gateway.store)
-    async with _refusals_leave_a_receipt(call, caller, gateway):
+    async with _refusals_leave_a_receipt(call, caller, gateway) as known:
         key = read_idempotency_key(call.headers)
         body = await call.body(gateway.settings.server.max_body_bytes)
-        ask = read_ask(call.headers, body)
+        ask = known.ask = read_ask(call.headers, body)
         once = _used_once(key, body, gateway) if key is not None else None
         deadline = arrived + ask.deadline_ms / 1000 if ask.deadline_ms is not None else None
         admitted = await _admitted(call.request_id, ask, caller, once, deadline, gateway)
@@ -166,16 +167,28 @@ def reserve_for(
     )
 
 
+@dataclass(slots=True)
+class _Known:
+    """What was read of a request when it was refused."""
+
+    ask: Ask | None = None
+
+
 @asynccontextmanager
-async def _refusals_leave_a_receipt(call: Call, caller: Caller, gateway: Gateway) -> AsyncGenerator[None, None]:
-    """Keep a receipt of a request that was refused before it held a ticket."""
+async def _refusals_leave_a_receipt(call: Call, caller: Caller, gateway: Gateway) -> AsyncGenerator[_Known, None]:
+    """Keep a receipt of a request that was refused before it held a ticket; of one that was read, its facts too."""
+    known = _Known()
     try:
-        yield
+        yield known
     except Fault as fault:
         if fault.code not in _LEAVE_NO_RECEIPT:
             with suppress(StoreDown):  # the refusal stands, whether or not it can be kept
+                receipt, ask = fault.receipt or call.refusal(), known.ask
+                if ask is not None and gateway.knows(ask.model):
+                    receipt = receipt.model_copy(update={"model_requested": ask.model})
+                beside = Beside(code=fault.code, facts=Asked.of(ask) if ask is not None else None)
                 reduced = gateway.keeps_figures_only(caller)
-                await gateway.store.record(caller, fault.receipt or call.refusal(), reduced=reduced)
+                await gateway.store.record(caller, receipt, beside=beside, reduced=reduced)
         raise
 
 
@@ -187,6 +200,9 @@ async def _settled_on_every_way_out(call: Call, bill: Bill, gateway: Gateway) ->
         yield
     except CallerGone:
         bill.meter.caller_left()
+        raise
+    except Fault as fault:
+        bill.code = fault.code
         raise
     finally:
         try:

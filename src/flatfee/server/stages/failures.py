@@ -33,7 +33,7 @@ ERROR_BODY_SECONDS: Final = 2.0
 ERROR_BODY_BYTES: Final = 65_536
 """More words than this are no reason."""
 
-_RETRY_SAME_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
+RETRY_SAME_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 _OVERLOADED: Final = frozenset({408, 498})
 """Below 500, and the provider's trouble all the same; 498 is Groq's for a tier without room
 (https://console.groq.com/docs/errors)."""
@@ -172,7 +172,7 @@ async def _told_error(upstream: Upstream) -> dict[str, object]:
 
 def _pause(chance: Callable[[], float], status: int, asked: float | None) -> float | None:
     """Return how long to wait before the same route is tried again; ``None``: go on to the next."""
-    if status not in _RETRY_SAME_STATUSES:
+    if status not in RETRY_SAME_STATUSES:
         return None
     if asked is None:
         return jittered(chance)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from flatfee.receipt import Receipt, TokenUsage
 from flatfee.server.ask import Ask
+from flatfee.server.asked import Asked, Beside
 from flatfee.server.estimating import estimate_tokens
 from flatfee.server.gateway import Gateway
 from flatfee.server.meter import Meter
@@ -18,14 +19,17 @@ from flatfee.server.settings import PlanSettings, RouteSettings
 from flatfee.server.store import entries, ledger
 from flatfee.server.store.base import StoreDown
 from flatfee.server.store.records import Outcome, Settlement, Ticket
-from flatfee.wire import Lane, Reason, ReceiptState
+from flatfee.wire import ErrorCode, Lane, Reason, ReceiptState
 
 log = logging.getLogger("flatfee.server")
 
 
 @dataclass(slots=True, kw_only=True)
 class Bill:
-    """One request's ticket, until it is settled. ``deadline`` is the caller's, by the gateway's monotonic clock."""
+    """One request's ticket, until it is settled. ``deadline`` is the caller's, by the gateway's monotonic clock.
+
+    ``code`` is of the error that the request ends in; it is kept with the receipt, and so are the request's facts.
+    """
 
     ticket: Ticket
     ask: Ask
@@ -33,6 +37,7 @@ class Bill:
     meter: Meter
     gateway: Gateway
     deadline: float | None = None
+    code: ErrorCode | None = None
     _outcome: Outcome | None = field(default=None)
     _settling: asyncio.Future[Settlement] | None = field(default=None)
 
@@ -46,7 +51,8 @@ class Bill:
             StoreDown: the ledger was lost before anything was spent.
         """
         if self._settling is None:
-            outcome = outcome_of(self.ticket, self.ask, self.plan, self.meter)
+            beside = Beside(code=self.code, facts=Asked.of(self.ask))
+            outcome = outcome_of(self.ticket, self.ask, self.plan, self.meter, beside)
             self._outcome = outcome
             self._settling = asyncio.ensure_future(self._settled(outcome))
         return await asyncio.shield(self._settling)
@@ -81,7 +87,23 @@ def _told(receipt: Receipt) -> Settlement:
     return Settlement(receipt=receipt, json=entries.as_json(receipt))
 
 
-def outcome_of(ticket: Ticket, ask: Ask, plan: PlanSettings, meter: Meter) -> Outcome:
+class Question(Protocol):
+    """What a settlement needs to know of a request: the model asked for, and how large its prompt was estimated."""
+
+    @property
+    def model(self) -> str:
+        """The model as it was asked for."""
+        ...
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The estimate."""
+        ...
+
+
+def outcome_of(
+    ticket: Ticket, ask: Question, plan: PlanSettings, meter: Meter, beside: Beside | None = None
+) -> Outcome:
     """Decide charge and receipt from what the meter saw."""
     usage, state = _usage(ask, meter)
     charged = 0
@@ -92,6 +114,7 @@ def outcome_of(ticket: Ticket, ask: Ask, plan: PlanSettings, meter: Meter) -> Ou
         route=meter.route.name if meter.route else None,
         answered=meter.whole,
         receipt=receipt_of(ticket, ask, meter, usage, state),
+        beside=beside,
     )
 
 
@@ -107,7 +130,7 @@ def lane_of(ticket: Ticket, meter: Meter) -> tuple[Lane, Reason]:
     return (ticket.offer.lane, ticket.offer.reason) if because is None else (Lane.FALLBACK, because)
 
 
-def _usage(ask: Ask, meter: Meter) -> tuple[TokenUsage | None, ReceiptState]:
+def _usage(ask: Question, meter: Meter) -> tuple[TokenUsage | None, ReceiptState]:
     if meter.route is None:
         return None, ReceiptState.REFUSED
     if meter.whole and meter.usage is not None:
@@ -116,7 +139,7 @@ def _usage(ask: Ask, meter: Meter) -> tuple[TokenUsage | None, ReceiptState]:
     return meter.usage or estimate, ReceiptState.ESTIMATED
 
 
-def receipt_of(ticket: Ticket, ask: Ask, meter: Meter, usage: TokenUsage | None, state: ReceiptState) -> Receipt:
+def receipt_of(ticket: Ticket, ask: Question, meter: Meter, usage: TokenUsage | None, state: ReceiptState) -> Receipt:
     """Make the receipt, but for the figures that only the ledger knows."""
     lane, reason = lane_of(ticket, meter)
     facts: dict[str, Any] = {

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from flatfee.receipt import Receipt
+from flatfee.server.asked import Beside
 from flatfee.server.store.accounts import Account, AuditEntry, Key, Page, Project
 from flatfee.server.store.commands import Command
 from flatfee.server.store.records import (
@@ -146,7 +147,9 @@ class Directory(Protocol):
 class Records(Protocol):
     """What can be asked about the past and the present. A caller sees only its own."""
 
-    async def record(self, caller: Caller, receipt: Receipt, *, reduced: bool = False) -> None:
+    async def record(
+        self, caller: Caller, receipt: Receipt, *, beside: Beside | None = None, reduced: bool = False
+    ) -> None:
         """Keep the receipt of a request that was refused before it held a ticket."""
         ...
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flatfee.receipt import FairUse, Receipt, WorkflowState
+from flatfee.server.asked import BESIDE, Beside, with_beside
 from flatfee.server.clocks import Moment
 from flatfee.server.store import ledger
 from flatfee.server.store.book import Adjustment, Entries, KeptReceipt, OpenTicket
@@ -37,17 +38,37 @@ class Owner:
     project: str | None
 
 
-def enter(book: Entries, ticket: OpenTicket, receipt: Receipt, charged: int, *, lapsed: bool = False) -> Settlement:
-    """Write the entry that ends a ticket: its receipt, with what it is charged; return all of it."""
+def enter(
+    book: Entries, ticket: OpenTicket, receipt: Receipt, charged: int, beside: Beside | None, at: float
+) -> Settlement:
+    """Write the entry that ends a ticket: its receipt, with what it is charged; return what of it is told.
+
+    ``at`` is when it ended (wall time).
+    """
     json = as_json(receipt)
+    kept = as_json(_figures(receipt)) if ticket.reduced else json
+    _add(book, ticket, receipt.lane, with_beside(kept, beside, ledger.moment(at), reduced=ticket.reduced), charged)
+    return Settlement(receipt=receipt, json=json)
+
+
+def enter_lapsed(book: Entries, ticket: OpenTicket, charged: int) -> None:
+    """Write the entry that ends a ticket whose holder was lost, with what it is charged."""
+    receipt = lapsed_receipt(ticket, charged)
+    kept = as_json(_figures(receipt)) if ticket.reduced else as_json(receipt)
+    _add(book, ticket, receipt.lane, kept, charged, lapsed=True)
+
+
+def _add(
+    book: Entries, ticket: OpenTicket, lane: str | None, json: bytes, charged: int, *, lapsed: bool = False
+) -> None:
     book.add_receipt(
         KeptReceipt(
             request_id=ticket.request_id,
             account=ticket.account,
             project=ticket.project,
             workflow=None if ticket.reduced else ticket.workflow,
-            lane=receipt.lane,
-            json=_kept_json(receipt, reduced=True) if ticket.reduced else json,
+            lane=lane,
+            json=json,
             at=ticket.at,
             purse=ticket.purse,
             unit=ticket.unit,
@@ -55,10 +76,11 @@ def enter(book: Entries, ticket: OpenTicket, receipt: Receipt, charged: int, *, 
             lapsed=lapsed,
         )
     )
-    return Settlement(receipt=receipt, json=json)
 
 
-def enter_refusal(book: Entries, owner: Owner, receipt: Receipt, at: float, *, reduced: bool = False) -> None:
+def enter_refusal(
+    book: Entries, owner: Owner, receipt: Receipt, beside: Beside | None, at: float, *, reduced: bool = False
+) -> None:
     """Write the receipt of a request that was refused before it held a ticket."""
     workflow = receipt.workflow.id if receipt.workflow else None
     book.add_receipt(
@@ -68,7 +90,7 @@ def enter_refusal(book: Entries, owner: Owner, receipt: Receipt, at: float, *, r
             project=owner.project,
             workflow=None if reduced else workflow,
             lane=receipt.lane,
-            json=_kept_json(receipt, reduced=reduced),
+            json=_kept_json(receipt, beside, at, reduced=reduced),
             at=at,
         )
     )
@@ -82,9 +104,18 @@ def correction(kept: KeptReceipt, adjustments: Sequence[Adjustment], charged: in
     return max(min(charged, kept.charged) - kept.charged, -net(kept, adjustments))
 
 
-def correct(book: Entries, kept: KeptReceipt, receipt: Receipt, units: int, now: Moment, *, reduced: bool) -> None:
+def correct(
+    book: Entries,
+    kept: KeptReceipt,
+    receipt: Receipt,
+    units: int,
+    beside: Beside | None,
+    now: Moment,
+    *,
+    reduced: bool,
+) -> None:
     """Enter a settlement that came after the lease had run out, with its correction in units."""
-    _adjust(book, kept, units, LATE, "", now, _kept_json(receipt, reduced=reduced))
+    _adjust(book, kept, units, LATE, "", now, _kept_json(receipt, beside, now.wall, reduced=reduced))
 
 
 def refund(book: Entries, request_id: str, units: int | None, note: str, now: Moment) -> KeptReceipt:
@@ -156,8 +187,13 @@ def owned(book: Entries, kept: KeptReceipt) -> OwnedReceipt:
 
 def settlement_of(kept: KeptReceipt, adjustments: Sequence[Adjustment]) -> Settlement:
     """Return the settlement that a kept receipt tells."""
-    json = shown(kept, adjustments)
+    json = told(shown(kept, adjustments))
     return Settlement(receipt=Receipt.model_validate_json(json), json=json)
+
+
+def told(json: bytes) -> bytes:
+    """Return of a kept receipt what its caller is told with the answer: nothing that is kept beside it."""
+    return Receipt.model_validate_json(json).model_dump_json(exclude_unset=True, exclude=BESIDE).encode()
 
 
 def as_json(receipt: Receipt) -> bytes:
@@ -165,11 +201,14 @@ def as_json(receipt: Receipt) -> bytes:
     return receipt.model_dump_json(exclude_unset=True).encode()
 
 
-def _kept_json(receipt: Receipt, *, reduced: bool) -> bytes:
-    if not reduced:
-        return as_json(receipt)
-    figures = {name: getattr(receipt, name) for name in _FIGURES if name in receipt.model_fields_set}
-    return as_json(Receipt(**figures))
+def _kept_json(receipt: Receipt, beside: Beside | None, at: float, *, reduced: bool) -> bytes:
+    json = as_json(_figures(receipt) if reduced else receipt)
+    return with_beside(json, beside, ledger.moment(at), reduced=reduced)
+
+
+def _figures(receipt: Receipt) -> Receipt:
+    """Return what is kept of a receipt of which little is to be kept."""
+    return Receipt(**{name: getattr(receipt, name) for name in _FIGURES if name in receipt.model_fields_set})
 
 
 def running_receipt(ticket: OpenTicket) -> Receipt:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from flatfee.receipt import Receipt
+from flatfee.server.asked import Beside
 from flatfee.server.keys import KeyKind, new_key_id
 from flatfee.server.windows import Calendar, Window
 from flatfee.wire import Billing, ErrorCode, Lane, Reason, ReceiptDetail
@@ -191,13 +192,14 @@ class Outcome:
 
     ``charged`` goes to the balance that the ticket's offer drew on. ``route`` is remembered for
     the workflow's tool loop. ``answered`` says that the answer was whole: then its idempotency key
-    stays used even if nothing was charged.
+    stays used even if nothing was charged. ``beside`` is kept with the receipt, and not told to the caller.
     """
 
     charged: int
     receipt: Receipt
     route: str | None = None
     answered: bool = False
+    beside: Beside | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from flatfee.receipt import Receipt
+from flatfee.server.asked import Beside
 from flatfee.server.clocks import Clocks
 from flatfee.server.store import directory, entries, transactions
 from flatfee.server.store.accounts import Account, AuditEntry, Key, Page, Project
@@ -63,9 +64,11 @@ class SharedStore(ABC):
     async def sweep(self) -> int:
         return await self._write(lambda book: transactions.sweep(book, self._clocks.now()))
 
-    async def record(self, caller: Caller, receipt: Receipt, *, reduced: bool = False) -> None:
+    async def record(
+        self, caller: Caller, receipt: Receipt, *, beside: Beside | None = None, reduced: bool = False
+    ) -> None:
         owner = Owner(caller.account, caller.project)
-        await self._write(lambda book: entries.enter_refusal(book, owner, receipt, self.now(), reduced=reduced))
+        await self._write(lambda book: entries.enter_refusal(book, owner, receipt, beside, self.now(), reduced=reduced))
 
     async def receipt(self, caller: Caller, request_id: str) -> bytes | None:
         found = await self.any_receipt(request_id)

@@ -156,7 +156,7 @@ def _used_before(
         return Refusal(code=ErrorCode.IDEMPOTENCY_IN_FLIGHT, standing=view.standing, retry_after=max(1, wait))
     kept = book.kept_receipt(claim.request_id)
     told = entries.owned(book, kept).json if kept is not None else entries.as_json(Receipt(request_id=claim.request_id))
-    return Repeat(request_id=claim.request_id, holder=claim.holder, receipt=told)
+    return Repeat(request_id=claim.request_id, holder=claim.holder, receipt=entries.told(told))
 
 
 def _grant(book: Book, want: Reservation, choice: int, view: _View, now: Moment) -> Ticket:
@@ -236,7 +236,7 @@ def settle(book: Book, ticket: Ticket, outcome: Outcome, now: Moment) -> Settlem
         _free_claim(book, held)
     _leave_slot(book, held, ticket, outcome.route, now.steady)
     receipt = _final_receipt(book, ticket, outcome, charged if held.purse is Purse.FAIR_USE else 0)
-    return entries.enter(book, held, receipt, charged)
+    return entries.enter(book, held, receipt, charged, outcome.beside, now.wall)
 
 
 def _post(book: Book, held: OpenTicket, charged: int) -> None:
@@ -273,7 +273,7 @@ def _settle_late(book: Book, ticket: Ticket, outcome: Outcome, now: Moment) -> S
         units = entries.correction(kept, before, outcome.charged)
         charged = entries.net(kept, before) + units if kept.purse is Purse.FAIR_USE else 0
         receipt = _final_receipt(book, ticket, outcome, charged, ledger.change(kept.purse, posted=units))
-        entries.correct(book, kept, receipt, units, now, reduced=ticket.reduced)
+        entries.correct(book, kept, receipt, units, outcome.beside, now, reduced=ticket.reduced)
         before = book.adjustments(ticket.request_id)
     return entries.settlement_of(kept, before)
 
@@ -354,4 +354,4 @@ def _lapse(book: Book, ticket: OpenTicket) -> None:
     _post(book, ticket, charged)
     if not charged:
         _free_claim(book, ticket)
-    entries.enter(book, ticket, entries.lapsed_receipt(ticket, charged), charged, lapsed=True)
+    entries.enter_lapsed(book, ticket, charged)

@@ -1,0 +1,182 @@
+"""One request's way over its routes, in virtual time. Pure: it tells how long to wait, and is resumed at that time.
+
+What a route did to the request in the past it does again, in the same manner and as slowly; a route that was not
+asked then is taken to answer as the one did that answered. Where none answered, the answer is guessed. It follows
+``stages.relay`` step by step: which routes are passed over, what is tried again, and what each try tells a circuit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from flatfee.receipt import TokenUsage
+from flatfee.server.estimating import BYTES_PER_TOKEN
+from flatfee.server.health import FAILURES, Health
+from flatfee.server.meter import Meter
+from flatfee.server.replaying.guessing import Guess
+from flatfee.server.replaying.past import ENDS_WITH_A_TRY, Ending, Past, Try
+from flatfee.server.settings import RouteSettings
+from flatfee.server.stages.failures import RETRY_SAME_STATUSES, SAME_ROUTE_PAUSE
+from flatfee.wire import AttemptOutcome
+
+_HALF_A_MILLISECOND: Final = 0.0005
+"""A receipt's milliseconds are rounded down; so that they stay the same when they are written again."""
+
+_TRIED_AGAIN: Final = RETRY_SAME_STATUSES - {429}
+"""Of those the gateway tries again. A 429 that it tried once only had asked for more patience than it has."""
+
+_PAUSE: Final = SAME_ROUTE_PAUSE * 1.5
+"""Seconds between two tries of one route, on the average."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Walk:
+    """A request on its way. ``now`` is virtual time in seconds; ``guess`` is asked where no route answered it."""
+
+    past: Past
+    routes: Sequence[RouteSettings]
+    meter: Meter
+    health: Health
+    now: Callable[[], float]
+    guess: Callable[[Past], Guess]
+    guessed: bool = False
+
+    def steps(self) -> Generator[float, None, None]:
+        """Try the routes in their order until one answers; each step is a wait in seconds."""
+        too_small = 0
+        for route in self.routes:
+            if route.context_tokens is not None and route.context_tokens <= too_small:
+                continue
+            known = self.past.failures.get(route.name, ())
+            if not known and self._is_over():
+                break
+            opening = self.health.admits(route.name, self.now())
+            if opening is None:
+                self.meter.tried(route, AttemptOutcome.UNAVAILABLE, None, 0.0)
+                continue
+            if not known:
+                yield from self._answer(route, opening)
+                return
+            answered = yield from self._fail(route, known, opening)
+            if answered:
+                return
+            if known[-1].outcome == AttemptOutcome.CONTEXT_OVERFLOW:
+                too_small = max(too_small, route.context_tokens or 0)
+        self._end_without_an_answer()
+        yield self._rest()
+
+    def _is_over(self) -> bool:
+        """Whether the request ended in the past where it is now: no other route was asked any more."""
+        if self.past.ending is Ending.GONE:
+            return len(self.meter.attempts) >= len(self.past.line.attempts)
+        return self._broke_off()
+
+    def _broke_off(self) -> bool:
+        past = self.past
+        return past.ending is Ending.BROKEN and any(each.route == past.line.route for each in self.meter.attempts)
+
+    def _fail(self, route: RouteSettings, known: Sequence[Try], opening: int) -> Generator[float, None, bool]:
+        """Let a route fail as it did; true if it answered after all, at its second try."""
+        for number, each in enumerate(self._tries(route, known)):
+            if number:
+                again = yield from self._try_again(route)
+                if again is None:
+                    return False
+                opening = again
+            self.meter.begin(route)
+            yield each.seconds
+            self._judge(route, each, opening)
+        if self.past.ending not in ENDS_WITH_A_TRY or self.past.last.route != route.name:
+            return False
+        again = yield from self._try_again(route)
+        if again is None:
+            return False
+        yield from self._answer(route, again)
+        return True
+
+    def _tries(self, route: RouteSettings, known: Sequence[Try]) -> Sequence[Try]:
+        """Return the tries that a route fails; what the gateway would try again fails in the same manner again."""
+        [*_, last] = known
+        ended = self.past.last.route == route.name and self.past.ending in {*ENDS_WITH_A_TRY, Ending.GONE}
+        again = last.outcome is AttemptOutcome.UNAVAILABLE or last.status in _TRIED_AGAIN
+        return (last, last) if len(known) == 1 and again and not ended else known
+
+    def _try_again(self, route: RouteSettings) -> Generator[float, None, int | None]:
+        yield self.past.rest / self.past.again if self.past.again else _PAUSE
+        return self.health.admits(route.name, self.now())
+
+    def _judge(self, route: RouteSettings, each: Try, opening: int) -> None:
+        """Note a failure, and what it tells of the route."""
+        self._note(route, each)
+        self.meter.trying = None
+        if each.outcome in FAILURES and not (self.past.flowed and self._broke_off()):
+            self.health.failed(route.name, self.now(), opening)
+        elif each.outcome == AttemptOutcome.CONTEXT_OVERFLOW:
+            self.health.succeeded(route.name, opening)
+        else:
+            self.health.let_go(route.name, opening)
+
+    def _note(self, route: RouteSettings, each: Try) -> None:
+        first = each.first_token_ms / 1000 + _HALF_A_MILLISECOND if each.first_token_ms is not None else None
+        self.meter.tried(route, each.outcome, each.status, each.seconds + _HALF_A_MILLISECOND, first)
+
+    def _answer(self, route: RouteSettings, opening: int) -> Generator[float, None, None]:
+        """Let a route do what the one did that ended the request."""
+        past, meter, health = self.past, self.meter, self.health
+        meter.begin(route)
+        if past.ending not in ENDS_WITH_A_TRY:
+            yield from self._guessed_answer(route, opening)
+            return
+        last = past.last if past.line.attempts else Try(route.name, AttemptOutcome.OK)
+        yield from self._hear(route, last, opening)
+        self._note(route, last)
+        if past.ending is Ending.DECLINED:
+            health.succeeded(route.name, opening)
+            return
+        meter.answering(route)
+        if past.ending is Ending.LEFT:
+            meter.usage = past.usage
+            health.let_go(route.name, opening)
+            return
+        meter.whole = True
+        self._deliver(past.usage, told=past.told)
+        health.succeeded(route.name, opening)
+
+    def _hear(self, route: RouteSettings, last: Try, opening: int) -> Generator[float, None, None]:
+        """Wait for an answer; where it is a probe's, its first token lets others through."""
+        first = min((last.first_token_ms or 0) / 1000, last.seconds)
+        if opening and first:
+            yield first
+            self.health.answering(route.name, opening)
+            yield last.seconds - first + self._rest()
+        else:
+            yield last.seconds + self._rest()
+
+    def _rest(self) -> float:
+        return 0.0 if self.past.again else self.past.rest
+
+    def _guessed_answer(self, route: RouteSettings, opening: int) -> Generator[float, None, None]:
+        guess = self.guess(self.past)
+        yield guess.seconds
+        self.guessed = True
+        self._note(route, Try(route.name, AttemptOutcome.OK, 200, int(guess.seconds * 1000)))
+        self.meter.answering(route)
+        self.meter.whole = True
+        self.meter.delivered = guess.output_tokens * BYTES_PER_TOKEN
+        self.health.succeeded(route.name, opening)
+
+    def _deliver(self, usage: TokenUsage | None, *, told: bool) -> None:
+        """Note the tokens: the provider's own, or, where it told none, what they were estimated from."""
+        if told:
+            self.meter.usage = usage
+        elif usage is not None:
+            self.meter.delivered = (usage.completion_tokens or 0) * BYTES_PER_TOKEN
+
+    def _end_without_an_answer(self) -> None:
+        """Note an answer that broke off on a route which was asked again, and broke off again."""
+        past = self.past
+        if self._broke_off():
+            route = next(route for route in self.routes if route.name == past.line.route)
+            self.meter.broke_off(route, past.usage, 0, charged=past.flowed)
