@@ -87,6 +87,12 @@ LAYERS = (
         pure=True,
     ),
     Layer(
+        name="compaction is a pure function",
+        files=("server/compaction/**/*.py",),
+        forbids=("flatfee.server.providers", "flatfee.server.store", "flatfee.server.stages", *IO, *CLOCK, *RANDOM),
+        pure=True,
+    ),
+    Layer(
         name="records of the store are values",
         files=("server/store/records.py",),
         forbids=("flatfee.server.providers", "flatfee.server.store", "flatfee.server.stages", *IO, *CLOCK, *RANDOM),

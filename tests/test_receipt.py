@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatfee import ChatCompletion, FairUse, Lane, Reason, Receipt, ReceiptState, WorkflowState
+from flatfee import ChatCompletion, Compaction, FairUse, Lane, Reason, Receipt, ReceiptState, WorkflowState
 from flatfee.errors import from_wire
 from flatfee.receipt import Attempt
 from flatfee.wire import error_body
@@ -283,6 +283,11 @@ def test_the_sentence_in_full() -> None:
     assert counted.explain() == "Served on the premium lane; 1 request charged, 9 left."
     assert Receipt(state="settled", attempts=(Attempt(route="a", outcome="ok"),), fair_use=FairUse()).explain() == (
         "Served on an untold lane."
+    )
+    shorter = Receipt(lane="budget", state="settled", compaction=Compaction(saved_tokens=51234))
+    assert shorter.explain() == ("Served on the budget lane, with about 51,234 tokens of old tool results left out.")
+    assert Receipt.from_object({"lane": "budget", "compaction": {"saved_tokens": "many"}}) == Receipt(
+        lane="budget", compaction=Compaction()
     )
     assert Receipt(attempt_count=3, workflow=WorkflowState(id="x")).explain().endswith("after 3 attempts.")
 

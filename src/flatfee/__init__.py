@@ -59,6 +59,7 @@ from flatfee.errors import (
 from flatfee.finding import classify
 from flatfee.receipt import (
     Attempt,
+    Compaction,
     FairUse,
     Receipt,
     TokenUsage,
@@ -127,6 +128,7 @@ __all__ = [
     "ChatCompletionStream",
     "Client",
     "ClientClosedError",
+    "Compaction",
     "ConcurrencyLimitError",
     "ConfigurationError",
     "ConflictError",

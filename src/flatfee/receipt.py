@@ -68,6 +68,18 @@ class TokenUsage(_Part):
     cached_tokens: int | None = None
 
 
+class Compaction(_Part):
+    """What an economy route was spared of a long conversation, in tokens as the gateway estimates them.
+
+    ``prompt_tokens`` is what the caller sent, ``saved_tokens`` how many of them were left out, ``messages`` the
+    number of messages that were trimmed.
+    """
+
+    saved_tokens: int | None = None
+    prompt_tokens: int | None = None
+    messages: int | None = None
+
+
 class Attempt(_Part):
     """One try of one route. ``status`` is the provider's HTTP status, ``None`` if it sent none.
 
@@ -99,6 +111,7 @@ class Receipt(_Part):
     fair_use: FairUse | None = None
     workflow: WorkflowState | None = None
     usage: TokenUsage | None = None
+    compaction: Compaction | None = None
     attempts: tuple[Attempt, ...] | None = None
     attempt_count: int | None = Field(default=None, exclude=True)
     created_at: Moment | None = None
@@ -186,7 +199,7 @@ class Receipt(_Part):
         if tries is not None and tries > 1:
             parts.append(f"after {tries} attempts")
         sentence = " ".join(parts)
-        return f"{sentence}{self._cost()}."
+        return f"{sentence}{self._left_out()}{self._cost()}."
 
     def _served(self) -> str:
         lane = f" on the {self.lane} lane" if self.lane else ""
@@ -199,6 +212,10 @@ class Receipt(_Part):
         if not self.state:  # headers alone tell the way that was chosen, not how it ended
             return f"Routed{lane.replace(' on ', ' to ', 1)}{by}"
         return f"{'Running' if self.state == ReceiptState.IN_FLIGHT else 'Served'}{lane}{by}"
+
+    def _left_out(self) -> str:
+        saved = self.compaction.saved_tokens if self.compaction else None
+        return f", with about {_count(saved, 'token')} of old tool results left out" if saved else ""
 
     def _cost(self) -> str:
         use = self.fair_use

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from flatfee import FairUse, Receipt, ReceiptState, TokenUsage
+from flatfee import Compaction, FairUse, Receipt, ReceiptState, TokenUsage
 from flatfee.cli.show import lane_text, one_line, print_receipt, safe
 
 
@@ -32,6 +32,13 @@ def test_an_estimate_is_called_one() -> None:
 def test_cached_tokens_are_told_where_there_are_some() -> None:
     usage = TokenUsage(prompt_tokens=2000, completion_tokens=3, cached_tokens=1500)
     assert "2,000 in (1,500 cached), 3 out" in shown(Receipt(usage=usage))
+
+
+def test_what_was_left_out_of_the_context_is_told() -> None:
+    left_out = Compaction(saved_tokens=51234, prompt_tokens=112000, messages=40)
+    told = shown(Receipt(lane="budget", compaction=left_out))
+    assert "about 51,234 of 112,000 tokens, in old tool results" in told
+    assert "left out" not in shown(Receipt(lane="budget", compaction=Compaction()))
 
 
 def test_a_lane_that_is_not_known_yet_is_shown_as_it_came() -> None:

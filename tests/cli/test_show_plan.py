@@ -36,6 +36,13 @@ def test_routes_that_are_drawn_tell_their_share() -> None:
     assert "b (fallback), drawn in 50% of cases" in told
 
 
+def test_an_estimate_tells_what_compaction_would_leave_out() -> None:
+    estimate = {"prompt_tokens": 112000, "output_tokens": 512, "units": 0}
+    told = shown(lane="budget", estimate=estimate | {"saved_tokens": 71000})
+    assert "112,000 tokens in, at most 512 out, 0 units; about 71,000 tokens of old tool results would be left" in told
+    assert "left out" not in shown(lane="budget", estimate=estimate)
+
+
 def test_routes_that_are_not_taken_say_why() -> None:
     out = {"route": "c", "tier": "premium", "because": "its circuit is open"}
     assert shown(skipped=[out]).endswith("c premium its circuit is open")

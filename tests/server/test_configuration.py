@@ -184,6 +184,15 @@ def test_nothing_but_what_is_needed_need_be_said() -> None:
             BASE + '[policy]\nrules = [{when = {task = ["paint"]}, tier = "premium", reason = "default"}]\n',
             "policy.rules[0].when.task[0]: unknown value 'paint'; use 'plan', 'edit'",
         ),
+        (
+            BASE + "[policy.compaction]\nover = 60000\nto = 60000\n",
+            "policy.compaction: to is 60000 and over is 60000: a request is trimmed down to less than it may have; low",
+        ),
+        (BASE + "[policy.compaction]\nover = 60000\n", "policy.compaction.to: is missing; add it"),
+        (
+            BASE + "[policy.compaction]\nover = 60000\nto = 40000\nkeep_turn = 2\n",
+            "policy.compaction.keep_turn: unknown key; did you mean 'keep_turns'?",
+        ),
         ("[server]\nhost = " + "7" * 200 + "\n" + BASE, "server.host: " + "7" * 77 + "... is not possible: "),
     ],
 )
@@ -194,7 +203,7 @@ def test_a_mistake_is_told_with_key_value_and_cure(text: str, expected: str) -> 
 
 def test_a_key_that_resembles_nothing_is_answered_with_what_exists() -> None:
     (problem,) = problems(BASE + "[policy]\nzzz = 1\n")
-    assert problem == "policy.zzz: unknown key; known keys: timezone, economy_may_use_premium, rules"
+    assert problem == "policy.zzz: unknown key; known keys: timezone, economy_may_use_premium, compaction, rules"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from flatfee.server.policy.tables import DEFAULT_RULES, Condition, RuleSettings
 from flatfee.server.settings import (
     AccountSettings,
+    CompactionSettings,
     KeySettings,
     PlanSettings,
     ProviderSettings,
@@ -95,6 +96,10 @@ def test_settings_are_frozen() -> None:
         (AccountSettings, {"name": "a", "plan": "p", "billing_day": 0}),
         (AccountSettings, {"name": "a", "plan": "p", "billing_day": 32}),
         (KeySettings, {"name": "a", "key_env": ""}),
+        (CompactionSettings, {"over": 999, "to": 1}),
+        (CompactionSettings, {"over": 1000, "to": 0}),
+        (CompactionSettings, {"over": 1000, "to": 1000}),
+        (CompactionSettings, {"over": 1000, "to": 1, "keep_turns": 0}),
         (RuleSettings, {"tier": "premium", "reason": "default", "because": "x"}),
     ],
 )

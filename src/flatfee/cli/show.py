@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flatfee.receipt import Attempt, FairUse, Receipt, TokenUsage
+from flatfee.receipt import Attempt, Compaction, FairUse, Receipt, TokenUsage
 from flatfee.wire import Lane, ReceiptState
 
 LANE_STYLES: Final[Mapping[str, str]] = {
@@ -70,6 +70,7 @@ def _receipt_rows(receipt: Receipt) -> Sequence[tuple[str, RenderableType | None
         ("charged", _charged(receipt, use)),
         ("fair-use left", left if use.remaining is not None else None),
         ("tokens", _tokens(receipt.usage)),
+        ("left out", _left_out(receipt.compaction)),
         ("workflow", receipt.workflow.id if receipt.workflow else None),
         ("attempts", _attempts(receipt.attempts or ())),
         ("request", receipt.request_id),
@@ -87,6 +88,12 @@ def _tokens(usage: TokenUsage | None) -> str | None:
         return None
     cached = f" ({count(usage.cached_tokens)} cached)" if usage.cached_tokens else ""
     return f"{count(usage.prompt_tokens)} in{cached}, {count(usage.completion_tokens)} out"
+
+
+def _left_out(compaction: Compaction | None) -> str | None:
+    if compaction is None or compaction.saved_tokens is None:
+        return None
+    return f"about {count(compaction.saved_tokens)} of {count(compaction.prompt_tokens)} tokens, in old tool results"
 
 
 def _attempts(attempts: Sequence[Attempt]) -> str | None:

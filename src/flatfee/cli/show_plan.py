@@ -70,7 +70,7 @@ def _rows(plan: RoutePlan) -> Sequence[tuple[str, RenderableType | None]]:
         (
             "estimate",
             f"{count(estimate.prompt_tokens)} tokens in, at most {count(estimate.output_tokens)} out, "
-            f"{count(estimate.units)} units"
+            f"{count(estimate.units)} units{_left_out(estimate.saved_tokens)}"
             if estimate
             else None,
         ),
@@ -81,6 +81,10 @@ def _rows(plan: RoutePlan) -> Sequence[tuple[str, RenderableType | None]]:
 def _next(then: NextRoute) -> str:
     units = f", {count(then.units)} units" if then.units else ""
     return f"{one_line(then.route)} ({then.lane}{units}){_share(then.share)}"
+
+
+def _left_out(saved: int | None) -> str:
+    return f"; about {count(saved)} tokens of old tool results would be left out" if saved else ""
 
 
 def _share(share: float | None) -> str:

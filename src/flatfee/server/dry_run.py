@@ -10,8 +10,9 @@ from flatfee.server.gateway import Gateway
 from flatfee.server.inspection import State, as_json, inspect, likeliest
 from flatfee.server.pipeline import plan_request, reserve_for
 from flatfee.server.stages.authenticate import authenticate
+from flatfee.server.stages.compact import compacted
 from flatfee.server.tell import standing_headers
-from flatfee.wire import Header
+from flatfee.wire import Header, Tier
 
 
 async def dry_run(call: Call, gateway: Gateway) -> None:
@@ -38,4 +39,6 @@ async def dry_run(call: Call, gateway: Gateway) -> None:
     found = inspect(want, routes, state)
     told = found.foresight
     call.tell({Header.LANE: told.lane, Header.REASON: told.reason, **standing_headers(found.standing)})
-    await call.respond(200, msgspec.json.encode(as_json(found)))
+    short = await compacted(ask, found.offer.lane, gateway.settings.policy.compaction)
+    saved = short.figures.saved_tokens if short is not None and told.first.route.tier is Tier.ECONOMY else None
+    await call.respond(200, msgspec.json.encode(as_json(found, saved)))

@@ -18,7 +18,7 @@ from flatfee.server.settings import PlanSettings, Settings
 from flatfee.server.stages.admit import refuse
 from flatfee.server.store import ledger
 from flatfee.server.store.ledger import Balance
-from flatfee.server.store.records import Purse, Refusal, Reservation, Standing, Terms, Usage
+from flatfee.server.store.records import Offer, Purse, Refusal, Reservation, Standing, Terms, Usage
 from flatfee.wire import ErrorCode, Model, Reason
 
 
@@ -40,9 +40,13 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What would happen to a request, and why. ``steps`` is ``None`` where the caller named the tier itself."""
+    """What would happen to a request, and why. ``steps`` is ``None`` where the caller named the tier itself.
+
+    ``offer`` is what the ledger would grant.
+    """
 
     foresight: Foresight
+    offer: Offer
     steps: Sequence[Step] | None
     ineligible: Sequence[LeftOut]
     standing: Standing
@@ -64,6 +68,7 @@ def inspect(want: Reservation, routes: RoutePlan, state: State) -> Inspection:
     when_spent = ledger.first_fit(want.offers, spent, want.terms)
     return Inspection(
         foresight=foresee(routes, plan, granted, when_spent, state.down, state.last_chance),
+        offer=want.offers[granted],
         steps=_steps(routes, state.settings),
         ineligible=left_out(routes, granted, plan, state.settings.policy, state.settings.routes),
         standing=standing,
@@ -87,8 +92,11 @@ def _steps(routes: RoutePlan, settings: Settings) -> Sequence[Step] | None:
     return explain(settings.policy, routes.facts)
 
 
-def as_json(found: Inspection) -> dict[str, Any]:
-    """Return an inspection as ``POST /v1/route`` answers it; values that there are none of are left out."""
+def as_json(found: Inspection, saved_tokens: int | None = None) -> dict[str, Any]:
+    """Return an inspection as ``POST /v1/route`` answers it; values that there are none of are left out.
+
+    ``saved_tokens`` are those of the prompt that the first route would not be asked.
+    """
     told = found.foresight
     answer: dict[str, Any] = {
         "object": "route",
@@ -102,6 +110,7 @@ def as_json(found: Inspection) -> dict[str, Any]:
             "prompt_tokens": told.prompt_tokens,
             "output_tokens": told.output_tokens,
             "units": told.units,
+            **({"saved_tokens": saved_tokens} if saved_tokens is not None else {}),
         },
         "then": [_place(place) for place in told.then],
     }

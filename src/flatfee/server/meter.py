@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from flatfee.receipt import Attempt, TokenUsage
+from flatfee.receipt import Attempt, Compaction, TokenUsage
 from flatfee.server.settings import RouteSettings
-from flatfee.wire import AttemptOutcome, Reason
+from flatfee.wire import AttemptOutcome, Reason, Tier
 
 _LEFT_BECAUSE: dict[AttemptOutcome, Reason] = {
     AttemptOutcome.TIMEOUT: Reason.PROVIDER_TIMEOUT,
@@ -25,6 +25,7 @@ class Meter:
     ``usage`` is what the provider told, ``delivered`` the bytes of output that were read from it.
     ``dispatched`` is set once the ledger was asked to mark that money is about to be spent.
     ``whole`` is set once the answer is complete, ``broken`` once its provider failed midway.
+    ``compaction`` is what economy routes are spared of the request.
     """
 
     attempts: list[Attempt] = field(default_factory=list)
@@ -35,6 +36,7 @@ class Meter:
     dispatched: bool = False
     whole: bool = False
     broken: bool = False
+    compaction: Compaction | None = None
 
     def begin(self, route: RouteSettings) -> None:
         """Note that a route is asked now: what another one said is not charged any more."""
@@ -73,6 +75,11 @@ class Meter:
         if last == first.route:
             return None
         return _LEFT_BECAUSE.get(AttemptOutcome(first.outcome))
+
+    @property
+    def left_out(self) -> Compaction | None:
+        """What the route that answers was spared of the request."""
+        return self.compaction if self.route is not None and self.route.tier is Tier.ECONOMY else None
 
     def attempt_number(self) -> int:
         """Return how many tries were made, the running one included."""

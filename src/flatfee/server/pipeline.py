@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from flatfee.server.policy.plan import RoutePlan, plan_routes
 from flatfee.server.settings import PlanSettings, RouteSettings
 from flatfee.server.stages.admit import admit, refusal_of
 from flatfee.server.stages.authenticate import authenticate, check_scope, still_valid
+from flatfee.server.stages.compact import compacted, may_help
 from flatfee.server.stages.relay import relay
 from flatfee.server.stages.replay import replay
 from flatfee.server.stages.settle import Bill
@@ -29,7 +30,7 @@ from flatfee.server.stages.tries import Job
 from flatfee.server.store.base import Store, StoreDown
 from flatfee.server.store.records import Caller, Changed, Idempotency, Outcome, Repeat, Reservation, Ticket
 from flatfee.server.tell import receipt_headers, ticket_headers
-from flatfee.wire import ErrorCode, Model
+from flatfee.wire import ErrorCode, Lane, Model
 
 _Answer = Ticket | Repeat | Changed
 _MOST_CHANGES: Final = 5
@@ -62,9 +63,8 @@ async def serve(call: Call, gateway: Gateway) -> None:
     if once is not None:
         call.copy_what_is_sent(MOST_STREAMED)
     bill = Bill(ticket=ticket, ask=ask, plan=admitted.plan, meter=Meter(), gateway=gateway, deadline=deadline)
-    job = Job(ask=ask, routes=admitted.routes)
     async with _settled_on_every_way_out(call, bill, gateway), call.until_gone():
-        await relay(job, call, bill, gateway)
+        await relay(await _job(admitted, bill, gateway), call, bill, gateway)
 
 
 def _used_once(key: bytes, body: bytes, gateway: Gateway) -> Idempotency:
@@ -114,6 +114,15 @@ async def _in_time(
         raise deadline_passed() from error
 
 
+async def _job(admitted: _Admitted, bill: Bill, gateway: Gateway) -> Job:
+    """Return what to relay; what economy routes are spared of it is noted in the meter."""
+    short = await compacted(bill.ask, admitted.ticket.offer.lane, gateway.settings.policy.compaction)
+    if short is None:
+        return Job(ask=bill.ask, routes=admitted.routes)
+    bill.meter.compaction = short.figures
+    return Job(ask=bill.ask, routes=admitted.routes, compacted=short.ask)
+
+
 async def plan_request(
     ask: Ask, caller: Caller, plan: PlanSettings, gateway: Gateway, chance: Callable[[], float] | None = None
 ) -> RoutePlan:
@@ -129,6 +138,9 @@ async def plan_request(
         left = await fair_use_left(caller, plan, gateway.store)
     now = datetime.fromtimestamp(gateway.store.now(), UTC)
     facts = Facts.of(ask, model, caller, now, fair_use_left=left, tool_loop_route=route)
+    if may_help(ask, settings):
+        short = await compacted(ask, Lane.BUDGET, settings.policy.compaction)
+        facts = replace(facts, economy_tokens=short.ask.prompt_tokens if short is not None else None)
     return plan_routes(facts, caller, plan, settings.policy, settings.routes, down, chance or gateway.chance)
 
 

@@ -254,11 +254,30 @@ class AccountSettings(Table):
     projects: tuple[ProjectSettings, ...] = ()
 
 
+class CompactionSettings(Table):
+    """``[policy.compaction]``: trim requests of more than ``over`` tokens to ``to`` on economy (estimates)."""
+
+    over: int = Field(ge=1000, le=100_000_000)
+    to: int = Field(ge=1)
+    keep_turns: int = Field(default=4, ge=1, le=1000)
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> CompactionSettings:
+        if self.to >= self.over:
+            message = (
+                f"to is {self.to} and over is {self.over}: a request is trimmed down to less than it may have; "
+                f"lower to, to {self.over * 2 // 3} for example"
+            )
+            raise ValueError(message)
+        return self
+
+
 class PolicySettings(Table):
-    """``[policy]``: how ``auto`` chooses, and whether economy may end on a premium route."""
+    """``[policy]``: how ``auto`` chooses, whether economy may end on a premium route, and what it leaves out."""
 
     timezone: Annotated[str, AfterValidator(check_timezone)] = "UTC"
     economy_may_use_premium: bool = False
+    compaction: CompactionSettings | None = None
     rules: tuple[RuleSettings, ...] = DEFAULT_RULES
 
     @cached_property

@@ -65,11 +65,15 @@ class Usage(Answer):
 
 
 class RouteEstimate(WireModel):
-    """What a request would take: tokens, and fair-use units to reserve."""
+    """What a request would take: tokens, and fair-use units to reserve.
+
+    ``saved_tokens`` are those of the prompt that compaction would leave out.
+    """
 
     prompt_tokens: Count | None = None
     output_tokens: Count | None = None
     units: Count | None = None
+    saved_tokens: Count | None = None
 
 
 class NextRoute(WireModel):

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from flatfee.server.ask import Ask
 from flatfee.server.store.records import Caller, Usage
-from flatfee.wire import OnExhausted, Task
+from flatfee.wire import OnExhausted, Task, Tier
 
 
 def share_left(limit: int, usage: Usage) -> float:
@@ -22,7 +22,8 @@ class Facts:
     Tokens are estimates; ``output_tokens`` is what was asked for. ``project`` is ``None`` for a team key, ``at`` knows
     its timezone. ``fair_use_left`` is the share (0 to 1) of the plan's fair-use that is neither used nor pending;
     ``None`` where it was not read, because no rule asks for it. ``tool_loop_route`` answered the turn before, if a
-    tool loop is open.
+    tool loop is open. ``economy_tokens`` is the prompt as economy is asked it on a lane of its own, where that decides
+    on a route; ``None`` where it is ``prompt_tokens``.
     """
 
     model: str
@@ -41,6 +42,11 @@ class Facts:
     on_exhausted: OnExhausted
     fair_use_left: float | None = None
     tool_loop_route: str | None = None
+    economy_tokens: int | None = None
+
+    def prompt_for(self, tier: Tier) -> int:
+        """Return the prompt's tokens as a route of a tier is asked it, where the lane is not a fallback's."""
+        return self.prompt_tokens if self.economy_tokens is None or tier is Tier.PREMIUM else self.economy_tokens
 
     @classmethod
     def of(

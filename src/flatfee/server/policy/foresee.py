@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from flatfee.server.policy.plan import Choice, RoutePlan, lacks, price
+from flatfee.server.policy.plan import Choice, RoutePlan, holds, lacks, price
 from flatfee.server.settings import PlanSettings, PolicySettings, RouteSettings
 from flatfee.server.store.records import Purse
 from flatfee.wire import ErrorCode, Lane, Reason, Tier
@@ -249,6 +249,8 @@ def _because(route: RouteSettings, plan: RoutePlan, choice: Choice, terms: PlanS
     missing = lacks(route, plan.facts)
     if missing is not None:
         return f"it cannot take {missing}"
+    if choice.offer.lane is Lane.PREMIUM and not holds(route, plan.facts.prompt_tokens):
+        return f"it cannot take about {plan.facts.prompt_tokens} tokens of context, and a fallback is asked all of them"
     if route.tier is Tier.ECONOMY:
         return "the plan has no continuation" if not terms.continuation else _by_own_word(plan)
     if choice.offer.reason is Reason.BILLING_STATE:

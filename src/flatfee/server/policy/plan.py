@@ -72,7 +72,7 @@ def plan_routes(
 def lacks(route: RouteSettings, facts: Facts) -> str | None:
     """Say what a route lacks for this request, or ``None`` if it is eligible."""
     if _too_small(route, facts):
-        return f"about {facts.prompt_tokens} tokens of context"
+        return f"about {facts.prompt_for(route.tier)} tokens of context"
     if route.capabilities is not None:
         wanted = {"tools": facts.tools, "json_schema": facts.json_schema, "images": facts.images}
         for name, wants in wanted.items():
@@ -82,7 +82,12 @@ def lacks(route: RouteSettings, facts: Facts) -> str | None:
 
 
 def _too_small(route: RouteSettings, facts: Facts) -> bool:
-    return route.context_tokens is not None and facts.prompt_tokens > route.context_tokens
+    return not holds(route, facts.prompt_for(route.tier))
+
+
+def holds(route: RouteSettings, tokens: int) -> bool:
+    """Tell whether a route's context is large enough for so many tokens."""
+    return route.context_tokens is None or tokens <= route.context_tokens
 
 
 def _cramped(route: RouteSettings, facts: Facts) -> bool:
@@ -91,7 +96,7 @@ def _cramped(route: RouteSettings, facts: Facts) -> bool:
     Most answers stay far below what callers ask for, and some providers just cut them shorter, so such a route is
     good enough where there is no roomier one; others refuse the request, so it comes last.
     """
-    return route.context_tokens is not None and facts.prompt_tokens + (facts.output_tokens or 0) > route.context_tokens
+    return not holds(route, facts.prompt_for(route.tier) + (facts.output_tokens or 0))
 
 
 def units(meter: MeterSettings, plan: PlanSettings, prompt: int, output: int, cached: int = 0) -> int:
@@ -129,7 +134,9 @@ class _Lanes:
         choices: list[Choice] = []
         if self.caller.billing is Billing.ACTIVE:
             offer = self._offer(Lane.PREMIUM, verdict.reason, Purse.FAIR_USE, self.premium_routes)
-            choices.append(Choice(offer=offer, routes=self.premium_routes + (self.economy_routes if may_leave else ())))
+            # A fallback is asked the whole prompt, so what only holds a shorter one is none.
+            behind = tuple(route for route in self.economy_routes if holds(route, self.facts.prompt_tokens))
+            choices.append(Choice(offer=offer, routes=self.premium_routes + (behind if may_leave else ())))
         return choices + (self._continuation() if may_leave else [])
 
     def economy(self, verdict: Verdict) -> list[Choice]:

@@ -135,7 +135,8 @@ def _usage(ask: Question, meter: Meter) -> tuple[TokenUsage | None, ReceiptState
         return None, ReceiptState.REFUSED
     if meter.whole and meter.usage is not None:
         return meter.usage, ReceiptState.SETTLED
-    estimate = TokenUsage(prompt_tokens=ask.prompt_tokens, completion_tokens=estimate_tokens(meter.delivered))
+    spared = meter.left_out.saved_tokens or 0 if meter.left_out is not None else 0
+    estimate = TokenUsage(prompt_tokens=ask.prompt_tokens - spared, completion_tokens=estimate_tokens(meter.delivered))
     return meter.usage or estimate, ReceiptState.ESTIMATED
 
 
@@ -153,6 +154,8 @@ def receipt_of(ticket: Ticket, ask: Question, meter: Meter, usage: TokenUsage | 
         facts |= {"model_served": meter.route.model, "route": meter.route.name, "tier": meter.route.tier}
     if usage is not None:
         facts["usage"] = usage
+    if meter.left_out is not None:
+        facts["compaction"] = meter.left_out
     facts["attempts"] = tuple(meter.attempts)
     facts["created_at"] = ledger.moment(ticket.created_at)
     return Receipt(**facts)

@@ -17,7 +17,7 @@ from flatfee.server.meter import Meter
 from flatfee.server.patience import in_time
 from flatfee.server.settings import RouteSettings
 from flatfee.server.stages.settle import Bill
-from flatfee.wire import AttemptOutcome
+from flatfee.wire import AttemptOutcome, Tier
 
 FIRST_TOKEN_WITH_OTHERS: Final = 10.0
 FIRST_TOKEN_ALONE: Final = 60.0
@@ -29,10 +29,15 @@ _CLOCK_SLACK: Final = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What to relay: a request, and the routes in order."""
+    """What to relay: a request, and the routes in order. ``compacted`` is the request for economy, if it differs."""
 
     ask: Ask
     routes: Sequence[RouteSettings]
+    compacted: Ask | None = None
+
+    def ask_for(self, route: RouteSettings) -> Ask:
+        """Return the request as a route is asked it."""
+        return self.compacted if self.compacted is not None and route.tier is Tier.ECONOMY else self.ask
 
 
 def first_token_limit(route: RouteSettings, *, alone: bool) -> float:
@@ -66,8 +71,8 @@ class Try:
 
     @property
     def ask(self) -> Ask:
-        """The request."""
-        return self.job.ask
+        """The request, as this route is asked it."""
+        return self.job.ask_for(self.route)
 
     @property
     def meter(self) -> Meter:

@@ -18,7 +18,7 @@ from flatfee.server.store.records import Caller, LedgerQuery, OwnedReceipt, Purs
 from flatfee.wire import ReceiptState
 
 LATE, REFUND = "late", "refund"
-_FIGURES = ("request_id", "lane", "reason", "state", "tier", "fair_use", "usage", "created_at")
+_FIGURES = ("request_id", "lane", "reason", "state", "tier", "fair_use", "usage", "compaction", "created_at")
 """What is kept of a receipt when little is to be kept: no models, routes, attempts or workflow."""
 
 

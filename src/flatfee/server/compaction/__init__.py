@@ -1,0 +1,1 @@
+"""Compaction of long conversations: old tool results trimmed by fixed rules. Pure: bytes in, bytes out."""

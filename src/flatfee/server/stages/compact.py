@@ -1,0 +1,56 @@
+"""The request as economy routes are asked it: compacted, where the operator switched that on and it is long."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Final
+
+from flatfee.receipt import Compaction
+from flatfee.server.ask import Ask
+from flatfee.server.compaction.compact import compact
+from flatfee.server.policy.plan import holds
+from flatfee.server.settings import CompactionSettings, Settings
+from flatfee.wire import Lane, Tier
+
+_LANES: Final = frozenset({Lane.BUDGET, Lane.CONTINUATION})
+"""Where economy was chosen. A fallback from premium is an emergency, in which nothing else is changed as well."""
+
+_AT_ONCE: Final = 1 << 17
+"""Tokens that are gone through in a few milliseconds. More would hold up other requests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compacted:
+    """A request without what was trimmed, and what the receipt tells of that."""
+
+    ask: Ask
+    figures: Compaction
+
+
+async def compacted(ask: Ask, lane: Lane, settings: CompactionSettings | None) -> Compacted | None:
+    """Return a request as economy is asked it on a lane; ``None`` if it stays as it is."""
+    if settings is None or ask.prompt_tokens <= settings.over or lane not in _LANES:
+        return None
+    if ask.prompt_tokens <= _AT_ONCE:
+        return _compacted(ask, settings)
+    return await asyncio.to_thread(_compacted, ask, settings)
+
+
+def may_help(ask: Ask, settings: Settings) -> bool:
+    """Tell whether a request is too large for some economy route that might hold it after compaction."""
+    compaction = settings.policy.compaction
+    if compaction is None or ask.prompt_tokens <= compaction.over:
+        return False
+    return any(route.tier is Tier.ECONOMY and not holds(route, ask.prompt_tokens) for route in settings.routes)
+
+
+def _compacted(ask: Ask, settings: CompactionSettings) -> Compacted | None:
+    found = compact(ask.fields, over=settings.over, to=settings.to, keep_turns=settings.keep_turns)
+    if found is None:
+        return None
+    fields = {**ask.fields, "messages": found.messages}
+    return Compacted(
+        ask=replace(ask, fields=fields, prompt_tokens=ask.prompt_tokens - found.saved_tokens),
+        figures=Compaction(saved_tokens=found.saved_tokens, prompt_tokens=ask.prompt_tokens, messages=found.changed),
+    )

@@ -1,0 +1,185 @@
+"""Compaction in the gateway: which routes are asked the shorter request, and who is told of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.server.compaction.conversations import agent, unpaired, user, without_words
+from tests.server.fakes import ScriptedProvider, error, make_settings, plain, route, streamed
+from tests.server.fakes_gateway import Rig, running
+
+from flatfee import Receipt
+from flatfee.server.settings import Settings
+from flatfee.wire import ReceiptDetail
+
+COMPACTION = {"over": 15_000, "to": 10_000, "keep_turns": 3}
+RUN = agent(60, size=2400)
+ROUTES = [route("first"), route("thrifty", "economy", priority=1), route("second-thrifty", "economy", priority=2)]
+
+
+def compacting(*, premium_behind: bool = False, routes: Any = ROUTES, **plan: Any) -> Settings:
+    policy = {"compaction": COMPACTION, "economy_may_use_premium": premium_behind}
+    return make_settings(routes=routes, policy=policy, **plan)
+
+
+async def served(rig: Rig, **body: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Send the run; return the messages that each route was asked, and the receipt of the answer's body."""
+    response = await rig.ask(messages=RUN, **body)
+    kept = await rig.receipt(response)
+    assert response.json()["flatfee"] == kept
+    return [asked["messages"] for _, asked in rig.provider.asked], kept
+
+
+async def test_a_long_request_for_economy_is_compacted_and_the_receipt_tells() -> None:
+    async with running(compacting()) as rig:
+        [sent], receipt = await served(rig, model="economy", temperature=0.5)
+    assert unpaired(sent) == []
+    assert without_words(sent) == without_words(RUN)
+    figures = receipt["compaction"]
+    assert figures["messages"] == sum(old != new for old, new in zip(RUN, sent, strict=True))
+    assert figures["prompt_tokens"] - figures["saved_tokens"] <= COMPACTION["over"] * 1.05
+    assert len(json.dumps(sent)) < len(json.dumps(RUN)) * 0.7
+    assert rig.provider.asked[0][1]["temperature"] == 0.5
+    assert receipt["lane"] == "budget"
+    saved = f"with about {figures['saved_tokens']:,} tokens of old tool results left out"
+    assert saved in Receipt.model_validate(receipt).explain()
+
+
+async def test_without_the_setting_below_the_size_and_on_premium_nothing_changes() -> None:
+    async with running(make_settings()) as rig:
+        [sent], receipt = await served(rig, model="economy")
+    assert sent == RUN
+    assert "compaction" not in receipt
+    async with running(compacting()) as rig:
+        [sent], receipt = await served(rig, model="premium")
+        short = await rig.ask(model="economy", messages=RUN[:8])
+        kept = await rig.receipt(short)
+    assert sent == RUN
+    assert rig.provider.asked[1][1]["messages"] == RUN[:8]
+    assert "compaction" not in receipt | kept
+
+
+async def test_what_has_no_old_tool_results_goes_as_it_came() -> None:
+    talk = [user("word " * 20_000)]
+    async with running(compacting()) as rig:
+        response = await rig.ask(model="economy", messages=talk)
+        kept = await rig.receipt(response)
+    assert rig.provider.asked[0][1]["messages"] == talk
+    assert "compaction" not in kept
+
+
+async def test_continuation_is_compacted() -> None:
+    async with running(compacting(fair_use=1)) as rig:
+        [sent], receipt = await served(rig, model="premium")
+    assert receipt["lane"] == "continuation"
+    assert receipt["compaction"]["saved_tokens"] > 0
+    assert sent != RUN
+
+
+async def test_a_fallback_from_premium_has_all_of_the_request() -> None:
+    async with running(compacting(), ScriptedProvider(first=error(529))) as rig:
+        sent, receipt = await served(rig, model="premium")
+    assert (receipt["lane"], receipt["tier"]) == ("fallback", "economy")
+    assert all(messages == RUN for messages in sent)
+    assert "compaction" not in receipt
+
+
+async def test_of_a_budget_chain_economy_is_asked_less_and_premium_all() -> None:
+    failing = ScriptedProvider(thrifty=error(529), second_thrifty=error(529))
+    async with running(compacting(premium_behind=True), failing) as rig:
+        sent, receipt = await served(rig, model="economy")
+    assert rig.provider.routes[-1] == "first"
+    assert sent[-1] == RUN
+    assert all(messages == sent[0] != RUN for messages in sent[:-1])
+    assert "compaction" not in receipt
+
+
+async def test_the_next_economy_route_is_asked_the_same_and_a_stream_tells_too() -> None:
+    async with running(compacting(), ScriptedProvider(thrifty=error(529), second_thrifty=streamed())) as rig:
+        response = await rig.ask(model="economy", messages=RUN, stream=True)
+        kept = await rig.receipt(response)
+    sent = [asked["messages"] for _, asked in rig.provider.asked]
+    assert rig.provider.routes[-1] == "second-thrifty"
+    assert all(messages == sent[0] for messages in sent)
+    assert (kept["lane"], kept["compaction"]["messages"] > 0) == ("fallback", True)
+    assert f'"saved_tokens":{kept["compaction"]["saved_tokens"]}'.encode() in response.content
+
+
+SMALL = [route("first"), route("thrifty", "economy", context_tokens=18_000)]
+
+
+async def test_a_request_that_fits_a_route_only_compacted_is_served_by_it() -> None:
+    async with running(compacting(routes=SMALL)) as rig:
+        [sent], receipt = await served(rig, model="economy")
+        dry = await rig.client.post("/v1/route", json={"model": "economy", "messages": RUN})
+    assert (receipt["lane"], receipt["route"]) == ("budget", "thrifty")
+    assert receipt["compaction"]["prompt_tokens"] > 18_000
+    assert sent != RUN
+    assert dry.json()["route"] == "thrifty"
+
+
+async def test_a_request_that_fits_no_route_even_compacted_is_refused() -> None:
+    tiny = [route("first"), route("thrifty", "economy", context_tokens=3_000)]
+    async with running(compacting(routes=tiny)) as rig:
+        response = await rig.ask(model="economy", messages=RUN)
+        talk = await rig.ask(model="economy", messages=[user("word " * 20_000)])
+    assert response.status_code == talk.status_code == 400
+    assert rig.provider.asked == []
+
+
+async def test_premium_does_not_fall_back_on_a_route_that_holds_only_what_is_compacted() -> None:
+    async with running(compacting(routes=SMALL), ScriptedProvider(first=error(529))) as rig:
+        response = await rig.ask(model="premium", messages=RUN)
+        dry = await rig.client.post("/v1/route", json={"model": "premium", "messages": RUN})
+    assert "a fallback is asked all of them" in dry.json()["ineligible"][0]["because"]
+    assert set(rig.provider.routes) == {"first"}
+    assert response.status_code == 503
+
+
+async def test_without_counts_of_the_provider_the_estimate_is_of_what_was_sent() -> None:
+    async with running(compacting(), ScriptedProvider(thrifty=plain(usage=None))) as rig:
+        _, receipt = await served(rig, model="economy")
+    figures = receipt["compaction"]
+    assert receipt["state"] == "estimated"
+    assert receipt["usage"]["prompt_tokens"] == figures["prompt_tokens"] - figures["saved_tokens"]
+
+
+async def test_a_refusal_tells_of_no_compaction() -> None:
+    async with running(compacting(), ScriptedProvider(thrifty=error(400), second_thrifty=error(400))) as rig:
+        response = await rig.ask(model="economy", messages=RUN)
+    assert "compaction" not in response.json()["flatfee"]
+
+
+async def test_a_dry_run_tells_what_would_be_left_out() -> None:
+    async with running(compacting()) as rig:
+        answers = [
+            await rig.client.post("/v1/route", json={"model": model, "messages": RUN})
+            for model in ("economy", "premium")
+        ]
+        _, receipt = await served(rig, model="economy")
+    economy, premium = [answer.json()["estimate"] for answer in answers]
+    assert economy["saved_tokens"] == receipt["compaction"]["saved_tokens"]
+    assert economy["prompt_tokens"] == receipt["compaction"]["prompt_tokens"]
+    assert "saved_tokens" not in premium
+
+
+async def test_figures_stay_in_a_reduced_receipt() -> None:
+    settings = compacting()
+    reduced = settings.model_copy(
+        update={"receipts": settings.receipts.model_copy(update={"detail": ReceiptDetail.REDUCED})}
+    )
+    async with running(reduced) as rig:
+        kept = await rig.receipt(await rig.ask(model="economy", messages=RUN))
+    assert kept["compaction"]["saved_tokens"] > 0
+    assert "route" not in kept
+
+
+async def test_a_very_long_request_does_not_hold_up_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is gone through in a thread; the answer is the same."""
+    async with running(compacting()) as rig:
+        [at_once], _ = await served(rig, model="economy")
+        monkeypatch.setattr("flatfee.server.stages.compact._AT_ONCE", 0)
+        await rig.ask(model="economy", messages=RUN)
+    assert rig.provider.asked[1][1]["messages"] == at_once
