@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -19,8 +20,10 @@ RUN = agent(60, size=2400)
 ROUTES = [route("first"), route("thrifty", "economy", priority=1), route("second-thrifty", "economy", priority=2)]
 
 
-def compacting(*, premium_behind: bool = False, routes: Any = ROUTES, **plan: Any) -> Settings:
-    policy = {"compaction": COMPACTION, "economy_may_use_premium": premium_behind}
+def compacting(
+    *, premium_behind: bool = False, routes: Any = ROUTES, compaction: Any = COMPACTION, **plan: Any
+) -> Settings:
+    policy = {"compaction": compaction, "economy_may_use_premium": premium_behind}
     return make_settings(routes=routes, policy=policy, **plan)
 
 
@@ -45,6 +48,20 @@ async def test_a_long_request_for_economy_is_compacted_and_the_receipt_tells() -
     assert receipt["lane"] == "budget"
     saved = f"with about {figures['saved_tokens']:,} tokens of old tool results left out"
     assert saved in Receipt.model_validate(receipt).explain()
+
+
+async def test_a_run_of_two_hundred_turns_is_served_within_bounds_and_on_a_prompt_that_rarely_changes() -> None:
+    run = agent(200, size=2400)
+    over = {**COMPACTION, "over": 40_000, "to": 28_000}
+    ends = [place for place, message in enumerate(run) if message["role"] == "assistant"][40::6]
+    async with running(compacting(compaction=over)) as rig:
+        receipts = [await rig.receipt(await rig.ask(model="economy", messages=run[:end])) for end in ends]
+    sent = [asked["messages"] for _, asked in rig.provider.asked]
+    figures = [receipt.get("compaction", {"prompt_tokens": 0, "saved_tokens": 0}) for receipt in receipts]
+    assert [problem for messages in sent for problem in unpaired(messages)] == []
+    assert all(told["prompt_tokens"] - told["saved_tokens"] <= over["over"] * 1.05 for told in figures)
+    assert figures[-1]["saved_tokens"] > over["over"]
+    assert 1 <= sum(later[: len(first)] != first for first, later in pairwise(sent)) < len(sent) / 3
 
 
 async def test_without_the_setting_below_the_size_and_on_premium_nothing_changes() -> None:
