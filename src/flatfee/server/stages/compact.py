@@ -16,7 +16,7 @@ from flatfee.wire import Lane, Tier
 _LANES: Final = frozenset({Lane.BUDGET, Lane.CONTINUATION})
 """Where economy was chosen. A fallback from premium is an emergency, in which nothing else is changed as well."""
 
-_AT_ONCE: Final = 1 << 17
+_AT_ONCE: Final = 1 << 16
 """Tokens that are gone through in a few milliseconds. More would hold up other requests."""
 
 
