@@ -59,6 +59,7 @@ def test_a_newer_reading_of_a_file_supersedes_the_older() -> None:
         ("applyPatch", {"filePath": "a.py"}),
         ("edit", {"target_file": "a.py"}),
         ("str_replace_based_edit_tool", {"command": "str_replace", "path": "a.py"}),
+        ("edit", {"mode": "w", "path": "a.py"}),
     ],
 )
 def test_a_later_change_of_a_file_supersedes_what_was_read_of_it(tool: str, arguments: dict[str, Any]) -> None:
@@ -276,3 +277,13 @@ def test_untouched_messages_keep_their_bytes_and_trimmed_ones_their_other_member
 )
 def test_what_cannot_be_read_stays_as_it_came(messages: bytes) -> None:
     assert compact({"messages": Raw(messages)}, over=1, to=0, keep_turns=1) is None
+
+
+def test_what_a_tool_is_told_to_do_counts_more_than_its_name() -> None:
+    editor = "str_replace_based_edit_tool"
+    first, again = [
+        step(id_, editor, {"command": "view", "path": "a.py"}, text) for id_, text in (("c1", LONG), ("c2", OTHER))
+    ]
+    part = step("c0", editor, {"command": "view", "path": "a.py", "view_range": [1, 9]}, LONG[1:])
+    told = compacted([user("Go."), *part, *first, *again, *settle(), LAST], over=2000)
+    assert ["superseded" in message["content"] for message in told if message["role"] == "tool"] == [True, True, False]

@@ -44,7 +44,7 @@ class Rule(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compacted:
+class Trimmed:
     """A conversation with trimmed tool results.
 
     ``changed`` is the number of messages that are not as they came, ``saved_tokens`` what they are less by.
@@ -55,7 +55,7 @@ class Compacted:
     saved_tokens: int
 
 
-def compact(fields: Mapping[str, Raw], *, over: int, to: int, keep_turns: int) -> Compacted | None:
+def compact(fields: Mapping[str, Raw], *, over: int, to: int, keep_turns: int) -> Trimmed | None:
     """Return the compacted messages of a request; ``None`` if they stay as they are.
 
     Args:
@@ -71,7 +71,7 @@ def compact(fields: Mapping[str, Raw], *, over: int, to: int, keep_turns: int) -
     if not growth.trimmed:
         return None
     raws = (bytes(growth.trimmed.get(index, message).raw) for index, message in enumerate(messages))
-    return Compacted(messages=Raw(b"[%b]" % b",".join(raws)), changed=len(growth.trimmed), saved_tokens=growth.saved)
+    return Trimmed(messages=Raw(b"[%b]" % b",".join(raws)), changed=len(growth.trimmed), saved_tokens=growth.saved)
 
 
 @dataclass(slots=True)

@@ -44,7 +44,7 @@ _PATHS: Final = frozenset(
 """Arguments that name a file, in small letters and without ``_`` and ``-``."""
 
 _COMMANDS: Final = ("command", "action", "operation", "mode")
-"""Arguments by which a tool that does several things is told which: its own name tells nothing then."""
+"""Arguments by which a tool that does several things is told which: its own name tells less then."""
 
 _WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _LONGEST_COMMAND: Final = 32
@@ -78,14 +78,14 @@ def subject_of(call: ToolCall) -> Subject:
         return Subject(identity=identity, name=call.name)
     command_key = next((key for key in _COMMANDS if key in arguments), None)
     command = decoded(arguments[command_key], str) if command_key is not None else None
-    tells = command is not None and len(command) <= _LONGEST_COMMAND
+    told = command if command is not None and len(command) <= _LONGEST_COMMAND else None
     return Subject(
         identity=identity,
         name=call.name,
         path_key=path_key,
         path=path.removeprefix("./"),
-        deed=_deed(command if tells and command is not None else call.name),
-        whole=len(arguments) == 1 + tells,
+        deed=(_deed(told) if told is not None else None) or _deed(call.name),
+        whole=len(arguments) == (1 if told is None else 2),
     )
 
 
