@@ -80,7 +80,7 @@ def texts(content: Any) -> list[str]:
     return [part.get("text", "") for part in content or ()]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(requests())
 def test_compaction_keeps_structure_pairs_and_the_newest_and_trims_only_what_it_must(
     request: tuple[list[Message], dict[str, int]],
@@ -115,7 +115,7 @@ def test_compaction_keeps_structure_pairs_and_the_newest_and_trims_only_what_it_
         assert all(len(text) <= SHORTEST for message in old for text in texts(message["content"])), "nothing was left"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(requests())
 def test_a_request_is_sent_as_it_was_sent_until_the_conversation_is_too_large_again(
     request: tuple[list[Message], dict[str, int]],

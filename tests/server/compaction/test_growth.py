@@ -17,7 +17,7 @@ OVER, TO = 20_000, 14_000
 def test_an_agents_prompt_begins_as_before_in_nearly_every_request() -> None:
     run, changes = agent(150, size=2400), 0
     sent: list[Message] = []
-    ends = [place for place, message in enumerate(run) if message["role"] == "assistant"]
+    ends = [place for place, message in enumerate(run) if message["role"] == "assistant"][::2]
     for end in (*ends, len(run)):
         now = compacted(run[:end], over=OVER, to=TO)
         assert unpaired(now) == []
