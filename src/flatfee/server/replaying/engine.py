@@ -120,7 +120,7 @@ class Replay:
         if past.judged:
             self._admit(past)
         else:
-            self._done.append(Played(past=past, result=Result.of_past(past)))
+            self._done.append(Played(past=past, result=Result.of_past(past, continuation=0)))
         return self._take()
 
     def finish(self) -> list[Played]:
