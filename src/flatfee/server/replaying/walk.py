@@ -40,7 +40,6 @@ class Walk:
     now: Callable[[], float]
     guess: Callable[[Past], Guess]
     guessed: bool = False
-    paused: float = 0.0
 
     def steps(self) -> Generator[float, None, None]:
         """Try the routes in their order until one answers; each step is a wait in seconds."""
@@ -99,7 +98,6 @@ class Walk:
 
     def _try_again(self, route: RouteSettings) -> Generator[float, None, int | None]:
         pause = self.past.rest / self.past.pauses if self.past.pauses else _PAUSE
-        self.paused += pause
         yield pause
         return self.health.admits(route.name, self.now())
 
@@ -173,8 +171,8 @@ class Walk:
             yield last.seconds + self._rest()
 
     def _rest(self) -> float:
-        """Return what the request spent on no route, and not on pauses either."""
-        return max(0.0, self.past.rest - self.paused)
+        """Return what the request spent neither on a route nor on pauses."""
+        return 0.0 if self.past.pauses else self.past.rest
 
     def _guessed_answer(self, route: RouteSettings, opening: int) -> Generator[float, None, None]:
         guess = self.guess(self.past)
