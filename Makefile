@@ -40,7 +40,7 @@ export NO_MKDOCS_2_WARNING := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check docs torture faults bench test-real test-frameworks test-conformance lock clean
+.PHONY: help demo test check docs torture faults policy-replay bench test-real test-frameworks test-conformance lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ faults: $(VENV)/.stamp-dev ## Fail as providers do, in every way we know, before
 	@$(BIN)/python -m tests.faults.flapping_live
 	@$(BIN)/python -m tests.faults.soak
 	@$(BIN)/python -m tests.faults.slow_readers
+
+policy-replay: $(VENV)/.stamp-dev ## Replay a month of 1,000 accounts, and hold each receipt against the gateway's own (some twenty minutes)
+	@$(BIN)/python -m tests.replays
 
 bench: $(VENV)/.stamp-dev ## Measure gateway and client on loopback, print ratios
 	@$(BIN)/python -m benchmarks

@@ -44,15 +44,20 @@ class Compared:
     seen: Counter[str]
 
 
-def prove(seed: int, accounts: int, requests: int, days: int, say: Say = lambda text: None) -> list[Compared]:
-    """Serve a month, replay it with the same configuration, and with a changed one against the gateway's own run."""
+def prove(
+    seed: int, accounts: int, requests: int, days: int, outage_each: float, say: Say = lambda text: None
+) -> list[Compared]:
+    """Serve some days, replay them with the same configuration, and with a changed one against the gateway's own run.
+
+    ``requests`` is about how many each account sends; every ``outage_each`` hours routes fail for a while.
+    """
     askings = traffic(seed, accounts, requests, days)
     before = with_accounts(old(), plans_of(accounts))
     after = with_accounts(new(), plans_of(accounts))
     say(f"{len(askings):,} requests, as they are served")
     stage = Stage(before, say)
     began = time.perf_counter()
-    served = stage.run(askings, Hourly(stage.clocks.wall, outages(days)), hang_up=True)
+    served = stage.run(askings, Hourly(stage.clocks.wall, outages(days, outage_each)), hang_up=True)
     took = time.perf_counter() - began
     pasts = [past for line in served if isinstance(past := read_line(line), Past)]
     pasts.sort(key=lambda past: past.arrived)

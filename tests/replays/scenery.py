@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tests.replays.providers import Outage
-from tests.replays.traffic import DAY, START
+from tests.replays.traffic import START
 
 from flatfee.server.settings import Settings
 
@@ -75,17 +75,17 @@ def plans_of(accounts: int) -> dict[str, str]:
     return {f"a{number:04}": names[number % len(names)] for number in range(accounts)}
 
 
-def outages(days: int) -> list[Outage]:
-    """Return bad times of the routes, all over the month: each day one, and now and then of two at once."""
+def outages(days: int, each: float) -> list[Outage]:
+    """Return bad times of the routes: one in ``each`` hours, and at every third of them of several routes at once."""
     kinds = ("503", "refused connection", "silence", "quota", "500", "too large", "408")
     routes = ("first", "second", "cheap", "first", "long", "first", "cheap")
     found = []
-    for day in range(days):
-        start = START + day * DAY + (day * 7 % 24) * 3600 + 0.25
-        kind, route = kinds[day % len(kinds)], routes[day % len(routes)]
-        found.append(Outage(route, start, start + 5400, kind))
-        if day % 3 == 0:
-            found.append(Outage("second", start + 1800, start + 4000, "503"))
-            found.append(Outage("cheap", start + 2400, start + 3600, "500"))
-            found.append(Outage("long", start + 3000, start + 3300, "503"))
+    for number in range(int(days * 24 / each)):
+        start = START + number * each * 3600 + 0.25
+        long = each * 900
+        found.append(Outage(routes[number % 7], start, start + long, kinds[number % 7]))
+        if number % 3 == 0:
+            found.append(Outage("second", start + long / 3, start + 3 * long / 4, "503"))
+            found.append(Outage("cheap", start + long / 2, start + 2 * long / 3, "500"))
+            found.append(Outage("long", start + long / 2, start + 3 * long / 5, "503"))
     return found

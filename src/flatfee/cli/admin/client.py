@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote
@@ -128,14 +128,16 @@ class Admin:
 
     def all(self, where: str, **query: str | int | None) -> Json:
         """Return a whole list, page after page, in the shape of one page."""
-        data: list[Any] = []
-        after: str | None = None
+        return {"object": "list", "data": list(self.each(where, **query)), "has_more": False}
+
+    def each(self, where: str, *, after: str | None = None, **query: str | int | None) -> Iterator[Json]:
+        """Yield what a list holds behind ``after``, page after page."""
         while True:
             page = self.get(where, limit=MAX_PAGE, after=after, **query)
-            data += page["data"]
+            yield from page["data"]
             last, after = after, cursor(page)
             if after is None or after == last:
-                return {"object": "list", "data": data, "has_more": False}
+                return
 
     def _call(
         self,

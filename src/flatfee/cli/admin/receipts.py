@@ -9,12 +9,14 @@ from rich.console import Console
 
 from flatfee.cli.admin.asking import YesOption, confirm
 from flatfee.cli.admin.client import MAX_PAGE, Json, cursor, path
+from flatfee.cli.admin.export import export
 from flatfee.cli.admin.reach import ConfigOption, JsonOption, UrlOption, admin
 from flatfee.cli.admin.tables import show_list, show_one
 from flatfee.cli.show import print_receipt
 from flatfee.receipt import Receipt
 
 receipts = typer.Typer(name="receipts", help="Receipts: what was served, why, and its charge.", no_args_is_help=True)
+receipts.command()(export)
 
 IdArgument = Annotated[str, typer.Argument(help="The request's id, req_…")]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=MAX_PAGE, help="How many, the newest first.")]

@@ -27,6 +27,17 @@ def seconds(text: str) -> int:
     return int(length[1]) * _SECONDS[length[2]] if length else 0
 
 
+def since(text: str, now: datetime) -> float:
+    """Return a moment in seconds since the epoch; a length counts back from ``now``.
+
+    Raises:
+        NotAValue: it is neither a length nor a time.
+    """
+    if _LENGTH.fullmatch(text):
+        return now.timestamp() - seconds(text)
+    return datetime.fromisoformat(moment(text, now)).timestamp()
+
+
 def moment(text: str, now: datetime) -> str:
     """Return a moment in RFC 3339, UTC; a length counts from ``now``, and a time without a zone is in UTC.
 

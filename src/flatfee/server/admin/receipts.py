@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -28,6 +28,7 @@ class ReceiptsQuery(OwnedQuery):
 
     workflow: _Text | None = None
     lane: _Text | None = None
+    order: Literal["asc", "desc"] = "desc"
 
 
 class RefundBody(Body):
@@ -51,6 +52,7 @@ async def _list_receipts(visit: Visit[ReceiptsQuery, Nothing]) -> ListOf[OwnedRe
         lane=query.lane,
         limit=query.limit,
         after=query.after,
+        oldest_first=query.order == "asc",
     )
     found, more = await visit.gateway.store.all_receipts(wanted)
     return listed([_shown(receipt) for receipt in found], more=more)
@@ -74,7 +76,7 @@ ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (
     Endpoint(
         method="GET",
         path="/receipts",
-        summary="List receipts of every account, newest first.",
+        summary="List receipts of every account, newest first; with order=asc, oldest first.",
         handler=_list_receipts,
         query=ReceiptsQuery,
         answers=ListOf[OwnedReceiptObject],

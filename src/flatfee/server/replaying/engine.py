@@ -14,6 +14,8 @@ from functools import partial
 from hashlib import blake2b
 from typing import Final
 
+import msgspec
+
 from flatfee.receipt import Receipt, WorkflowState
 from flatfee.server.faults import Fault
 from flatfee.server.gateway import LEASE_SECONDS
@@ -50,6 +52,17 @@ class Played:
     result: Result
     json: bytes | None = None
     guessed: bool = False
+
+
+def as_line(played: Played) -> bytes:
+    """Return the receipt that would have been, as an export has it; where no policy decides, the past's own figures."""
+    line, result = played.past.line, played.result
+    whose: dict[str, str | None] = {"account": line.account, "project": line.project}
+    if played.json is None:
+        told = {"request_id": line.request_id, "state": line.state, "code": line.code}
+        return msgspec.json.encode(whose | {name: value for name, value in told.items() if value is not None})
+    code = {"code": result.code} if result.code is not None else {}
+    return msgspec.json.encode(whose | code)[:-1] + b"," + played.json[1:]
 
 
 class Dice:
@@ -120,7 +133,7 @@ class Replay:
         if past.judged:
             self._admit(past)
         else:
-            self._done.append(Played(past=past, result=Result.of_past(past)))
+            self._done.append(Played(past=past, result=Result.of_past(past, continuation=0)))
         return self._take()
 
     def finish(self) -> list[Played]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
-from itertools import pairwise
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -15,6 +16,7 @@ import msgspec
 from flatfee.receipt import TokenUsage
 from flatfee.server.asked import Asked
 from flatfee.server.ids import moment_of
+from flatfee.server.stages.failures import RETRY_SAME_STATUSES
 from flatfee.wire import AttemptOutcome, Billing, ErrorCode, Lane, Model, Reason, ReceiptState
 
 LONGEST_LINE: Final = 262_144
@@ -25,6 +27,9 @@ _JUDGED: Final = frozenset(
     {ErrorCode.FAIR_USE_EXHAUSTED, ErrorCode.BILLING_INACTIVE, ErrorCode.WORKFLOW_LIMIT, ErrorCode.RATE_LIMITED}
 )
 """Refusals that a plan, a policy or the ledger decides on, of a request that was read."""
+
+
+_TRIED_AGAIN: Final = RETRY_SAME_STATUSES - {429}
 
 
 class BadLine(ValueError):
@@ -73,10 +78,25 @@ class Try(msgspec.Struct, frozen=True, gc=False):
         return (self.duration_ms or 0) / 1000
 
 
-class _FairUse(msgspec.Struct, frozen=True, gc=False):
+def is_tried_again(each: Try) -> bool:
+    """Tell whether a gateway tries a route again after such a failure.
+
+    A 429 that was tried only once had asked for more patience than it has.
+    """
+    return each.outcome is AttemptOutcome.UNAVAILABLE or each.status in _TRIED_AGAIN
+
+
+def _was_passed_over(each: Try) -> bool:
+    return each.outcome is AttemptOutcome.UNAVAILABLE and not each.duration_ms
+
+
+class FairUseLine(msgspec.Struct, frozen=True, gc=False):
+    """What a receipt tells of fair-use."""
+
     unit: str | None = None
     charged: int | None = None
     limit: int | None = None
+    resets_at: datetime | None = None
 
 
 class _Workflow(msgspec.Struct, frozen=True, gc=False):
@@ -98,7 +118,7 @@ class _Line(msgspec.Struct, frozen=True):
     state: str | None = None
     model_requested: str | None = None
     route: str | None = None
-    fair_use: _FairUse = _FairUse()
+    fair_use: FairUseLine = FairUseLine()
     workflow: _Workflow = _Workflow()
     usage: _Usage | None = None
     attempts: tuple[Try, ...] = ()
@@ -191,10 +211,10 @@ class Past:
         return found
 
     @cached_property
-    def again(self) -> int:
-        """How often a route was tried a second time, after a pause."""
-        tries = self.line.attempts
-        return sum(one.route == other.route for one, other in pairwise(tries))
+    def pauses(self) -> int:
+        """How often the gateway waited before it would try a route again, whether or not its circuit let it."""
+        routes = [list(tries) for _, tries in groupby(self.line.attempts, attrgetter("route"))]
+        return sum(len(tries) > 1 or (is_tried_again(tries[0]) and not _was_passed_over(tries[0])) for tries in routes)
 
     @cached_property
     def rest(self) -> float:

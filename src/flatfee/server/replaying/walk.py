@@ -16,16 +16,14 @@ from flatfee.server.estimating import BYTES_PER_TOKEN
 from flatfee.server.health import FAILURES, Health
 from flatfee.server.meter import Meter
 from flatfee.server.replaying.guessing import Guess
-from flatfee.server.replaying.past import ENDS_WITH_A_TRY, Ending, Past, Try
+from flatfee.server.replaying.past import ENDS_WITH_A_TRY, Ending, Past, Try, is_tried_again
 from flatfee.server.settings import RouteSettings
-from flatfee.server.stages.failures import RETRY_SAME_STATUSES, SAME_ROUTE_PAUSE
+from flatfee.server.stages.failures import SAME_ROUTE_PAUSE
+from flatfee.server.stages.tries import first_token_limit
 from flatfee.wire import AttemptOutcome
 
 _HALF_A_MILLISECOND: Final = 0.0005
 """A receipt's milliseconds are rounded down; so that they stay the same when they are written again."""
-
-_TRIED_AGAIN: Final = RETRY_SAME_STATUSES - {429}
-"""Of those the gateway tries again. A 429 that it tried once only had asked for more patience than it has."""
 
 _PAUSE: Final = SAME_ROUTE_PAUSE * 1.5
 """Seconds between two tries of one route, on the average."""
@@ -56,13 +54,10 @@ class Walk:
             if opening is None:
                 self.meter.tried(route, AttemptOutcome.UNAVAILABLE, None, 0.0)
                 continue
-            if not known:
-                yield from self._answer(route, opening)
+            fails = self._fail(route, known, opening) if known else self._answer(route, opening)
+            if (yield from fails):
                 return
-            answered = yield from self._fail(route, known, opening)
-            if answered:
-                return
-            if known[-1].outcome == AttemptOutcome.CONTEXT_OVERFLOW:
+            if known and known[-1].outcome == AttemptOutcome.CONTEXT_OVERFLOW:
                 too_small = max(too_small, route.context_tokens or 0)
         self._end_without_an_answer()
         yield self._rest()
@@ -93,18 +88,17 @@ class Walk:
         again = yield from self._try_again(route)
         if again is None:
             return False
-        yield from self._answer(route, again)
-        return True
+        return (yield from self._answer(route, again))
 
     def _tries(self, route: RouteSettings, known: Sequence[Try]) -> Sequence[Try]:
         """Return the tries that a route fails; what the gateway would try again fails in the same manner again."""
         [*_, last] = known
         ended = self.past.last.route == route.name and self.past.ending in {*ENDS_WITH_A_TRY, Ending.GONE}
-        again = last.outcome is AttemptOutcome.UNAVAILABLE or last.status in _TRIED_AGAIN
-        return (last, last) if len(known) == 1 and again and not ended else known
+        return (last, last) if len(known) == 1 and is_tried_again(last) and not ended else known
 
     def _try_again(self, route: RouteSettings) -> Generator[float, None, int | None]:
-        yield self.past.rest / self.past.again if self.past.again else _PAUSE
+        pause = self.past.rest / self.past.pauses if self.past.pauses else _PAUSE
+        yield pause
         return self.health.admits(route.name, self.now())
 
     def _judge(self, route: RouteSettings, each: Try, opening: int) -> None:
@@ -122,15 +116,37 @@ class Walk:
         first = each.first_token_ms / 1000 + _HALF_A_MILLISECOND if each.first_token_ms is not None else None
         self.meter.tried(route, each.outcome, each.status, each.seconds + _HALF_A_MILLISECOND, first)
 
-    def _answer(self, route: RouteSettings, opening: int) -> Generator[float, None, None]:
-        """Let a route do what the one did that ended the request."""
-        past, meter, health = self.past, self.meter, self.health
+    def _answer(self, route: RouteSettings, opening: int) -> Generator[float, None, bool]:
+        """Let a route do what the one did that ended the request; false if it is too slow for this route's limits."""
+        past, meter = self.past, self.meter
         meter.begin(route)
         if past.ending not in ENDS_WITH_A_TRY:
             yield from self._guessed_answer(route, opening)
-            return
+            return True
         last = past.last if past.line.attempts else Try(route.name, AttemptOutcome.OK)
+        limit = self._limit(route, last)
+        if limit is not None:
+            yield limit
+            self._judge(route, Try(route.name, AttemptOutcome.TIMEOUT, None, int(limit * 1000)), opening)
+            return False
         yield from self._hear(route, last, opening)
+        self._end(route, last, opening)
+        return True
+
+    def _limit(self, route: RouteSettings, last: Try) -> float | None:
+        """Return after how many seconds the route would be left for its silence, if it would."""
+        if self.past.ending is not Ending.ANSWERED:
+            return None
+        limit, taken = route.total_timeout, last.seconds
+        if last.first_token_ms is not None:
+            behind = self.routes[self.routes.index(route) + 1 :]
+            alone = all(self.health.opens_in(other.name, self.now()) for other in behind)
+            limit, taken = min(limit, first_token_limit(route, alone=alone)), last.first_token_ms / 1000
+        return limit if taken > limit else None
+
+    def _end(self, route: RouteSettings, last: Try, opening: int) -> None:
+        """Note the try that ends the request, and what it tells of the route."""
+        past, meter, health = self.past, self.meter, self.health
         self._note(route, last)
         if past.ending is Ending.DECLINED:
             health.succeeded(route.name, opening)
@@ -155,7 +171,8 @@ class Walk:
             yield last.seconds + self._rest()
 
     def _rest(self) -> float:
-        return 0.0 if self.past.again else self.past.rest
+        """Return what the request spent neither on a route nor on pauses."""
+        return 0.0 if self.past.pauses else self.past.rest
 
     def _guessed_answer(self, route: RouteSettings, opening: int) -> Generator[float, None, None]:
         guess = self.guess(self.past)

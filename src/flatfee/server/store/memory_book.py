@@ -98,12 +98,12 @@ class MemoryEntries:
     def kept_receipts(self, query: LedgerQuery) -> list[KeptReceipt]:
         found = (
             kept
-            for request_id, kept in sorted(self.receipts.items(), reverse=True)
+            for request_id, kept in sorted(self.receipts.items(), reverse=not query.oldest_first)
             if query.account in {None, kept.account}
             and query.project in {None, kept.project}
             and query.workflow in {None, kept.workflow}
             and query.lane in {None, kept.lane}
-            and (query.after is None or request_id < query.after)
+            and (query.after is None or (request_id > query.after if query.oldest_first else request_id < query.after))
         )
         return list(islice(found, query.limit + 1))
 

@@ -246,10 +246,14 @@ class ReceiptQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerQuery(ReceiptQuery):
-    """Which receipts of the whole ledger to list: of an account, or of one of its projects, or all."""
+    """Which receipts of the whole ledger to list: of an account, or of one of its projects, or all.
+
+    ``oldest_first`` turns the order around: then they are newer than the id ``after``.
+    """
 
     account: str | None = None
     project: str | None = None
+    oldest_first: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,8 +118,9 @@ class SqliteEntries:
         return [_adjustment(row) for row in rows]
 
     def kept_receipts(self, query: LedgerQuery) -> list[KeptReceipt]:
+        order = "ASC" if query.oldest_first else "DESC"
         rows = self._execute(
-            f"SELECT * FROM receipts WHERE {_receipts_where(query)} ORDER BY request_id DESC LIMIT :limit",  # noqa: S608 - made of constants
+            f"SELECT * FROM receipts WHERE {_receipts_where(query)} ORDER BY request_id {order} LIMIT :limit",  # noqa: S608 - made of constants
             {
                 "account": query.account,
                 "project": query.project,
@@ -159,7 +160,7 @@ def _receipts_where(query: LedgerQuery) -> str:
         # A workflow has fewer receipts than its project: "+" keeps the project's index from being chosen.
         where.append("project = :project" if query.workflow is None else "+project = :project")
     if query.after is not None:
-        where.append("request_id < :after")
+        where.append("request_id > :after" if query.oldest_first else "request_id < :after")
     return " AND ".join(where) or "1"
 
 

@@ -1,0 +1,237 @@
+"""The chart of a comparison: premium units over time with what plans allow, and the lanes side by side. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from flatfee.server.replaying.chart.scales import Scale, bar_hours, date_text, dates, short, ticks
+from flatfee.server.replaying.chart.svg import element, polyline, text
+from flatfee.server.replaying.comparing import Comparison
+from flatfee.server.replaying.results import REFUSED
+from flatfee.server.replaying.tally import HOUR, Tally
+from flatfee.server.replaying.telling import LANES
+from flatfee.wire import Lane
+
+WIDTH: Final = 1080.0
+HEIGHT: Final = 820.0
+_LEFT: Final = 84.0
+_RIGHT: Final = 1052.0
+_TOP: Final = 138.0
+_MIDDLE: Final = 408.0
+_BARS: Final = 512.0
+_BOTTOM: Final = 730.0
+_GUTTER: Final = 76.0
+_MOST_POINTS: Final = 500
+
+_COLOURS: Final[Mapping[str, str]] = {
+    Lane.PREMIUM: "#7f63d2",
+    Lane.BUDGET: "#2f9e77",
+    Lane.CONTINUATION: "#d9982f",
+    Lane.FALLBACK: "#d5566a",
+    REFUSED: "#8b919c",
+}
+"""Of a middle brightness, so that they stand out on white and on black."""
+
+_STYLE: Final = """
+svg { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+.ground { fill: #ffffff; } .ink { fill: #1d2129; } .faint { fill: #6a717d; }
+.title { font-size: 21px; font-weight: 600; } .heading { font-size: 15px; font-weight: 600; }
+.grid { stroke: #e3e6ea; stroke-width: 1; } .axis { stroke: #9aa1ac; stroke-width: 1; }
+.was { stroke: #8b919c; } .would { stroke: #3b7ddd; } .line { fill: none; stroke-width: 2.5; stroke-linejoin: round; }
+.cap { fill: none; stroke-width: 1.5; stroke-dasharray: 6 4; }
+.was-key { fill: #8b919c; } .would-key { fill: #3b7ddd; }
+@media (prefers-color-scheme: dark) {
+  .ground { fill: #14171c; } .ink { fill: #e8eaee; } .faint { fill: #9aa1ac; }
+  .grid { stroke: #2b3038; } .axis { stroke: #59616d; }
+}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """The hours since the epoch that are drawn; the last is the one behind the traffic's."""
+
+    first: int
+    last: int
+
+    @property
+    def days(self) -> bool:
+        return self.last - self.first >= 72
+
+
+def draw(comparison: Comparison, title: str) -> str:
+    """Return the chart as SVG."""
+    first, last = int((comparison.first or 0.0) // HOUR), int((comparison.last or 0.0) // HOUR) + 1
+    span = _Span(first, last)
+    was, would = comparison.was, comparison.would
+    unit = _unit(was, would)
+    parts = [
+        element("title", text_of(title)),
+        element("style", _STYLE),
+        element("rect", class_="ground", width=WIDTH, height=HEIGHT),
+        text(title, _LEFT, 44, class_="ink title"),
+        text(_subtitle(comparison, span), _LEFT, 68, class_="faint"),
+        *_units_panel(was, would, span, unit),
+        *_lanes_panels(was, would, span),
+    ]
+    return element(
+        "svg",
+        *parts,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {WIDTH:g} {HEIGHT:g}",
+        width=WIDTH,
+        height=HEIGHT,
+        role="img",
+    )
+
+
+def as_html(svg: str, title: str) -> str:
+    """Return the chart as a page of its own."""
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        '<meta name="color-scheme" content="light dark">'
+    )
+    style = "<style>body { margin: 0; } svg { display: block; max-width: 100%; height: auto; margin: auto; }</style>"
+    head += f"<title>{text_of(title)}</title>{style}"
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{svg}</body></html>\n'
+
+
+def text_of(words: str) -> str:
+    """Return words as they stand in XML."""
+    return text(words, 0, 0).split(">", 1)[1].removesuffix("</text>")
+
+
+def _unit(was: Tally, would: Tally) -> str:
+    """Return the unit that most is charged in: units of different meters cannot be added."""
+    charged = was.premium + would.premium
+    return charged.most_common(1)[0][0] if charged else "token"
+
+
+def _subtitle(comparison: Comparison, span: _Span) -> str:
+    accounts = len(comparison.would.accounts)
+    before = "as the receipts tell it" if comparison.before is None else "replayed with the old configuration"
+    return (
+        f"{comparison.was.requests:,} requests of {accounts:,} account{'s' if accounts != 1 else ''}, "
+        f"{date_text(span.first, days=span.days)} to {date_text(span.last - 1, days=span.days)} (UTC); was: {before}"
+    )
+
+
+def _units_panel(was: Tally, would: Tally, span: _Span, unit: str) -> Iterator[str]:
+    sides = ((was, "was"), (would, "would"))
+    lines = {name: _running(tally.premium_of, span, unit) for tally, name in sides}
+    caps = {name: _running(tally.granted, span, unit) for tally, name in sides}
+    most = max(series[-1][1] for series in (*lines.values(), *caps.values()))
+    marks = ticks(most)
+    x, y = Scale(span.first, span.last, _LEFT, _RIGHT), Scale(0, marks[-1], _MIDDLE, _TOP)
+    yield text(f"Premium fair-use charged so far, in {unit} units", _LEFT, _TOP - 30, class_="ink heading")
+    yield from _axes(x, y, marks, span, most_dates=10)
+    for name in ("was", "would"):
+        if caps[name][-1][1]:
+            steps = [(x.at(hour), y.at(value)) for hour, value in _as_steps(caps[name])]
+            yield polyline(steps, class_=f"cap {name}")
+        points = [(x.at(hour), y.at(value)) for hour, value in lines[name]]
+        yield polyline(points, class_=f"line {name}")
+    yield from _key(
+        [
+            ("was-key", f"was {lines['was'][-1][1]:,.0f}"),
+            ("would-key", f"would be {lines['would'][-1][1]:,.0f}"),
+            (None, "dashed: what the plans had granted by then"),
+        ],
+        _MIDDLE + 44,
+    )
+
+
+def _running(of_hours: Mapping[int, Counter[str]], span: _Span, unit: str) -> list[tuple[int, float]]:
+    """Return the sum so far at each hour's end, thinned to what can be seen."""
+    total, points = 0.0, [(span.first, 0.0)]
+    step = max(1, (span.last - span.first) // _MOST_POINTS)
+    for hour in range(span.first, span.last):
+        total += of_hours[hour][unit] if hour in of_hours else 0
+        if (hour + 1 - span.first) % step == 0 or hour + 1 == span.last:
+            points.append((hour + 1, total))
+    return points
+
+
+def _as_steps(points: Sequence[tuple[int, float]]) -> Iterator[tuple[int, float]]:
+    """Yield the corners of steps: what is granted is there from the begin of its hour on."""
+    for (hour, _), (until, value) in pairwise(points):
+        yield hour, value
+        yield until, value
+
+
+def _lanes_panels(was: Tally, would: Tally, span: _Span) -> Iterator[str]:
+    width = bar_hours(span.last - span.first)
+    half = (_RIGHT - _LEFT - _GUTTER) / 2
+    bins = [_bins(tally, span, width) for tally in (was, would)]
+    marks = ticks(max((sum(lanes.values()) for bars in bins for lanes in bars.values()), default=1))
+    y = Scale(0, marks[-1], _BOTTOM, _BARS)
+    per = {1: "hour", 6: "six hours", 24: "day", 168: "week"}.get(width, f"{width // 168} weeks")
+    for number, (bars, side) in enumerate(zip(bins, ("was", "would be"), strict=True)):
+        left = _LEFT + number * (half + _GUTTER)
+        x = Scale(span.first, max(span.last, span.first + width), left, left + half)
+        yield text(f"Requests by lane, per {per}: {side}", left, _BARS - 22, class_="ink heading")
+        yield from _axes(x, y, marks, span, most_dates=5)
+        for start, lanes in bars.items():
+            yield from _bar(x, y, start, min(start + width, int(x.high)), lanes, days=span.days)
+    yield from _key([(None, "")] + [(lane, str(lane)) for lane in LANES], _BOTTOM + 52)
+
+
+def _bins(tally: Tally, span: _Span, width: int) -> dict[int, Counter[str]]:
+    found: dict[int, Counter[str]] = {}
+    for hour, lanes in tally.lanes_of.items():
+        start = max(span.first, hour // width * width)
+        found.setdefault(start, Counter()).update(lanes)
+    return found
+
+
+def _bar(x: Scale, y: Scale, start: int, end: int, lanes: Counter[str], *, days: bool) -> Iterator[str]:
+    """Draw one bar; who points at a piece is told what it stands for."""
+    total = 0
+    left, right = x.at(start), x.at(end)
+    gap = min(2.0, (right - left) * 0.15)
+    for lane in LANES:
+        number = lanes[lane]
+        if not number:
+            continue
+        top = y.at(total + number)
+        hint = element("title", text_of(f"{date_text(start, days=days)}: {lane} {number:,}"))
+        yield element(
+            "rect",
+            hint,
+            x=left + gap / 2,
+            y=top,
+            width=right - left - gap,
+            height=y.at(total) - top,
+            fill=_COLOURS[lane],
+        )
+        total += number
+
+
+def _axes(x: Scale, y: Scale, marks: Sequence[float], span: _Span, *, most_dates: int) -> Iterator[str]:
+    for mark in marks:
+        at = y.at(mark)
+        yield element("line", class_="grid" if mark else "axis", x1=x.start, x2=x.end, y1=at, y2=at)
+        yield text(short(mark), x.start - 10, at + 4.5, class_="faint", text_anchor="end")
+    for hour in dates(span.first, span.last - 1, most_dates):
+        at = x.at(hour)
+        yield element("line", class_="axis", x1=at, x2=at, y1=y.start, y2=y.start + 5)
+        yield text(date_text(hour, days=span.days), at, y.start + 21, class_="faint", text_anchor="middle")
+
+
+def _key(entries: Sequence[tuple[str | None, str]], y: float) -> Iterator[str]:
+    """Draw a legend: a square and a word for each; without a square, a word alone."""
+    x = _LEFT
+    for sign, words in entries:
+        if sign is not None:
+            colour = _COLOURS.get(sign)
+            yield element(
+                "rect", class_=None if colour else sign, fill=colour, x=x, y=y - 10, width=12, height=12, rx=2
+            )
+            x += 19
+        if words:
+            yield text(words, x, y, class_="faint")
+            x += 7.2 * len(words) + 22

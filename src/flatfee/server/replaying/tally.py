@@ -1,0 +1,94 @@
+"""Sums over the results of many requests: one side of a comparison. Pure; its size grows with accounts and hours."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Final
+
+from flatfee.server.replaying.results import Result
+from flatfee.wire import ErrorCode, Lane
+
+HOUR: Final = 3600
+
+
+@dataclass(slots=True)
+class AccountSums:
+    """What one account came to. ``ran_out_at`` is when fair-use first did not cover a request."""
+
+    requests: int = 0
+    premium: int = 0
+    refused: int = 0
+    ran_out_at: float | None = None
+    resets_at: float | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """One side's sums. Units are by the name of the unit; hours are counted from the epoch.
+
+    ``granted`` is what plans allow: each window's allowance, in the hour when it began or the traffic did.
+    """
+
+    requests: int = 0
+    lanes: Counter[str] = field(default_factory=Counter)
+    routes: Counter[str] = field(default_factory=Counter)
+    codes: Counter[str] = field(default_factory=Counter)
+    premium: Counter[str] = field(default_factory=Counter)
+    fallback: Counter[str] = field(default_factory=Counter)
+    continuation: Counter[str] | None = field(default_factory=Counter)
+    workflows: set[tuple[str, str | None, str]] = field(default_factory=set)
+    accounts: defaultdict[str, AccountSums] = field(default_factory=lambda: defaultdict(AccountSums))
+    lanes_of: defaultdict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    premium_of: defaultdict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    granted: defaultdict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    first: float | None = None
+
+    def add(self, result: Result) -> None:
+        """Count one result."""
+        hour, unit = int(result.at // HOUR), result.fair_use.unit or "token"
+        if self.first is None:
+            self.first = result.at
+        self.requests += 1
+        self.lanes[result.lane] += 1
+        self.lanes_of[hour][result.lane] += 1
+        if result.route is not None:
+            self.routes[result.route] += 1
+        if result.code is not None:
+            self.codes[result.code] += 1
+        self._charge(result, unit, hour)
+        self._account(result, unit)
+
+    def _charge(self, result: Result, unit: str, hour: int) -> None:
+        if result.premium:
+            self.premium[unit] += result.premium
+            self.premium_of[hour][unit] += result.premium
+            if result.lane == Lane.FALLBACK:
+                self.fallback[unit] += result.premium
+        if result.continuation is None:
+            self.continuation = None
+        elif self.continuation is not None:
+            self.continuation[unit] += result.continuation
+
+    def _account(self, result: Result, unit: str) -> None:
+        account = self.accounts[result.account]
+        account.requests += 1
+        account.premium += result.premium
+        account.refused += result.code is not None
+        if result.ran_out and account.ran_out_at is None:
+            account.ran_out_at = result.at
+        if result.code == ErrorCode.WORKFLOW_LIMIT and result.workflow is not None:
+            self.workflows.add((result.account, result.project, result.workflow))
+        use = result.fair_use
+        if use.limit is None or use.resets_at is None:
+            return
+        ends = use.resets_at.timestamp()
+        if account.resets_at is None or ends > account.resets_at:
+            began = min(account.resets_at or 0.0, result.at) if account.resets_at else self.first or result.at
+            self.granted[int(began // HOUR)][unit] += use.limit
+            account.resets_at = ends
+
+    def ran_out(self) -> list[tuple[str, float]]:
+        """Return the accounts that ran out of fair-use, and when, the first to do so first."""
+        found = [(name, sums.ran_out_at) for name, sums in self.accounts.items() if sums.ran_out_at is not None]
+        return sorted(found, key=lambda each: (each[1], each[0]))
