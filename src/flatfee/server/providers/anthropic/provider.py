@@ -24,7 +24,8 @@ from flatfee.wire import AttemptOutcome
 
 BASE_URL: Final = "https://api.anthropic.com"
 VERSION: Final = "2023-06-01"
-"""https://platform.claude.com/docs/en/api/versioning. Later versions refuse some of what this one takes."""
+"""The newest that still takes a temperature, for the models that do
+(https://platform.claude.com/docs/en/api/migration-2026-10-21)."""
 
 ERROR_BYTES: Final = 65_536
 """More of an error's body than this is not read."""
