@@ -19,11 +19,10 @@ from flatfee.server.providers.anthropic.errors import Untranslatable, read_troub
 from flatfee.server.providers.anthropic.events import StreamTranslator
 from flatfee.server.providers.anthropic.request import read_request
 from flatfee.server.providers.base import MAX_ANSWER, ProviderFailure, Upstream
-from flatfee.server.providers.http import HttpAnswer, HttpConnection
+from flatfee.server.providers.http import HttpAnswer, HttpConnection, key_headers
 from flatfee.server.settings import ProviderSettings, RouteSettings
 from flatfee.wire import AttemptOutcome
 
-BASE_URL: Final = "https://api.anthropic.com"
 VERSION: Final = "2023-06-01"
 """The newest that still takes a temperature, for the models that do
 (https://platform.claude.com/docs/en/api/migration-2026-10-21)."""
@@ -41,10 +40,8 @@ class AnthropicProvider:
     """``base_url``, with or without its ``/v1``, and a key. ``clock`` is in seconds since the epoch."""
 
     def __init__(self, settings: ProviderSettings, clock: Callable[[], float] = time.time) -> None:
-        headers = {"anthropic-version": VERSION}
-        if settings.api_key is not None:
-            headers["x-api-key"] = settings.api_key.get_secret_value()
-        base = (settings.base_url or BASE_URL).removesuffix("/v1")
+        base = (settings.base_url or "").removesuffix("/v1")
+        headers = {"anthropic-version": VERSION, **key_headers(settings)}
         self._connection = HttpConnection(f"{base}/v1/messages", headers)
         self._clock = clock
 
