@@ -17,7 +17,7 @@ import aiohttp
 
 from flatfee.server.providers.base import MAX_ANSWER, ProviderFailure
 from flatfee.server.providers.unpack import PACKED, PLAIN, Unpacker
-from flatfee.server.settings import RouteSettings
+from flatfee.server.settings import ProviderSettings, RouteSettings
 from flatfee.wire import AttemptOutcome
 
 log = logging.getLogger("flatfee.server")
@@ -30,6 +30,14 @@ RECEIVE_BUFFER: Final = 64 * 1024
 
 MAX_HEADER_LINE: Final = 32 * 1024
 """Bytes of one line of an answer's head; some gateways put their whole policy into one."""
+
+
+def key_headers(settings: ProviderSettings) -> dict[str, str]:
+    """Return the header that holds a provider's key, where it wants it; without a key, none."""
+    if settings.api_key is None:
+        return {}
+    key, header = settings.api_key.get_secret_value(), settings.speaks.key_header
+    return {header: f"Bearer {key}" if header == "authorization" else key}
 
 
 class HttpConnection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 
-from flatfee.server.providers.http import HttpAnswer, HttpConnection
+from flatfee.server.providers.http import HttpAnswer, HttpConnection, key_headers
 from flatfee.server.settings import ProviderSettings, RouteSettings
 
 
@@ -12,11 +12,7 @@ class OpenAIProvider:
     """``base_url``, and a key where the service wants one, in the header where it wants it."""
 
     def __init__(self, settings: ProviderSettings) -> None:
-        headers = {}
-        if settings.api_key is not None:
-            key, header = settings.api_key.get_secret_value(), settings.speaks.key_header
-            headers[header] = f"Bearer {key}" if header == "authorization" else key
-        self._connection = HttpConnection(f"{settings.base_url}/chat/completions", headers)
+        self._connection = HttpConnection(f"{settings.base_url}/chat/completions", key_headers(settings))
 
     def send(self, route: RouteSettings, body: bytes, *, stream: bool) -> AbstractAsyncContextManager[HttpAnswer]:
         return self._connection.post(route, body, stream=stream)

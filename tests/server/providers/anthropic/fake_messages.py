@@ -19,6 +19,15 @@ from tests.server.providers.anthropic.rules import refusals
 
 MODEL = "claude-opus-4-8"
 USAGE = {"input_tokens": 10, "cache_creation_input_tokens": 3, "cache_read_input_tokens": 40, "output_tokens": 7}
+CITATION = {
+    "type": "char_location",
+    "cited_text": "x",
+    "document_index": 0,
+    "document_title": None,
+    "file_id": None,
+    "start_char_index": 0,
+    "end_char_index": 1,
+}
 OVERLOADED = {"type": "overloaded_error", "message": "Overloaded"}
 
 
@@ -107,7 +116,7 @@ def _in_pieces(block: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, An
         thoughts = [{"type": "thinking_delta", "thinking": piece} for piece in _halves(block["thinking"])]
         signed = {"type": "signature_delta", "signature": block["signature"]}
         return {**block, "thinking": "", "signature": ""}, [*thoughts, signed]
-    return block, [{"type": "citations_delta", "citation": {}}, {"type": "delta_of_tomorrow"}]
+    return block, [{"type": "citations_delta", "citation": CITATION}, {"type": "delta_of_tomorrow"}]
 
 
 def _halves(words: str) -> list[str]:

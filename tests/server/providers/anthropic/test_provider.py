@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 from pydantic import SecretStr
 from tests.server.fakes_upstream import BODY, a_route, chunked, head, say, upstream, whole
+from tests.server.providers.anthropic.fake_messages import Says, text
 
+from flatfee.server.answers.reshape import as_completion
 from flatfee.server.providers.anthropic import provider as module
 from flatfee.server.providers.anthropic.provider import AnthropicProvider
 from flatfee.server.providers.base import ProviderFailure
@@ -120,3 +122,36 @@ async def test_a_last_event_without_its_blank_line_counts() -> None:
         api.send(a_route(), BODY, stream=True) as answer,
     ):
         assert [part async for part in answer.chunks()] == [b"data: [DONE]\n\n"]
+
+
+async def test_a_plain_answer_to_who_asks_for_a_stream_is_a_completion() -> None:
+    message = json.dumps(Says([text("Hello")]).message()).encode()
+    async with (
+        upstream(say(head(None), chunked(message[:9]), chunked(message[9:]), chunked(b""))) as fake,
+        provider(fake.port) as api,
+        api.send(a_route(), BODY, stream=True) as answer,
+    ):
+        data = b"".join([part async for part in answer.chunks()])
+    assert json.loads(data)["choices"][0]["message"]["content"] == "Hello"
+
+
+async def test_a_plain_answer_to_who_asks_for_a_stream_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_ANSWER", 10)
+    async with (
+        upstream(say(head(None), chunked(b"{"), chunked(b" " * 50), chunked(b""))) as fake,
+        provider(fake.port) as api,
+        api.send(a_route(), BODY, stream=True) as answer,
+    ):
+        with pytest.raises(ProviderFailure, match="more than 10 bytes"):
+            async for _ in answer.chunks():
+                pass
+
+
+async def test_a_stream_to_who_asks_for_a_plain_answer_is_a_stream_of_chunks() -> None:
+    async with (
+        upstream(whole(b"".join(Says([text("Hello")]).events()))) as fake,
+        provider(fake.port) as api,
+        api.send(a_route(), BODY, stream=False) as answer,
+    ):
+        data = await answer.read()
+    assert json.loads(as_completion(data))["choices"][0]["message"]["content"] == "Hello"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 from hypothesis import given, settings
@@ -11,8 +12,15 @@ from tests.server.providers.anthropic.fake_messages import Says, text, thinking
 from tests.server.providers.anthropic.rules import refusals
 from tests.server.providers.anthropic.test_answer import plain, put_together, stream
 
+from flatfee.server.providers.anthropic.errors import Untranslatable
+from flatfee.server.providers.anthropic.events import StreamTranslator
 from flatfee.server.providers.anthropic.request import read_request
 
+NAMES = [
+    *("type", "role", "content", "text", "index", "delta", "content_block", "usage", "message", "id", "name", "input"),
+    *("tool_calls", "function", "arguments", "reasoning_details", "thinking_blocks", "signature", "format", "data"),
+    *("image_url", "url", "file", "file_data", "cache_control", "refusal", "output_tokens", "stop_reason", "thinking"),
+]
 WORDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).map(lambda words: f"«{words}»")
 IDS = st.lists(st.from_regex(r"toolu_[A-Za-z0-9]{1,8}", fullmatch=True), max_size=4, unique=True)
 VALUES = st.recursive(
@@ -79,3 +87,29 @@ def test_every_word_of_a_conversation_goes_along_in_order(chat: list[tuple[str, 
     assert said == [("user", "«»"), *told]
     instructions = [words for role, words in chat if words.strip() and role in {"system", "developer"}]
     assert [block["text"] for block in request.get("system", [])] == instructions
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=60)
+@given(st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=5), ANYTHING)
+def test_whatever_a_body_holds_it_is_translated_or_refused(message: dict[str, Any], extra: Any) -> None:
+    question = {"role": "user", "content": "Hi"}
+    body = {"model": "claude-sonnet-4-5", "messages": [question, {"role": "assistant", **message}], "metadata": extra}
+    with suppress(Untranslatable):
+        json.loads(read_request(json.dumps(body).encode()).encoded())
+
+
+@settings(max_examples=60)
+@given(st.lists(st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=5), max_size=5))
+def test_whatever_events_hold_they_come_to_chunks_or_to_nothing(told: list[dict[str, Any]]) -> None:
+    kinds = ["message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta"]
+    translator = StreamTranslator(0)
+    for kind, event in zip(kinds, told, strict=False):
+        for line in translator.feed(b"data: %b\n\n" % json.dumps({**event, "type": kind}).encode()).splitlines():
+            assert not line.startswith(b"data: ") or json.loads(line[6:])["choices"] is not None

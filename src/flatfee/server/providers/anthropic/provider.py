@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 from flatfee.server.answers.members import UnusableAnswer
+from flatfee.server.answers.reshape import shape_of
 from flatfee.server.providers.anthropic.answer import as_completion
 from flatfee.server.providers.anthropic.errors import Untranslatable, read_trouble
 from flatfee.server.providers.anthropic.events import StreamTranslator
 from flatfee.server.providers.anthropic.request import read_request
-from flatfee.server.providers.base import ProviderFailure, Upstream
-from flatfee.server.providers.http import HttpAnswer, HttpConnection
+from flatfee.server.providers.base import MAX_ANSWER, ProviderFailure, Upstream
+from flatfee.server.providers.http import HttpAnswer, HttpConnection, key_headers
 from flatfee.server.settings import ProviderSettings, RouteSettings
 from flatfee.wire import AttemptOutcome
 
-BASE_URL: Final = "https://api.anthropic.com"
 VERSION: Final = "2023-06-01"
-"""https://platform.claude.com/docs/en/api/versioning. Later versions refuse some of what this one takes."""
+"""The newest that still takes a temperature, for the models that do
+(https://platform.claude.com/docs/en/api/migration-2026-10-21)."""
 
 ERROR_BYTES: Final = 65_536
 """More of an error's body than this is not read."""
@@ -39,10 +40,8 @@ class AnthropicProvider:
     """``base_url``, with or without its ``/v1``, and a key. ``clock`` is in seconds since the epoch."""
 
     def __init__(self, settings: ProviderSettings, clock: Callable[[], float] = time.time) -> None:
-        headers = {"anthropic-version": VERSION}
-        if settings.api_key is not None:
-            headers["x-api-key"] = settings.api_key.get_secret_value()
-        base = (settings.base_url or BASE_URL).removesuffix("/v1")
+        base = (settings.base_url or "").removesuffix("/v1")
+        headers = {"anthropic-version": VERSION, **key_headers(settings)}
         self._connection = HttpConnection(f"{base}/v1/messages", headers)
         self._clock = clock
 
@@ -118,18 +117,47 @@ class _Answer:
         return {}
 
     async def read(self) -> bytes:
-        return as_completion(await self._answer.read(), self._created)
+        data = await self._answer.read()
+        if shape_of(data) != "events":
+            return as_completion(data, self._created)
+        translator = StreamTranslator(self._created)
+        with _usable():
+            return translator.feed(data) + translator.end()
 
     async def chunks(self) -> AsyncIterator[bytes]:
+        parts = self._answer.chunks()
+        data = await anext(parts, b"")
+        if shape_of(data) == "json":
+            yield as_completion(await _rest(data, parts), self._created)
+            return
         translator = StreamTranslator(self._created)
-        try:
-            async for data in self._answer.chunks():
+        with _usable():
+            while data:
                 if out := translator.feed(data):
                     yield out
+                data = await anext(parts, b"")
             if out := translator.end():
                 yield out
-        except UnusableAnswer as error:
-            raise ProviderFailure(AttemptOutcome.ERROR, str(error)) from error
+
+
+@contextmanager
+def _usable() -> Generator[None]:
+    """Let a stream that is none be a failure of the provider."""
+    try:
+        yield
+    except UnusableAnswer as error:
+        raise ProviderFailure(AttemptOutcome.ERROR, str(error)) from error
+
+
+async def _rest(data: bytes, parts: AsyncIterator[bytes]) -> bytes:
+    """Read a plain answer, which a few services give to those who ask for a stream, to its end."""
+    read, size = [data], len(data)
+    while size <= MAX_ANSWER and (data := await anext(parts, b"")):
+        read.append(data)
+        size += len(data)
+    if size > MAX_ANSWER:
+        raise ProviderFailure(AttemptOutcome.ERROR, f"answered with more than {MAX_ANSWER} bytes")
+    return b"".join(read)
 
 
 async def _words(answer: HttpAnswer) -> bytes:

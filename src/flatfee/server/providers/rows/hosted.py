@@ -295,7 +295,20 @@ HOSTED: Final[Mapping[str, Row]] = {
         base_url="https://api.anthropic.com/v1",
         key_env="ANTHROPIC_API_KEY",
         needs_key=True,
+        dialect=Dialect(prefill="refused", key_header="x-api-key"),
         source="https://platform.claude.com/docs/en/api/messages",
+        quirks=(
+            Quirk(
+                field="prefill",
+                says="Claude 4.6 and newer refuse an assistant's message at the end; older ones, space at its end",
+                source="https://platform.claude.com/docs/en/about-claude/models/migration-guide",
+            ),
+            Quirk(
+                field="key_header",
+                says="the key stands in `x-api-key`",
+                source="https://platform.claude.com/docs/en/api/overview",
+            ),
+        ),
     ),
     "anthropic-compatible": Row(
         title="Anthropic, its OpenAI-compatible endpoint",
