@@ -197,7 +197,7 @@ SERVICES: Mapping[str, Service] = {
     "mistral": Service(
         limits=frozenset({"max_tokens"}),
         wrong_key=Told(status=401, body={"detail": "Unauthorized"}),
-        refuses=frozenset({"stream_options", "seed", "store", "metadata", "user", "service_tier", "safety_identifier"}),
+        refuses=frozenset({"stream_options", "seed", "store", "user", "service_tier", "safety_identifier"}),
         roles=OLD_ROLES,
         refused=Told(
             status=422,
