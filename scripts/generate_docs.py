@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar
 from flatfee.errors import CODE_CLASSES
 from flatfee.server.admin.openapi import document
 from flatfee.server.admin.table import ENDPOINTS, ROOT
+from flatfee.server.providers.rows import ROWS, Row
 from flatfee.wire import (
     ERRORS,
     REQUEST_HEADERS,
@@ -271,10 +272,56 @@ def _plain(schema: Mapping[str, Any]) -> str:
     return kind + above + (f", at most {high}" if high is not None else "")
 
 
+PROVIDERS_INTRODUCTION: Final = """\
+What `kind` of a [`[[providers]]`](../guides/configuration.md#providers) may be, with the address and the key's variable
+that hold unless the file names others. How to choose and change one is in [Providers](../guides/providers.md).
+
+Each service is a row of `flatfee.server.providers.rows`: data, with the page on which each quirk was read. A test
+drives every row through the whole gateway against a fake that has the service's ways."""
+
+
+def providers_page() -> str:
+    """Return the page of the services that have a row: where they are, and what they differ in."""
+    rows = {kind: row for kind, row in ROWS.items() if row.source}
+    known = (
+        (f"[`{kind}`](#{kind})", row.title, f"`{row.base_url}`" if row.base_url else "yours", _key(row))
+        for kind, row in rows.items()
+    )
+    sections = (f"## {kind}\n\n{_service(row)}" for kind, row in rows.items())
+    index = table(("kind", "service", "address", "variable of the key"), known)
+    return f"# Services\n\n{NOTICE}\n\n{PROVIDERS_INTRODUCTION}\n\n{index}\n\n" + "\n\n".join(sections) + "\n"
+
+
+def _key(row: Row) -> str:
+    if row.key_env is None:
+        return "none"
+    return f"`{row.key_env}`" + ("" if row.needs_key else ", if there is one")
+
+
+def _service(row: Row) -> str:
+    example = f" Its `base_url` is of the form `{row.example}`." if row.example else ""
+    quirks = (
+        (_said(quirk.field, row) if quirk.field else "", quirk.says, f"[read here]({quirk.source})")
+        for quirk in row.quirks
+    )
+    usual = "It is asked as OpenAI's API is." if row.api == "openai" else "Its API is another, and is translated."
+    told = table(("dialect", "because", "source"), quirks) if row.quirks else usual
+    return f"[{row.title.partition(';')[0]}]({row.source}).{example}\n\n{told}"
+
+
+def _said(field: str, row: Row) -> str:
+    """Return what a row says of a field, as TOML has it."""
+    value = row.dialect.model_dump(mode="json")[field]
+    if isinstance(value, dict):
+        return f"`{field} = {{{', '.join(f'{name} = {json.dumps(known)}' for name, known in value.items())}}}`"
+    return f"`{field} = {json.dumps(sorted(value) if isinstance(value, list) else value)}`"
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "reference/wire.md": wire_page,
     "reference/admin-api.md": admin_page,
     "reference/cli.md": cli_page,
+    "reference/providers.md": providers_page,
 }
 
 

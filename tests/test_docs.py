@@ -128,9 +128,11 @@ def test_commands_that_are_shown_exist(page: Path) -> None:
 @pages_with("toml")
 def test_configuration_that_is_shown_is_accepted(page: Path) -> None:
     from flatfee.server.configuration import parse_settings
+    from flatfee.server.providers.rows import ROWS
 
     text = "\n".join(fence.code for fence in fences(page, "toml"))
-    secrets = {name: f"{name}-".ljust(40, "x") for name in re.findall(r'_env = "([A-Z_]+)"', text)}
+    named = [*re.findall(r'_env = "([A-Z_]+)"', text), *(row.key_env for row in ROWS.values() if row.key_env)]
+    secrets = {name: f"{name}-".ljust(40, "x") for name in named}
     settings = parse_settings(text, source=page.name, env=secrets)
     assert settings.routes
     assert settings.accounts

@@ -115,7 +115,30 @@ def test_openai_wants_its_key_exported_first(flatfee: Flatfee, folder: Path) -> 
     assert shown.index("export OPENAI_API_KEY=") < shown.index("serve")
     env = {"OPENAI_API_KEY": "sk-secret"}
     settings = parse_settings((folder / "flatfee.toml").read_text(), source="flatfee.toml", env=env)
-    assert (settings.providers[0].base_url, settings.routes[0].model) == (OPENAI.base_url, OPENAI.premium)
+    assert settings.providers[0].base_url == "https://api.openai.com/v1"
+    assert [route.model for route in settings.routes] == [OPENAI.premium, OPENAI.economy]
+
+
+def test_a_known_kind_needs_only_a_model(flatfee: Flatfee, folder: Path) -> None:
+    shown = flatfee("init", "--provider", "groq", "--model", "large", "--economy-model", "small").stdout
+    assert shown.index("export GROQ_API_KEY=") < shown.index("serve")
+    text = (folder / "flatfee.toml").read_text()
+    settings = parse_settings(text, source="flatfee.toml", env={"GROQ_API_KEY": "secret"})
+    assert settings.providers[0].base_url == "https://api.groq.com/openai/v1"
+    assert [route.model for route in settings.routes] == ["large", "small"]
+
+
+def test_a_kind_that_is_somewhere_else_for_everyone_is_told_where(flatfee: Flatfee, folder: Path) -> None:
+    url = "https://acme.openai.azure.com/openai/v1"
+    shown = flatfee("init", "--provider", "azure-openai", "--base-url", url, "--model", "deployed")
+    assert "export AZURE_OPENAI_API_KEY=" in shown.stdout
+    settings = parse_settings((folder / "flatfee.toml").read_text(), source="x", env={"AZURE_OPENAI_API_KEY": "k"})
+    assert settings.providers[0].base_url == url
+
+
+def test_an_own_server_wants_no_key(flatfee: Flatfee, folder: Path) -> None:
+    shown = flatfee("init", "--provider", "vllm", "--model", "qwen", env={"VLLM_API_KEY": ""})
+    assert (shown.exit_code, "VLLM_API_KEY" in shown.stdout) == (0, False)
 
 
 def test_a_key_that_is_there_need_not_be_exported(flatfee: Flatfee, folder: Path) -> None:
@@ -137,9 +160,15 @@ def test_a_url_is_a_provider_with_one_model(flatfee: Flatfee, folder: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--provider", "acme"), "There is no provider 'acme'; use simulated, openai, or a URL"),
+        (("--provider", "acme", "--model", "x"), "providers[0].kind: unknown kind 'acme'; use one of: openai, azure"),
+        (("--provider", "grok", "--model", "x"), "providers[0].kind: unknown kind 'grok'; did you mean 'groq'?"),
+        (("--provider", "groq"), "Say which model to ask groq for: --model NAME"),
+        (
+            ("--provider", "azure-openai", "--model", "x"),
+            "provider 'azure-openai' needs base_url, such as 'https://RES",
+        ),
+        (("--model", "x"), "simulated answers have no model, address or key to choose"),
         (("--provider", "http://127.0.0.1:8080/v1"), "--model NAME"),
-        (("--provider", "openai", "--model", "x"), "are for a --provider that is a URL"),
         (("--provider", "http://me@127.0.0.1/v1", "--model", "x"), "providers[0].base_url: must have no user"),
         (("--provider", "http://[::1/v1", "--model", "x"), "providers[0].base_url: is not an http or https URL"),
         (("--provider", "http://127.0.0.1:99999/v1", "--model", "x"), "providers[0].base_url: is not an http"),

@@ -22,6 +22,7 @@ SDK = frozenset({"metadata", "prompt_cache_key", "safety_identifier", "store", "
 OPENAI_ROLES = frozenset({"developer", "system", "user", "assistant", "tool"})
 OLD_ROLES = OPENAI_ROLES - {"developer"}
 RETRY = {"retry-after": "20"}
+EVENTS = {"content-type": "text/event-stream"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +61,19 @@ class Service:
     finish: str = "stop"
     done: bool = True
     thoughts: str | None = None
+    goes_on: Literal["plain", "prefix", "continue"] | None = "plain"
+
+    def goes_on_from(self, asked: Mapping[str, Any]) -> bool:
+        """Tell whether a request that ends with a begun answer asks for its rest in the service's own way."""
+        prefixed = asked["messages"][-1].get("prefix") is True
+        continued = asked.get("continue_final_message") is True and asked.get("add_generation_prompt") is False
+        way = "prefix" if prefixed else "continue" if continued else "plain"
+        return way == self.goes_on
 
     def objection(self, asked: Mapping[str, Any]) -> Told | None:
         """Return how a request is refused, if it is."""
+        if asked["messages"][-1]["role"] == "assistant" and not self.goes_on_from(asked):
+            return self.refused
         limits = asked.keys() & {"max_completion_tokens", "max_tokens"}
         if asked.keys() & self.refuses or (limits - self.limits and not self.ignores_other_limits):
             return self.refused
@@ -76,6 +87,7 @@ _TPM = openai_error("Rate limit reached.", "rate_limit_exceeded", "tokens")
 _OVERFLOW = openai_error("Your input exceeds the context window of this model.", "context_length_exceeded")
 _UNKNOWN = openai_error("Unrecognized request argument supplied: top_k")
 _OPENAI = Service(
+    goes_on=None,
     limits=frozenset({"max_completion_tokens"}),
     refused=Told(status=400, body=_UNKNOWN, words="Unrecognized request argument supplied: top_k"),
     too_large=Told(status=400, body=_OVERFLOW),
@@ -97,6 +109,7 @@ SERVICES: Mapping[str, Service] = {
         busy=Told(status=503, body="<html>busy</html>", headers=RETRY),
     ),
     "azure-openai": Service(
+        goes_on=None,
         path="/openai/v1/chat/completions",
         key=("api-key", KEY),
         wrong_key=Told(status=401, body={"error": {"code": "401", "message": "Access denied due to invalid key."}}),
@@ -170,6 +183,7 @@ SERVICES: Mapping[str, Service] = {
         usage_in_streams="last",
     ),
     "deepseek": Service(
+        goes_on="prefix",
         path="/chat/completions",
         limits=frozenset({"max_tokens"}),
         ignores_other_limits=True,
@@ -195,9 +209,10 @@ SERVICES: Mapping[str, Service] = {
         thoughts="reasoning_content",
     ),
     "mistral": Service(
+        goes_on="prefix",
         limits=frozenset({"max_tokens"}),
         wrong_key=Told(status=401, body={"detail": "Unauthorized"}),
-        refuses=frozenset({"stream_options", "seed", "store", "metadata", "user", "service_tier", "safety_identifier"}),
+        refuses=frozenset({"stream_options", "seed", "store", "user", "service_tier", "safety_identifier"}),
         roles=OLD_ROLES,
         refused=Told(
             status=422,
@@ -276,6 +291,7 @@ SERVICES: Mapping[str, Service] = {
         ),
     ),
     "anthropic-compatible": Service(
+        goes_on=None,
         wrong_key=Told(status=401, body=openai_error("invalid x-api-key", None, "authentication_error")),
         refused=Told(status=400, body=openai_error("n: must be 1"), words="n: must be 1"),
         too_large=Told(status=400, body=openai_error("prompt is too long: 209353 tokens > 199999 maximum")),
@@ -292,6 +308,7 @@ SERVICES: Mapping[str, Service] = {
         thoughts="reasoning",
     ),
     "vllm": Service(
+        goes_on="continue",
         limits=frozenset({"max_tokens"}),
         wrong_key=Told(status=401, body={"error": "Unauthorized"}),
         roles=OLD_ROLES,
@@ -307,6 +324,7 @@ SERVICES: Mapping[str, Service] = {
         thoughts="reasoning_content",
     ),
     "sglang": Service(
+        goes_on="continue",
         key=None,
         limits=frozenset({"max_tokens"}),
         ignores_other_limits=True,
@@ -389,7 +407,8 @@ class Fake:
         if objection is not None:
             return _told(objection)
         if body.get("stream"):
-            return _http(200, b"".join(self._events(body)), {"content-type": "text/event-stream"})
+            events = self._events(body)
+            return _http(200, b"".join(events[:3] if body["model"] == "cut" else events), EVENTS)
         message = {"role": "assistant", "content": "".join(ANSWER)}
         choice = {"index": 0, "message": message, "finish_reason": service.finish}
         return _http(200, json.dumps({"id": "c", "choices": [choice], "usage": service.usage}).encode())
@@ -397,8 +416,10 @@ class Fake:
     def _events(self, body: Mapping[str, Any]) -> Sequence[bytes]:
         service = self._service
         asked = (body.get("stream_options") or {}).get("include_usage")
-        deltas = [{"role": "assistant", "content": ""}, *({"content": piece} for piece in ANSWER)]
-        if service.thoughts:
+        begun = body["messages"][-1]["role"] == "assistant"
+        pieces = ANSWER[1:] if begun else ANSWER
+        deltas = [{"role": "assistant", "content": ""}, *({"content": piece} for piece in pieces)]
+        if service.thoughts and not begun and body["model"] != "cut":  # an answer with thoughts is not gone on with
             deltas.insert(1, {service.thoughts: "canary-thought", "content": ""})
         chunks: list[dict[str, Any]] = [
             {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": None}], "usage": None}

@@ -65,13 +65,13 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(kind: str, *models: str, key: str = SERVICE_KEY) -> AsyncGenerator[Rig, None]:
+async def rig(kind: str, *models: str, key: str = SERVICE_KEY, prefill: bool = False) -> AsyncGenerator[Rig, None]:
     """Run a gateway as the row says, but for the host. A route for each model; the larger ones behind."""
     row = ROWS[kind]
     entry = ProviderSettings(name="fake", kind=kind, base_url=row.base_url or row.example, api_key=SecretStr(key))
     assert entry.row is row
     routes = [
-        route(model, priority=number, model=model, context_tokens=1000 * (number + 1))
+        route(model, priority=number, model=model, context_tokens=1000 * (number + 1), prefill=prefill)
         for number, model in enumerate(models)
     ]
     settings = make_settings(routes=routes).model_copy(update={"providers": (entry,)})
@@ -86,6 +86,11 @@ async def rig(kind: str, *models: str, key: str = SERVICE_KEY) -> AsyncGenerator
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway", headers=headers) as client,
         ):
             yield Rig(client, fake)
+
+
+def text_of(events: list[Any]) -> str:
+    deltas = [choice["delta"] for event in events[:-1] for choice in event["choices"]]
+    return "".join(delta.get("content") or "" for delta in deltas)
 
 
 def told(service: str) -> dict[str, int]:
@@ -118,8 +123,7 @@ async def test_a_streamed_answer_is_whole_and_charged_as_the_service_counts(kind
         receipt = await gateway.receipt(response)
     assert response.status_code == 200, response.text
     events = events_of(response.content)
-    deltas = [choice["delta"] for event in events[:-1] for choice in event["choices"]]
-    assert "".join(delta.get("content") or "" for delta in deltas) == "canary-answer"
+    assert text_of(events) == "canary-answer"
     assert events[-1] == "[DONE]"
     assert (receipt["state"], receipt["usage"]) == ("settled", told(kind))
 
@@ -153,6 +157,17 @@ async def test_a_service_that_cannot_now_is_left_for_the_next_route(kind: str) -
     assert response.status_code == 200
     outcome = "rate_limited" if busy.status in {413, 429} else "error"
     assert outcomes(receipt) == [("busy", outcome, busy.status), ("whole", "ok", 200)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_answer_that_broke_off_is_gone_on_with_in_the_services_own_way(kind: str) -> None:
+    async with rig(kind, "cut", "whole", prefill=ROWS[kind].dialect.prefill != "refused") as gateway:
+        response = await gateway.ask(stream=True)
+        receipt = await gateway.receipt(response)
+    assert text_of(events_of(response.content)) == "canary-answer"
+    assert outcomes(receipt) == [("cut", "error", 200), ("whole", "ok", 200)]
+    begun = [body["messages"][-1]["role"] for body in gateway.fake.bodies]
+    assert begun[-1] == ("assistant" if SERVICES[kind].goes_on else "user")
 
 
 @pytest.mark.parametrize("kind", WITH_KEYS)

@@ -16,7 +16,7 @@ from flatfee.cli.invoked import command
 from flatfee.cli.serve import DEFAULT_FILE
 
 if TYPE_CHECKING:
-    from flatfee.server.settings import ServerSettings, Settings
+    from flatfee.server.settings import Settings
 
 _LEDGER: Final = "flatfee.db"
 _BESIDE: Final = ("", "-turn", "-wal", "-shm")
@@ -47,11 +47,19 @@ def init(
         Path, typer.Option("--config", help="The file to write; its ledger is made beside it.")
     ] = DEFAULT_FILE,
     provider: Annotated[
-        str, typer.Option("--provider", help="simulated, openai, or the URL of an OpenAI-compatible server.")
-    ] = "simulated",
-    model: Annotated[str | None, typer.Option("--model", help="With a URL: the model to ask it for.")] = None,
+        str, typer.Option("--provider", help="simulated, a kind such as openai or groq, or the URL of a server.")
+    ] = SIMULATED.kind,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The model to ask for; needed for all but simulated and openai.")
+    ] = None,
+    economy_model: Annotated[
+        str | None, typer.Option("--economy-model", help="The model of the economy route, if another.")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", help="The provider's address, where its kind has none or another.")
+    ] = None,
     key_env: Annotated[
-        str | None, typer.Option("--key-env", help="With a URL: the environment variable that holds the server's key.")
+        str | None, typer.Option("--key-env", help="The environment variable that holds the provider's key.")
     ] = None,
 ) -> None:
     """Write a configuration that works, and make a ledger with an account, a project and their keys.
@@ -60,28 +68,34 @@ def init(
     with 2 then.
     """
     try:
-        choice = _choice(provider, model, key_env)
+        choice = _choice(provider, model, economy_model, base_url, key_env)
         text, settings = _drafted(config, choice)
         ledger = _free(config, settings.server.store)
         _write(config, text)
     except Misplaced as error:
         end(str(error), 2)
     secrets = _make(config, ledger)
-    typer.echo(_next(config, ledger, settings.server, choice, secrets))
+    typer.echo(_next(config, ledger, settings, secrets))
 
 
-def _choice(provider: str, model: str | None, key_env: str | None) -> Choice:
-    known = {SIMULATED.name: SIMULATED, OPENAI.name: OPENAI}
-    if provider in known:
-        if model is not None or key_env is not None:
-            raise Misplaced("--model and --key-env are for a --provider that is a URL; edit the file for the others.")
-        return known[provider]
-    if not provider.startswith(("http://", "https://")):
-        message = f"There is no provider {provider!r}; use simulated, openai, or a URL such as http://127.0.0.1:8080/v1"
-        raise Misplaced(message)
-    if model is None:
-        raise Misplaced("Say which model to ask the server for: --model NAME")
-    return Choice(name="upstream", kind="openai", base_url=provider, key_env=key_env, premium=model, economy=model)
+def _choice(
+    provider: str, model: str | None, economy_model: str | None, base_url: str | None, key_env: str | None
+) -> Choice:
+    from flatfee.server.providers.rows import COMPATIBLE
+
+    if provider == SIMULATED.kind:
+        if any((model, economy_model, base_url, key_env)):
+            raise Misplaced("simulated answers have no model, address or key to choose; leave the other options out.")
+        return SIMULATED
+    name = provider
+    if provider.startswith(("http://", "https://")):
+        name, provider, base_url = "upstream", COMPATIBLE, provider
+    usual = OPENAI if provider == OPENAI.kind and base_url is None else None
+    premium = model or (usual.premium if usual else None)
+    if premium is None:
+        raise Misplaced(f"Say which model to ask {name} for: --model NAME")
+    economy = economy_model or model or (usual.economy if usual else premium)
+    return Choice(name=name, kind=provider, base_url=base_url, key_env=key_env, premium=premium, economy=economy)
 
 
 def _drafted(config: Path, choice: Choice) -> tuple[str, Settings]:
@@ -90,18 +104,25 @@ def _drafted(config: Path, choice: Choice) -> tuple[str, Settings]:
     Raises:
         Misplaced: it would not be understood.
     """
-    from flatfee.server.configuration import SettingsError, parse_settings
+    from flatfee.server.configuration import SettingsError, parse_values, with_secrets
 
     # A relative path is that of the working directory, so only beside a file that is found there.
     here = config.parent.resolve() == Path.cwd()
     store = f"sqlite:///{_LEDGER if here else config.parent.resolve() / _LEDGER}"
     template = resources.files("flatfee.cli.init").joinpath("flatfee.toml").read_text(encoding="utf-8")
     text = draft(template, choice, store)
-    secrets = {choice.key_env: "to be exported"} if choice.key_env is not None else {}
     try:
-        return text, parse_settings(text, source=str(config), env={**os.environ, **secrets})
+        settings = parse_values(text, str(config), os.environ)
+        with_secrets(settings, str(config), os.environ | dict.fromkeys(_to_export(settings), "to come"))
     except SettingsError as error:
         raise Misplaced(str(error)) from error
+    return text, settings
+
+
+def _to_export(settings: Settings) -> list[str]:
+    """Return the variables that must hold a provider's key, and do not."""
+    wanted = [each for each in settings.providers if each.api_key_env or each.row.needs_key]
+    return [each.key_env for each in wanted if each.key_env and not os.environ.get(each.key_env)]
 
 
 def _free(config: Path, store: str) -> Path:
@@ -149,11 +170,11 @@ def _make(config: Path, ledger: Path) -> dict[str, str]:
         raise
 
 
-def _next(config: Path, ledger: Path, server: ServerSettings, choice: Choice, secrets: dict[str, str]) -> str:
+def _next(config: Path, ledger: Path, settings: Settings, secrets: dict[str, str]) -> str:
     start = f"{command()} serve" if config == DEFAULT_FILE else f"{command()} serve --config {shlex.quote(str(config))}"
-    if choice.key_env is not None and not os.environ.get(choice.key_env):
-        start = f"export {choice.key_env}=…  # the provider's key\n  {start}"
-    admin_url = f"http://{server.host}:{server.port}"
+    for variable in _to_export(settings):
+        start = f"export {variable}=…  # the provider's key\n  {start}"
+    admin_url = f"http://{settings.server.host}:{settings.server.port}"
     return _NEXT.format(
         config=config,
         ledger=ledger,

@@ -13,7 +13,7 @@ PLAN = "standard"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """A provider and its two models. ``key_env`` names the variable that holds its key, if it wants one."""
+    """A provider and its two models. What of its address and its key's variable is absent is its kind's."""
 
     name: str
     kind: str
@@ -24,14 +24,8 @@ class Choice:
 
 
 SIMULATED = Choice(name="simulated", kind="simulated", premium="sim-large", economy="sim-small")
-OPENAI = Choice(
-    name="openai",
-    kind="openai",
-    base_url="https://api.openai.com/v1",
-    key_env="OPENAI_API_KEY",
-    premium="gpt-5.1",
-    economy="gpt-5-mini",
-)
+OPENAI = Choice(name="openai", kind="openai", premium="gpt-5.1", economy="gpt-5-mini")
+"""The only service whose models are known here: names of models age."""
 
 
 def draft(template: str, choice: Choice, store: str) -> str:

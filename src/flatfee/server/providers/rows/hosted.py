@@ -28,7 +28,7 @@ HOSTED: Final[Mapping[str, Row]] = {
             Quirk(
                 field="prefill",
                 says="an assistant's message at the end is answered, not gone on with",
-                source="https://zenn.dev/kun432/scraps/7f2f6cf4913f6e",
+                source="https://github.com/sgl-project/sglang/issues/3971",
             ),
         ),
     ),
@@ -48,12 +48,12 @@ HOSTED: Final[Mapping[str, Row]] = {
             Quirk(
                 field="output_limit",
                 says="models that reason refuse `max_tokens`",
-                source="https://learn.microsoft.com/azure/ai-foundry/openai/how-to/reasoning",
+                source="https://learn.microsoft.com/en-us/azure/foundry/openai/how-to/reasoning",
             ),
             Quirk(
                 field="prefill",
                 says="the models are OpenAI's, which do not go on with an assistant's message",
-                source="https://zenn.dev/kun432/scraps/7f2f6cf4913f6e",
+                source="https://github.com/sgl-project/sglang/issues/3971",
             ),
             Quirk(
                 says="a prompt that its filter stops is 400 `content_filter`; streams begin with an event without "
@@ -98,8 +98,8 @@ HOSTED: Final[Mapping[str, Row]] = {
             ),
             Quirk(
                 field="leave_out",
-                says="`store`, `metadata` and `prompt_cache_key` are not supported",
-                source="https://console.groq.com/docs/api-reference#chat-create",
+                says="`store` and `metadata` are not supported, and the others not known",
+                source="https://github.com/groq/groq-python/blob/main/src/groq/types/chat/completion_create_params.py",
             ),
             Quirk(
                 says="`logprobs`, `top_logprobs`, `logit_bias` and `n` above 1 are refused",
@@ -114,11 +114,11 @@ HOSTED: Final[Mapping[str, Row]] = {
     ),
     "together": Row(
         title="Together AI",
-        base_url="https://api.together.xyz/v1",
+        base_url="https://api.together.ai/v1",
         key_env="TOGETHER_API_KEY",
         needs_key=True,
         dialect=Dialect(output_limit="max_tokens"),
-        source="https://docs.together.ai/docs/openai-api-compatibility",
+        source="https://docs.together.ai/docs/inference/openai-compatibility",
         quirks=(
             Quirk(
                 field="output_limit",
@@ -205,7 +205,7 @@ HOSTED: Final[Mapping[str, Row]] = {
             stream_options=False,
             output_limit="max_tokens",
             rename={"seed": "random_seed"},
-            leave_out=(_BOOKKEEPING - {"prompt_cache_key"}) | {"service_tier"},
+            leave_out=frozenset({"safety_identifier", "service_tier", "store", "user"}),
             developer=False,
             prefill="prefix",
         ),
@@ -213,8 +213,8 @@ HOSTED: Final[Mapping[str, Row]] = {
         quirks=(
             Quirk(
                 field="stream_options",
-                says="usage comes with the last event of every stream; 422 for members it does not know",
-                source="https://github.com/mistralai/platform-docs-public/issues/7",
+                says="usage comes with the last event of every stream, and the member is none of the request's",
+                source="https://github.com/mistralai/client-python/blob/main/docs/models/completionchunk.md",
             ),
             Quirk(
                 field="output_limit",
@@ -228,7 +228,7 @@ HOSTED: Final[Mapping[str, Row]] = {
             ),
             Quirk(
                 field="leave_out",
-                says="422 `extra_forbidden` for `store`, `metadata`, `user`",
+                says="422 `extra_forbidden` for members it does not know, such as `store`",
                 source="https://github.com/Gitlawb/openclaude/issues/739",
             ),
             Quirk(
@@ -239,7 +239,7 @@ HOSTED: Final[Mapping[str, Row]] = {
             Quirk(
                 field="prefill",
                 says="goes on from a message with `prefix: true`",
-                source="https://docs.mistral.ai/capabilities/completion/",
+                source="https://github.com/mistralai/client-python/blob/main/docs/models/assistantmessage.md",
             ),
             Quirk(
                 says="a refusal may have its reasons as a list, under `detail` or `message.detail`",
@@ -321,8 +321,7 @@ HOSTED: Final[Mapping[str, Row]] = {
             Quirk(
                 field="prefill",
                 says="newer models refuse an assistant's message at the end",
-                source="https://platform.claude.com/docs/en/build-with-claude/prompt-engineering/"
-                "prefill-claudes-response",
+                source="https://platform.claude.com/docs/en/about-claude/models/migration-guide",
             ),
             Quirk(
                 says="meant for trying models out. `response_format` is ignored, so give its routes no capability "

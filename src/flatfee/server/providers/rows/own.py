@@ -66,7 +66,7 @@ OWN: Final[Mapping[str, Row]] = {
         title="SGLang",
         base_url="http://127.0.0.1:30000/v1",
         dialect=Dialect(output_limit="max_tokens", developer=False, prefill="continue"),
-        source="https://docs.sglang.ai/basic_usage/openai_api_completions.html",
+        source="https://docs.sglang.io/basic_usage/openai_api_completions.html",
         quirks=(
             Quirk(
                 field="output_limit",
@@ -89,17 +89,21 @@ OWN: Final[Mapping[str, Row]] = {
     ),
     "llama-cpp": Row(
         title="llama.cpp's server",
-        base_url="http://127.0.0.1:8080/v1",
+        base_url="http://127.0.0.1:9931/v1",
         key_env="LLAMA_API_KEY",
         dialect=Dialect(output_limit="max_tokens", developer=False),
         source="https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
         quirks=(
             Quirk(
                 field="output_limit",
-                says="documents `max_tokens`",
+                says="every version knows `max_tokens`",
                 source="https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
             ),
             _TEMPLATES,
+            Quirk(
+                says="versions before the autumn of 2026 listen on port 8080",
+                source="https://github.com/ggml-org/llama.cpp/pull/26508",
+            ),
             Quirk(
                 says="a context that is too large is `exceed_context_size_error`",
                 source="https://github.com/ggml-org/llama.cpp/pull/15780",
