@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
@@ -35,7 +36,7 @@ facts = st.builds(
     fair_use_left=st.none() | st.sampled_from([0.0, 0.1, 0.5, 1.0]),
     tool_loop_route=st.none() | st.sampled_from(["r0", "r1", "r3", "gone"]),
 )
-_LISTS = {
+_LISTS: dict[str, list[Any]] = {
     "task": [["plan"], ["chat", "plan"], list(Task)],
     "reasoning_effort": [["high"], ["high", "low"]],
     "context_over": [0, 1000, 120_000],

@@ -82,9 +82,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "reasoning_effort": Check(
         holds=lambda wanted, facts: facts.reasoning_effort in wanted,
         within=_subset,
-        fact=lambda facts: (
-            f"reasoning_effort is {facts.reasoning_effort}" if facts.reasoning_effort else "no reasoning_effort"
-        ),
+        fact=_effort,
     ),
     "context_over": Check(
         holds=lambda least, facts: facts.prompt_tokens > least, within=ge, fact=_context, demand="over {}"
