@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from flatfee.server.policy.facts import Facts
 from flatfee.server.policy.patterns import covers, includes
-from flatfee.server.policy.times import Times
+from flatfee.server.policy.times import DAYS, Times
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "times": Check(
         holds=lambda times, facts: times.hold(facts.at),
         within=Times.within,
-        fact=lambda facts: f"it is {facts.at:%a %H:%M}",
+        fact=lambda facts: f"it is {DAYS[facts.at.weekday()]} {facts.at:%H:%M}",
         demand="in {}",
     ),
     "fair_use_left_under": Check(
