@@ -79,3 +79,12 @@ def test_json_is_one_object_with_every_finding(flatfee: Flatfee, config: str) ->
     assert (first["check"], first["verdict"]) == ("configuration", "fail")
     assert set(first) == {"check", "verdict", "found", "cure"}
     assert all(finding["cure"] for finding in told["findings"] if finding["verdict"] != "ok")
+
+
+def test_a_doubtful_rule_is_a_warning(flatfee: Flatfee, config: str) -> None:
+    path = Path(config)
+    rule = '\n[[policy.rules]]\nwhen = {account = ["other"]}\ntier = "premium"\nreason = "default"\n'
+    path.write_text(path.read_text("utf-8") + rule)
+    shown = flatfee("doctor", "--config", config, env={"CI_KEY": KEY})
+    assert shown.exit_code == 0, shown.output
+    assert "warn configuration: policy.rules[0].when.account: 'other' is not in this file" in shown.stdout

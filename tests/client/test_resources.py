@@ -25,10 +25,11 @@ def page(*items: Any, more: Any = False) -> Any:
 
 
 async def test_models_are_listed_and_retrieved(driver: Any) -> None:
-    model = {"id": "auto", "object": "model", "tier": "ultra", "context_tokens": 400000}
+    able = ["tools", "telepathy"]
+    model = {"id": "auto", "object": "model", "tier": "ultra", "context_tokens": 400000, "capabilities": able}
     d = driver(lambda r: httpx.Response(200, json=model) if r.url.path.endswith("/auto") else page(model))
     listed = await d.wait(d.client.models.list())
-    assert [m.id for m in listed.data] == ["auto"]
+    assert [(m.id, m.capabilities) for m in listed.data] == [("auto", able)]
     assert listed.has_more is False
     assert listed._request_id == "req_7"
     assert (await d.wait(d.client.models.retrieve("auto"))).tier == "ultra"

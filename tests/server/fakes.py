@@ -29,8 +29,9 @@ from flatfee.server.settings import (
 )
 from flatfee.server.store.base import StoreDown
 from flatfee.server.store.memory import MemoryStore
-from flatfee.server.store.records import Caller, NewAccount, Outcome, Reservation, Settlement, Ticket
+from flatfee.server.store.records import Caller, NewAccount, Outcome, Reservation, Settlement, Ticket, Usage
 from flatfee.server.store.transactions import Admission
+from flatfee.server.windows import Calendar
 from flatfee.wire import AttemptOutcome
 
 KEY = "canary-key-of-the-project-ci-0123456789"
@@ -270,6 +271,10 @@ class FailingStore(MemoryStore):
     async def find_key(self, digest: bytes) -> Caller | None:
         self._check("find_key")
         return await super().find_key(digest)
+
+    async def usage(self, account: str, unit: str, calendar: Calendar) -> Usage:
+        self._check("usage")
+        return await super().usage(account, unit, calendar)
 
     async def reserve(self, want: Reservation) -> Admission:
         self._check("reserve")

@@ -97,3 +97,13 @@ def test_a_name_that_stands_there_itself_wins_over_any_beginning() -> None:
 def test_a_name_that_only_resembles_a_beginning_does_not_exist() -> None:
     with pytest.raises(Fault, match=r"gpt-5, claude-\*, claude-haiku-\*"):
         a_gateway().resolve("Claude-sonnet")
+
+
+@pytest.mark.parametrize("name", ["claude-" + "x" * 250, "claude-\n", "claude-\x1b[31m"])
+def test_no_alias_covers_a_name_that_is_no_models(name: str) -> None:
+    gateway = a_gateway()
+    assert not gateway.knows(name)
+    assert gateway.knows("claude-" + "x" * 249)
+    with pytest.raises(Fault) as caught:
+        gateway.resolve(name)
+    assert caught.value.code is ErrorCode.MODEL_NOT_FOUND

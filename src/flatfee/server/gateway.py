@@ -125,7 +125,7 @@ class Gateway:
 
     def knows(self, model: str) -> bool:
         """Tell whether a name means a model."""
-        return model in self.settings.aliases or model in set(Model)
+        return self.settings.meaning(model) is not None
 
     def resolve(self, model: str) -> Model:
         """Return the model that a name means.

@@ -34,6 +34,7 @@ from flatfee.wire import Billing, Model, ReceiptDetail, Tier
 
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 Capability = Literal["tools", "json_schema", "images"]
+_LONGEST_MODEL_NAME: Final = 256
 CAPABILITIES: Final[frozenset[Capability]] = frozenset(get_args(Capability))
 
 
@@ -183,7 +184,7 @@ class RouteSettings(Table):
 
     name: Name
     provider: str
-    model: Annotated[str, AfterValidator(_printable)] = Field(min_length=1, max_length=256)
+    model: Annotated[str, AfterValidator(_printable)] = Field(min_length=1, max_length=_LONGEST_MODEL_NAME)
     tier: Tier
     priority: int = Field(default=1, ge=0, le=1000)
     weight: float = Field(default=1.0, gt=0, le=1000)
@@ -315,9 +316,14 @@ class Settings(Table):
         return self._meanings[entry] if entry is not None else None
 
     def entry(self, name: str) -> str | None:
-        """Return the model or alias by which a name is found: the name itself, or the longest that ends in ``*``."""
+        """Return the model or alias by which a name is found: the name itself, or the longest that ends in ``*``.
+
+        Receipts keep the name, and its ending is the caller's: beyond what a model is called, no alias covers it.
+        """
         if name in self._meanings:
             return name
+        if len(name) > _LONGEST_MODEL_NAME or not name.isprintable():
+            return None
         return next((pattern for pattern in self._patterns if covers(pattern, name)), None)
 
     @cached_property

@@ -98,16 +98,17 @@ class Office:
         await self.store.administer("setup", AddKey(key=new, account=account, project=project))
         return secret
 
-    async def ask(self, key: str) -> int:
+    async def ask(self, key: str, model: str = "premium") -> int:
         """Send a completion; return its status."""
-        return (await self.rig.ask({"authorization": f"Bearer {key}"})).status_code
+        return (await self.rig.ask({"authorization": f"Bearer {key}"}, model=model)).status_code
 
 
 @pytest.fixture
 async def office() -> AsyncIterator[Office]:
     """The file's account ``acme`` with the projects ``ci`` and ``docs``, and the account ``beta`` of nobody's file."""
     clock = Clock()
-    async with running(with_operators_key(make_settings(aliases={"gpt": "premium"})), store=MemoryStore(clock)) as rig:
+    settings = with_operators_key(make_settings(aliases={"gpt": "premium", "claude-*": "premium"}))
+    async with running(settings, store=MemoryStore(clock)) as rig:
         office = Office(rig, clock)
         await office.store.administer("setup", AddAccount(name="beta", plan="pro"))
         await office.store.administer("setup", AddProject(account="beta", name="web"))

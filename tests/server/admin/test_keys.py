@@ -124,6 +124,13 @@ async def test_a_key_is_held_to_its_models_with_the_next_request(office: Any) ->
     assert await office.ask(key["secret"]) == 403
 
 
+async def test_a_key_may_be_held_to_an_alias_that_stands_for_many_names(office: Any) -> None:
+    key = await made(office, models=["claude-*", "claude-haiku-4-5-20251001"])
+    assert key["models"] == ["claude-*", "claude-haiku-4-5-20251001"]
+    assert await office.ask(key["secret"], model="claude-sonnet-4-5-20250929") == 200
+    assert await office.ask(key["secret"], model="premium") == 403
+
+
 async def test_a_key_ends_with_its_expiry_by_the_stores_clock(office: Any) -> None:
     key = await made(office, expires_at="2026-11-01T12:01:00Z")
     assert await office.ask(key["secret"]) == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
@@ -13,12 +14,12 @@ from flatfee.server.settings import PolicySettings, RouteSettings
 from flatfee.wire import OnExhausted, Task, Tier
 
 YEARS = (datetime(2026, 1, 1), datetime(2028, 1, 1))  # noqa: DTZ001 - hypothesis adds the timezone itself
-SIZES = st.sampled_from([1, 100, 1000, 1001, 60_000, 120_001, 300_000])
+SIZES = st.sampled_from([1, 100, 1000, 1001, 60_000, 120_001])
 """Few, so that limits and what is limited meet."""
 
 facts = st.builds(
     Facts,
-    model=st.sampled_from(["auto", "auto", "auto", "premium", "economy"]),
+    model=st.sampled_from(["auto", "auto", "premium", "economy"]),
     account=st.sampled_from(["acme", "other"]),
     project=st.none() | st.sampled_from(["ci", "web"]),
     workflow=st.none() | st.sampled_from(["nightly-1", "nightly-", "chat"]),
@@ -33,9 +34,9 @@ facts = st.builds(
     json_schema=st.booleans(),
     on_exhausted=st.sampled_from(OnExhausted),
     fair_use_left=st.none() | st.sampled_from([0.0, 0.1, 0.5, 1.0]),
-    tool_loop_route=st.none() | st.sampled_from(["r0", "r1", "r3", "gone"]),
+    tool_loop_route=st.sampled_from([None, "r0", "r1", "r2", "gone"]),
 )
-_LISTS = {
+_LISTS: dict[str, list[Any]] = {
     "task": [["plan"], ["chat", "plan"], list(Task)],
     "reasoning_effort": [["high"], ["high", "low"]],
     "context_over": [0, 1000, 120_000],
@@ -81,11 +82,12 @@ routes = st.lists(
             "tier": st.sampled_from(Tier),
             "priority": st.integers(0, 2),
             "weight": st.sampled_from([0.001, 1.0, 1000.0]),
-            "context_tokens": st.none() | SIZES,
-            "capabilities": st.none() | st.frozensets(st.sampled_from(["tools", "json_schema", "images"])),
+            "context_tokens": st.sampled_from([None, None, 100, 60_000, 120_001]),
+            "capabilities": st.sampled_from([None, None, None, (), ("tools",), ("images", "json_schema")]),
         }
     ),
-    max_size=6,
+    min_size=3,  # what lacks something is none for a request: often one or two are left, sometimes none
+    max_size=5,
 ).map(
     lambda found: tuple(
         RouteSettings.model_validate({"name": f"r{index}", "provider": "p", "model": "m", **row})

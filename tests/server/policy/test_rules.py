@@ -74,9 +74,9 @@ def test_the_default_table_is_the_contracts(facts: Any, told: dict[str, Any], ve
         ({"workflow": ["nightly-1"]}, {"workflow": "nightly-12"}, "workflow is nightly-12"),
         ({"workflow": True}, {}, "no workflow is named"),
         ({"workflow": False}, {"workflow": "run"}, "workflow is run"),
-        ({"hours": ["22:00-06:00"]}, {}, "it is Wed 12:00, not in 22:00-06:00"),
-        ({"days": ["sat", "sun"]}, {}, "it is Wed 12:00, not in sat or sun"),
-        ({"hours": ["09:00-17:00"], "days": ["sat"]}, {}, "it is Wed 12:00, not in 09:00-17:00 on sat"),
+        ({"hours": ["22:00-06:00"]}, {}, "it is wed 12:00, not in 22:00-06:00"),
+        ({"days": ["sat", "sun"]}, {}, "it is wed 12:00, not in sat or sun"),
+        ({"hours": ["09:00-17:00"], "days": ["sat"]}, {}, "it is wed 12:00, not in 09:00-17:00 on sat"),
         ({"fair_use_left_under": 0.5}, {"fair_use_left": 0.5}, "0.500 of fair-use is left, not under 0.5"),
         ({"fair_use_left_over": 0.5}, {"fair_use_left": 0.5}, "0.500 of fair-use is left, not over 0.5"),
         ({"fair_use_left_over": 0}, {}, "fair-use was not looked at, not over 0.0"),
@@ -161,5 +161,5 @@ def test_a_rule_that_matches_says_why_for_each_of_its_conditions(facts: Any) -> 
     (step,) = explain(policy, facts(tools=True, fair_use_left=0.25))
     assert step.because == (
         "context is about 5000 tokens, over 100; tools are given; 0.250 of fair-use is left, under 0.5; "
-        "it is Wed 21:00, in wed"
+        "it is wed 21:00, in wed"
     )

@@ -22,7 +22,6 @@ from flatfee.server.admin.endpoint import (
 )
 from flatfee.server.faults import Fault
 from flatfee.server.gateway import Gateway
-from flatfee.server.settings import Name
 from flatfee.server.store.account_commands import (
     AddAccount,
     AddProject,
@@ -33,6 +32,7 @@ from flatfee.server.store.account_commands import (
 )
 from flatfee.server.store.accounts import Account, Project
 from flatfee.server.store.commands import no_account
+from flatfee.server.table import Name
 from flatfee.wire import Billing, ErrorCode, ReceiptDetail
 
 

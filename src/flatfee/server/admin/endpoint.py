@@ -17,9 +17,9 @@ from flatfee.server.admin.auth import administrator
 from flatfee.server.admin.wording import refusal
 from flatfee.server.call import Call
 from flatfee.server.gateway import Gateway
-from flatfee.server.settings import Name
 from flatfee.server.store.accounts import Page
 from flatfee.server.store.commands import UNCHANGED, Command
+from flatfee.server.table import Name
 from flatfee.wire import ErrorCode
 
 MAX_BODY_BYTES: Final = 65_536

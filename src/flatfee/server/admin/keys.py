@@ -25,11 +25,11 @@ from flatfee.server.admin.endpoint import (
 from flatfee.server.faults import Fault
 from flatfee.server.gateway import Gateway
 from flatfee.server.keys import KeyKind, digest, new_key, new_key_id
-from flatfee.server.settings import Name
 from flatfee.server.store.accounts import Key
 from flatfee.server.store.commands import UNCHANGED, Unchanged
 from flatfee.server.store.key_commands import AddKey, ChangeKey, RevokeKey, RotateKey, no_key
 from flatfee.server.store.records import NewKey
+from flatfee.server.table import Name
 from flatfee.wire import ErrorCode, Model
 
 _DAY: Final = 86_400

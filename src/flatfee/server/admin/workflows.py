@@ -12,10 +12,10 @@ from flatfee.server.admin.endpoint import Endpoint, ListOf, Nothing, Query, Reso
 from flatfee.server.faults import Fault
 from flatfee.server.keys import KeyKind
 from flatfee.server.queries import usage_of
-from flatfee.server.settings import Name
 from flatfee.server.store.accounts import NotAllowed
 from flatfee.server.store.ledger_commands import ReleaseWorkflow
 from flatfee.server.store.records import Caller
+from flatfee.server.table import Name
 from flatfee.wire import WORKFLOW_ID, Billing, ErrorCode
 
 

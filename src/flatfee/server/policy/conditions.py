@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from flatfee.server.policy.facts import Facts
 from flatfee.server.policy.patterns import covers, includes
-from flatfee.server.policy.times import Times
+from flatfee.server.policy.times import DAYS, Times
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "reasoning_effort": Check(
         holds=lambda wanted, facts: facts.reasoning_effort in wanted,
         within=_subset,
-        fact=lambda facts: (
-            f"reasoning_effort is {facts.reasoning_effort}" if facts.reasoning_effort else "no reasoning_effort"
-        ),
+        fact=_effort,
     ),
     "context_over": Check(
         holds=lambda least, facts: facts.prompt_tokens > least, within=ge, fact=_context, demand="over {}"
@@ -137,7 +135,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "times": Check(
         holds=lambda times, facts: times.hold(facts.at),
         within=Times.within,
-        fact=lambda facts: f"it is {facts.at:%a %H:%M}",
+        fact=lambda facts: f"it is {DAYS[facts.at.weekday()]} {facts.at:%H:%M}",
         demand="in {}",
     ),
     "fair_use_left_under": Check(

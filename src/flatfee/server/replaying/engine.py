@@ -252,10 +252,10 @@ def _resolve(name: str, settings: Settings) -> Model:
     Raises:
         Fault: ``model_not_found``: the configuration has no such alias any more.
     """
-    try:
-        return settings.aliases.get(name) or Model(name)
-    except ValueError as error:
-        raise Fault(ErrorCode.MODEL_NOT_FOUND, "There is no such model.") from error
+    model = settings.meaning(name)
+    if model is None:
+        raise Fault(ErrorCode.MODEL_NOT_FOUND, "There is no such model.")
+    return model
 
 
 def _turned_away(past: Past) -> Receipt:
