@@ -220,7 +220,7 @@ class Stage:
         self.rig.provider.asked.clear()
         self.rig.gateway.health = Health()
         await down(self.rig, *self.scene.down)
-        for name in self.scene.flaky * (FAILURES_TO_OPEN - 1):
+        for name in tuple(self.scene.flaky) * (FAILURES_TO_OPEN - 1):
             self.rig.gateway.health.failed(name, self.rig.gateway.monotonic(), 0)
 
     async def ask(self) -> tuple[httpx.Response, Any]:

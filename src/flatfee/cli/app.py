@@ -19,6 +19,7 @@ from flatfee.cli.chat import chat
 from flatfee.cli.demo import demo
 from flatfee.cli.doctor import doctor
 from flatfee.cli.init import init
+from flatfee.cli.policy import policy
 from flatfee.cli.route import route
 from flatfee.cli.serve import serve
 from flatfee.cli.testing.drift import drift
@@ -32,7 +33,7 @@ app = typer.Typer(
 )
 for _command in (demo, init, serve, doctor, chat, route, usage, drift):
     app.command()(_command)
-for _group in (accounts, projects, keys, plans, routes, receipts, audit):
+for _group in (accounts, projects, keys, plans, routes, receipts, audit, policy):
     app.add_typer(_group)
 
 
