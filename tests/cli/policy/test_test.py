@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]  # nothing here has stubs for it
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Flatfee
@@ -74,3 +77,21 @@ def test_a_file_that_is_not_there_is_an_error_of_its_own(flatfee: Flatfee, tmp_p
     shown = flatfee("policy", "test", str(EXAMPLES / "cases.toml"), "--config", missing)
     assert (shown.exit_code, shown.stdout) == (2, "")
     assert "missing.toml: cannot be read" in shown.stderr
+
+
+def test_the_guide_shows_what_is_written(flatfee: Flatfee, tmp_path: Path) -> None:
+    guide = (EXAMPLES.parents[1] / "docs" / "guides" / "policy-testing.md").read_text("utf-8")
+    rows = re.split(r"(?=\[\[policy\.rules\]\])", Path(CONFIG).read_text("utf-8"))
+    changed = tmp_path / "flatfee.toml"
+    changed.write_text("".join(row for row in rows if "save-the-last-tenth" not in row), "utf-8")
+    shown = flatfee("policy", "test", str(EXAMPLES / "cases.toml"), "--config", str(changed))
+    written = "\n".join(line.rstrip() for line in shown.stdout.splitlines())
+    (fence,) = re.findall(r"```text\n(.*?)\n```", guide, re.DOTALL)
+    assert fence in written
+
+
+def test_the_workflow_runs_the_command_on_files_that_are_there() -> None:
+    workflow = yaml.safe_load((EXAMPLES / "github-workflow.yml").read_text("utf-8"))
+    command = shlex.split(workflow["jobs"]["policy"]["steps"][-1]["run"])
+    assert command[:3] == ["flatfee", "policy", "test"]
+    assert [name for name in command if name.endswith(".toml") and not (EXAMPLES / name).exists()] == []
