@@ -26,7 +26,7 @@ from tests.server.fakes import (
 from tests.server.fakes_gateway import Rig, running
 
 from flatfee.server.gateway import calendar_of, terms_of
-from flatfee.server.health import FAILURES_TO_OPEN, Health
+from flatfee.server.health import COOL_DOWN, FAILURES_TO_OPEN, Health
 from flatfee.server.keys import digest
 from flatfee.server.policy.foresee import Failure
 from flatfee.server.providers.base import ProviderFailure
@@ -161,12 +161,18 @@ FAILING: Mapping[Failure, Reply] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A gateway, how its routes do, and a request. ``flaky`` routes have failed all but once too often."""
+    """A gateway, how its routes do, and a request.
+
+    ``flaky`` routes have failed all but once too often, ``mending`` ones so often that the next request is a probe;
+    of ``probed`` ones that probe runs.
+    """
 
     routes: Sequence[Mapping[str, Any]] = ROUTES
     settings: Mapping[str, Any] = field(default_factory=dict)
     down: Sequence[str] = ()
     flaky: Sequence[str] = ()
+    mending: Sequence[str] = ()
+    probed: Sequence[str] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=dict)
 
@@ -185,6 +191,8 @@ SCENES = {
     "second down": Scene(down=("second",)),
     "only one up": Scene(down=("first", "second")),
     "flaky": Scene(flaky=("first",)),
+    "mending": Scene(mending=("first",)),
+    "a probe runs": Scene(probed=("first",)),
     "premium or nothing": Scene(headers={"x-flatfee-on-exhausted": "fail"}),
     "no continuation": Scene(settings={"continuation": False}),
     "past due": Scene(settings={"billing": "past_due"}),
@@ -218,10 +226,15 @@ class Stage:
         """Begin anew, with routes that answer as told."""
         self.rig.provider.scripts = {name: deque([reply]) for name, reply in scripts.items()}
         self.rig.provider.asked.clear()
-        self.rig.gateway.health = Health()
-        await down(self.rig, *self.scene.down)
-        for name in tuple(self.scene.flaky) * (FAILURES_TO_OPEN - 1):
-            self.rig.gateway.health.failed(name, self.rig.gateway.monotonic(), 0)
+        health = self.rig.gateway.health = Health()
+        now, scene = self.rig.gateway.monotonic(), self.scene
+        await down(self.rig, *scene.down)
+        for name in tuple(scene.flaky) * (FAILURES_TO_OPEN - 1):
+            health.failed(name, now, 0)
+        for name in (*scene.mending, *scene.probed) * FAILURES_TO_OPEN:
+            health.failed(name, now - COOL_DOWN, 0)
+        for name in scene.probed:
+            assert health.admits(name, now)
 
     async def ask(self) -> tuple[httpx.Response, Any]:
         """Send the completion; return the answer, and its receipt."""
@@ -314,6 +327,20 @@ async def test_equal_routes_tell_their_share_and_not_a_draw() -> None:
     assert first == second
     assert (first["route"], first["share"]) == ("a", 0.75)
     assert [(each["route"], "share" in each) for each in first["then"]] == [("b", False)]
+
+
+@pytest.mark.parametrize(("tier", "wanted"), [("economy", "premium"), ("premium", "economy")])
+async def test_where_the_other_tier_serves_it_the_last_step_says_why(tier: str, wanted: str) -> None:
+    rules = [{"tier": wanted, "reason": "default"}]
+    async with running(make_settings(routes=[route("only", tier)], policy={"rules": rules})) as rig:
+        told = (await dry_run(rig, model="auto")).json()
+    assert (told["tier"], told["rules"]) == (
+        tier,
+        [
+            {"rule": "default", "matched": True},
+            {"rule": "eligibility", "matched": True, "because": f"no {wanted} route can take it"},
+        ],
+    )
 
 
 async def test_a_tool_loop_says_on_which_route_it_is_open() -> None:

@@ -23,9 +23,6 @@ from flatfee.server.supposing import SupposedRequest, Supposition, name_problems
 from flatfee.server.table import Table
 from flatfee.wire import ErrorCode, Lane, Reason, Tier
 
-MAX_BYTES: Final = 4 << 20
-"""A larger file is no table that somebody wrote."""
-
 
 class Expectation(Table):
     """What a case expects; only what is said is compared. Units and tokens are the gateway's estimates.

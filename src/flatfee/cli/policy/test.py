@@ -85,7 +85,7 @@ def _show_why(outcome: Outcome, console: Console) -> None:
     """Show what differs, and how the decision came about."""
     for difference in outcome.differences:
         expected, got = _value(difference.expected), _value(difference.got)
-        told = Text(f"{_INDENT}{difference.what}: expected {expected}, got {got}", style="red")
+        told = Text(_INDENT + one_line(f"{difference.what}: expected {expected}, got {got}"), style="red")
         console.print(told, soft_wrap=True)
     message = outcome.answer.get("message")
     if message is not None:
@@ -100,8 +100,6 @@ def _value(value: object) -> str:
             return "none"
         case False:
             return "nobody"
-        case str():
-            return one_line(value)
         case frozenset():
             return f"[{', '.join(sorted(map(str, value)))}]"
         case tuple():
