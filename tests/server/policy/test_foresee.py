@@ -1,4 +1,4 @@
-"""What a plan would come to. That the relay does the same is tested with a gateway, in ``test_dry_run``."""
+"""What a plan would come to. That the relay does the same is tested with a gateway, in ``test_foresight``."""
 
 from typing import Any
 
