@@ -191,6 +191,8 @@ async def test_the_dry_run_tells_what_the_request_then_does(pair: Pair) -> None:
     assert done.receipt is not None
     assert (told.lane, told.reason, told.route) == (done.receipt.lane, done.receipt.reason, done.receipt.route)
     assert [step.route for step in told.then] == ["south-premium", "north-economy"]
+    first = told.on_failure[0]
+    assert (first.failure, first.next, first.then_error) == ("provider_timeout", "south-premium", "fallback_exhausted")
     simulated = app.gateway.providers["north"]
     assert isinstance(simulated, SimulatedProvider)
     assert simulated.calls == ["north-premium"], "the dry run calls no provider"

@@ -15,6 +15,7 @@ from tests.server.fakes import KEY, LIMIT, ScriptedProvider, make_body, make_set
 from flatfee.server.app import App, create_app
 from flatfee.server.asked import BESIDE
 from flatfee.server.gateway import Gateway
+from flatfee.server.health import FAILURES_TO_OPEN
 from flatfee.server.providers.base import Provider
 from flatfee.server.run import GatewayServer
 from flatfee.server.settings import (
@@ -39,6 +40,15 @@ class Rig:
     async def ask(self, headers: Mapping[str, str] | None = None, **body: Any) -> httpx.Response:
         """Send a completion."""
         return await self.client.post("/v1/chat/completions", json=make_body(**body), headers=headers)
+
+    async def dry_run(self, headers: Mapping[str, str] | None = None, **body: Any) -> httpx.Response:
+        """Ask what would become of a completion."""
+        return await self.client.post("/v1/route", json=make_body(**body), headers=headers)
+
+    def take_down(self, *names: str) -> None:
+        """Have the circuits of routes open."""
+        for name in names * FAILURES_TO_OPEN:
+            self.gateway.health.failed(name, self.gateway.monotonic(), 0)
 
     async def receipt(self, response: httpx.Response) -> dict[str, Any]:
         """Look up the receipt of a response, without what is kept beside it."""

@@ -46,6 +46,15 @@ def test_a_circuit_opens_after_failures_in_a_row() -> None:
     assert health.down(0.0) == {"a"}
 
 
+def test_a_route_is_shut_while_its_circuit_is_open_or_its_probe_runs() -> None:
+    assert opened().shut(COOL_DOWN - 0.001) == {"a"}
+    assert opened().shut(COOL_DOWN) == frozenset()
+    half_open, opening = probed()
+    assert half_open.shut(COOL_DOWN) == {"a"}
+    half_open.answering("a", opening)
+    assert half_open.shut(COOL_DOWN) == frozenset()
+
+
 def test_a_route_has_a_last_chance_where_its_next_failure_opens_the_circuit() -> None:
     health = Health()
     for _ in range(FAILURES_TO_OPEN - 1):

@@ -19,7 +19,6 @@ from tests.server.fakes import (
 )
 from tests.server.fakes_gateway import Rig, running
 
-from flatfee.server.health import FAILURES_TO_OPEN
 from flatfee.server.keys import KeyKind
 from flatfee.server.store.memory import MemoryStore
 from flatfee.server.store.records import Caller
@@ -32,11 +31,6 @@ async def get(rig: Rig, path: str, status: int = 200) -> Any:
     assert response.status_code == status, response.text
     assert response.headers["x-flatfee-request-id"].startswith("req_")
     return response.json()
-
-
-async def down(rig: Rig, *names: str) -> None:
-    for name in names * FAILURES_TO_OPEN:
-        rig.gateway.health.failed(name, rig.gateway.monotonic(), 0)
 
 
 @pytest.mark.parametrize("path", KEYED)
@@ -219,9 +213,9 @@ async def test_health_needs_no_key() -> None:
 
 async def test_ready_tells_what_is_missing() -> None:
     async with running() as rig:
-        await down(rig, "first", "second")
+        rig.take_down("first", "second")
         assert await get(rig, "/health/ready") == {"status": "ready"}
-        await down(rig, "thrifty")
+        rig.take_down("thrifty")
         assert (await get(rig, "/health/ready", 503))["error"]["code"] == "provider_unavailable"
         rig.gateway.draining = True
         told = await get(rig, "/health/ready", 503)

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -23,61 +23,58 @@ from flatfee.cli.asking import (
     read_prompt,
 )
 from flatfee.cli.show_plan import print_plan
+from flatfee.cli.supposed import (
+    AccountOption,
+    AtOption,
+    BillingOption,
+    ContinuationUsedOption,
+    DownOption,
+    LeftOption,
+    PlanOption,
+    ProjectOption,
+    ToolLoopOption,
+    UsedOption,
+)
 from flatfee.errors import ConfigurationError
 from flatfee.types import RoutePlan
-from flatfee.wire import Billing, OnExhausted
+from flatfee.wire import OnExhausted
 
-_SUPPOSED: Final = "What is supposed, with --config"
-
-
-def _supposed(*names: str, help_: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help_, rich_help_panel=_SUPPOSED, **more)
+PromptArgument = Annotated[str | None, typer.Argument(help="What to ask; '-' reads it from standard input. Or --body.")]
+BodyOption = Annotated[
+    Path | None, typer.Option("--body", help="A file with the whole body of a request as JSON; '-': standard input.")
+]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="auto, premium, economy, or an alias. Default: the body's, else auto.")
+]
+OnExhaustedOption = Annotated[
+    OnExhausted | None,
+    typer.Option("--on-exhausted", help="Go on without premium once fair-use is spent, or fail."),
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option(help="Ask this configuration file instead of a gateway; no key is needed.")
+]
 
 
 def route(  # noqa: PLR0913, PLR0917 - a command's parameters are its options
-    prompt: Annotated[
-        str | None, typer.Argument(help="What to ask; '-' reads it from standard input. Or --body.")
-    ] = None,
-    body: Annotated[
-        Path | None,
-        typer.Option("--body", help="A file with the whole body of a request as JSON; '-': standard input."),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="auto, premium, economy, or an alias. Default: the body's, else auto.")
-    ] = None,
+    prompt: PromptArgument = None,
+    body: BodyOption = None,
+    model: ModelOption = None,
     task: TaskOption = None,
     workflow: WorkflowOption = None,
-    on_exhausted: Annotated[
-        OnExhausted | None,
-        typer.Option("--on-exhausted", help="Go on without premium once fair-use is spent, or fail."),
-    ] = None,
+    on_exhausted: OnExhaustedOption = None,
     max_tokens: MaxTokensOption = None,
     base_url: BaseUrlOption = None,
-    config: Annotated[
-        Path | None, typer.Option(help="Ask this configuration file instead of a gateway; no key is needed.")
-    ] = None,
-    account: Annotated[
-        str | None, _supposed("--account", help_="Whose request it is. Default: the only account.")
-    ] = None,
-    project: Annotated[str | None, _supposed("--project", help_="The key's project. Default: the only one.")] = None,
-    plan: Annotated[str | None, _supposed("--plan", help_="The account's plan. Default: as the file has it.")] = None,
-    billing: Annotated[Billing | None, _supposed("--billing", help_="Default: as the file has it.")] = None,
-    used: Annotated[
-        int | None, _supposed("--used", min=0, help_="Units of fair-use that are used. Default: none.")
-    ] = None,
-    left: Annotated[float | None, _supposed("--left", min=0, max=1, help_="Or what is left, as a share: 0.1.")] = None,
-    continuation_used: Annotated[
-        int | None, _supposed("--continuation-used", min=0, help_="Units of continuation's limit that are used.")
-    ] = None,
-    down: Annotated[
-        list[str] | None, _supposed("--down", help_="A route whose circuit is open; may be given several times.")
-    ] = None,
-    at: Annotated[
-        str | None, _supposed("--at", help_="When, such as 2026-11-28T23:00 (the policy's time). Default: now.")
-    ] = None,
-    tool_loop_route: Annotated[
-        str | None, _supposed("--tool-loop-route", help_="The route on which a tool loop is open.")
-    ] = None,
+    config: ConfigOption = None,
+    account: AccountOption = None,
+    project: ProjectOption = None,
+    plan: PlanOption = None,
+    billing: BillingOption = None,
+    used: UsedOption = None,
+    left: LeftOption = None,
+    continuation_used: ContinuationUsedOption = None,
+    down: DownOption = None,
+    at: AtOption = None,
+    tool_loop_route: ToolLoopOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write the answer as JSON.")] = False,
 ) -> None:
     """Tell which lane and route a request would take, and why. No provider is asked, nothing is charged.

@@ -19,14 +19,12 @@ from flatfee.server.faults import Fault
 from flatfee.server.inspection import as_json
 from flatfee.server.policy.foresee import Failure
 from flatfee.server.settings import Settings
-from flatfee.server.supposing import Part, SupposedRequest, Supposition, name_problems, scene_of, suppose
+from flatfee.server.supposing import SupposedRequest, Supposition, name_problems, scene_of, suppose
+from flatfee.server.table import Table
 from flatfee.wire import ErrorCode, Lane, Reason, Tier
 
-MAX_BYTES: Final = 4 << 20
-"""A larger file is no table that somebody wrote."""
 
-
-class Expectation(Part):
+class Expectation(Table):
     """What a case expects; only what is said is compared. Units and tokens are the gateway's estimates.
 
     ``then``, ``skipped`` and ``ineligible`` are names of routes; the last two are compared whatever their order.
@@ -63,7 +61,7 @@ class Case(Supposition):
     expect: Expectation
 
 
-class Casebook(Part):
+class Casebook(Table):
     """A file of cases. ``defaults`` are what a case has where it does not say otherwise, table by table."""
 
     defaults: Mapping[str, Any] = Field(default_factory=dict)
@@ -109,7 +107,7 @@ def read_casebook(text: str, source: str, settings: Settings) -> Casebook:
     return book
 
 
-class _Defaults(Part):
+class _Defaults(Table):
     """The tables that ``[defaults]`` may have; what they hold is checked in the cases they complete."""
 
     request: dict[str, Any] = Field(default_factory=dict)
@@ -118,7 +116,7 @@ class _Defaults(Part):
     down: tuple[str, ...] | None = None
 
 
-class _Head(Part):
+class _Head(Table):
     defaults: _Defaults = _Defaults()
     cases: Any = None
 

@@ -24,19 +24,13 @@ async def dry_run(call: Call, gateway: Gateway) -> None:
     """
     caller = await authenticate(call.headers, gateway.store)
     ask = read_ask(call.headers, await call.body(gateway.settings.server.max_body_bytes))
-    plan = gateway.plan_of(caller)
+    settings, plan = gateway.settings, gateway.plan_of(caller)
     routes = await plan_request(ask, caller, plan, gateway, likeliest)
     want = reserve_for(call.request_id, ask, caller, plan, routes, gateway)
     usage = await gateway.store.usage(caller.account, want.terms.unit, want.calendar)
-    health, now = gateway.health, gateway.monotonic()
-    state = State(
-        settings=gateway.settings,
-        plan=plan,
-        usage=usage,
-        down=health.down(now),
-        last_chance=health.last_chance(),
-    )
-    found = inspect(want, routes, state)
+    health = gateway.health
+    down, last_chance = health.shut(gateway.monotonic()), health.last_chance()
+    found = inspect(want, routes, State(settings=settings, plan=plan, usage=usage, down=down, last_chance=last_chance))
     told = found.foresight
     call.tell({Header.LANE: told.lane, Header.REASON: told.reason, **standing_headers(found.standing)})
     short = await compacted(ask, found.offer.lane, gateway.settings.policy.compaction)

@@ -202,6 +202,14 @@ class Health:
         """Return the routes that are skipped now."""
         return frozenset(name for name, circuit in self._circuits.items() if circuit.state(now) is CircuitState.OPEN)
 
+    def shut(self, now: float) -> frozenset[str]:
+        """Return the routes that let nobody through now: those that are skipped, and those whose probe still runs."""
+        return frozenset(
+            name
+            for name, circuit in self._circuits.items()
+            if circuit.opening and (now < circuit.open_until or circuit.probing(now))
+        )
+
     def last_chance(self) -> frozenset[str]:
         """Return the routes whose circuits open with their next failure."""
         return frozenset(

@@ -13,13 +13,13 @@ from typing import Any
 
 from flatfee.server.policy.foresee import NOBODY, Consequence, Foresight, LeftOut, Place, foresee, left_out, spends
 from flatfee.server.policy.plan import RoutePlan
-from flatfee.server.policy.rules import Step, explain
+from flatfee.server.policy.rules import Step, decide, explain
 from flatfee.server.settings import PlanSettings, Settings
 from flatfee.server.stages.admit import refuse
 from flatfee.server.store import ledger
 from flatfee.server.store.ledger import Balance
 from flatfee.server.store.records import Offer, Purse, Refusal, Reservation, Standing, Terms, Usage
-from flatfee.wire import ErrorCode, Model, Reason
+from flatfee.wire import ErrorCode, Lane, Model, Reason, Tier
 
 
 def likeliest() -> float:
@@ -83,13 +83,20 @@ def _spent(balance: Balance, purse: Purse, terms: Terms) -> Balance:
 
 
 def _steps(routes: RoutePlan, settings: Settings) -> Sequence[Step] | None:
-    """Return the rules as they were looked at; in a tool loop that stays where it is, none was."""
+    """Return the rules as they were looked at; in a tool loop that stays where it is, none was.
+
+    Where no route of the rule's tier can take the request, the other tier does: ``eligibility``, as a last step.
+    """
     if routes.facts.model != Model.AUTO:
         return None
     if routes.choices[0].offer.reason is Reason.WORKFLOW_AFFINITY:
         stays = f"a tool loop is open on {routes.facts.tool_loop_route}"
         return [Step(Reason.WORKFLOW_AFFINITY, matched=True, because=stays)]
-    return explain(settings.policy, routes.facts)
+    steps = explain(settings.policy, routes.facts)
+    wanted, lane = decide(settings.policy, routes.facts).tier, routes.choices[0].offer.lane
+    if lane is (Lane.BUDGET if wanted is Tier.PREMIUM else Lane.PREMIUM):
+        steps.append(Step("eligibility", matched=True, because=f"no {wanted} route can take it"))
+    return steps
 
 
 def as_json(found: Inspection, saved_tokens: int | None = None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from flatfee.server.ask import MAX_CHOICES, MAX_OUTPUT, Ask, read_ask
 from flatfee.server.gateway import calendar_of, resolve, terms_of
@@ -22,16 +22,11 @@ from flatfee.server.policy.facts import Facts, share_left
 from flatfee.server.policy.plan import plan_routes
 from flatfee.server.settings import AccountSettings, PlanSettings, Settings
 from flatfee.server.store.records import Caller, Reservation, Usage
+from flatfee.server.table import Table
 from flatfee.wire import WORKFLOW_ID, Billing, Header, OnExhausted, Task
 
 _MOST: int = 1 << 53
 _UNKNOWN = "there is no {name!r}; use one of: {known}"
-
-
-class Part(BaseModel):
-    """Base of every table that supposes something: frozen, and closed to keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 def _workflow(text: str) -> str:
@@ -40,7 +35,7 @@ def _workflow(text: str) -> str:
     return text
 
 
-class SupposedRequest(Part):
+class SupposedRequest(Table):
     """A request, by its facts or by its ``body``. ``context`` and ``output`` are tokens.
 
     ``tool_loop_route`` is the route that answered the turn before, where the last message is a tool's result.
@@ -106,7 +101,7 @@ class SupposedRequest(Part):
 _IN_A_BODY = frozenset({"model", "context", "output", "choices", "tools", "images", "json_schema", "reasoning_effort"})
 
 
-class SupposedAccount(Part):
+class SupposedAccount(Table):
     """Whose request it is, and how the account stands. What is not said is as the configuration has it.
 
     ``used`` and ``continuation_used`` are units of this window; ``left`` says the same as ``used``, as a share (0 to 1)
@@ -133,7 +128,7 @@ class SupposedAccount(Part):
         return fair_use - round(fair_use * self.left) if self.left is not None else self.used or 0
 
 
-class Supposition(Part):
+class Supposition(Table):
     """All that a decision depends on, beside the configuration. A moment without an offset is the policy's time."""
 
     account: SupposedAccount = SupposedAccount()

@@ -1,4 +1,4 @@
-"""What a plan would come to. That the relay does the same is tested with a gateway, in ``test_dry_run``."""
+"""What a plan would come to. That the relay does the same is tested with a gateway, in ``test_foresight``."""
 
 from typing import Any
 
@@ -50,6 +50,16 @@ def test_equal_routes_tell_their_share_of_the_draw(planned: Any, plan: Any, rout
         ("a", 0.75),
         ("b", None),
         ("c", None),
+    ]
+
+
+def test_a_route_without_room_for_the_answer_is_not_drawn_with_the_others(planned: Any, plan: Any, route: Any) -> None:
+    routes = (route("a", context_tokens=5500), route("b"), route("c"))
+    told = foreseen(planned(routes, output_tokens=1000), plan)
+    assert [(place.route.name, place.share) for place in (told.first, *told.then)] == [
+        ("b", 0.5),
+        ("c", None),
+        ("a", None),
     ]
 
 

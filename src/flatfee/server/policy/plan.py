@@ -99,6 +99,11 @@ def _cramped(route: RouteSettings, facts: Facts) -> bool:
     return not holds(route, facts.prompt_for(route.tier) + (facts.output_tokens or 0))
 
 
+def rank(route: RouteSettings, facts: Facts) -> tuple[bool, int]:
+    """Return what routes of one tier are ordered by: room for the answer, then priority. Equals are drawn by weight."""
+    return _cramped(route, facts), route.priority
+
+
 def units(meter: MeterSettings, plan: PlanSettings, prompt: int, output: int, cached: int = 0) -> int:
     """Return fair-use units, rounded up: weighted tokens, or 1 where the plan counts requests."""
     if plan.meter == "requests":
@@ -198,17 +203,12 @@ def _tool_loop(
 
 
 def _ordered(routes: list[RouteSettings], facts: Facts, chance: Callable[[], float]) -> tuple[RouteSettings, ...]:
-    """Order by room for the answer, then by priority; routes that are equal in both are drawn by weight."""
+    """Order by rank; routes that are equal in it are drawn by weight."""
     if len(routes) < 2:
         return tuple(routes)
     # The keys -ln(u)/w, smallest first, are a weighted draw without replacement
     # (Efraimidis and Spirakis, 2006).
-    return tuple(
-        sorted(
-            routes,
-            key=lambda route: (_cramped(route, facts), route.priority, -math.log(1.0 - chance()) / route.weight),
-        )
-    )
+    return tuple(sorted(routes, key=lambda route: (*rank(route, facts), -math.log(1.0 - chance()) / route.weight)))
 
 
 def _first(routes: tuple[RouteSettings, ...], name: str | None) -> tuple[RouteSettings, ...]:
