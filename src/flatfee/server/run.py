@@ -7,8 +7,9 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Final
 
@@ -16,6 +17,8 @@ import uvicorn
 
 from flatfee.server.app import App
 from flatfee.server.connections import GuardedConnection
+from flatfee.server.reload.changes import Reloading
+from flatfee.server.reload.reloader import AtSignal
 
 log = logging.getLogger("flatfee.server")
 
@@ -28,8 +31,8 @@ class GatewayServer(uvicorn.Server):
     """A uvicorn server that drains before it stops.
 
     At the first signal new requests get 503 while those that run are finished, for as long as
-    ``shutdown_grace`` says; a second signal ends everything at once. ``on_ready`` is called with
-    the bound address once requests are accepted.
+    ``shutdown_grace`` says; a second signal ends everything at once. ``SIGHUP`` has the configuration
+    read again. ``on_ready`` is called with the bound address once requests are accepted.
     """
 
     def __init__(self, app: App, *, on_ready: Callable[[str, int], None] | None = None) -> None:
@@ -57,14 +60,23 @@ class GatewayServer(uvicorn.Server):
         self._on_ready = on_ready
         self._draining: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ends = ExitStack()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and tell the address: port 0 means that the system chose one."""
         await super().startup(sockets=sockets)
         self._loop = asyncio.get_running_loop()
+        reloading = self._app.gateway.reloading
+        if reloading is not None and threading.current_thread() is threading.main_thread():
+            self._ends.enter_context(obeying_hangups(reloading))
         if not self.should_exit and self._on_ready is not None:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._on_ready(host, port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop, and obey no hangup any more."""
+        await super().shutdown(sockets=sockets)
+        self._ends.close()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first signal, stop at once at the second."""
@@ -85,6 +97,24 @@ class GatewayServer(uvicorn.Server):
             async with asyncio.timeout(gateway.settings.server.shutdown_grace):
                 await gateway.until_idle()
         self.should_exit = True
+
+
+@contextmanager
+def obeying_hangups(reloading: Reloading) -> Generator[None]:
+    """Have the configuration read again at each ``SIGHUP`` while the block lasts, and at one that was held back."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, AtSignal(reloading).take)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+def hold_hangups_back() -> None:
+    """Let a ``SIGHUP`` wait until the gateway can obey it: before that it would end the process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 
 def collect_less() -> None:
