@@ -88,7 +88,9 @@ def route(  # noqa: PLR0913, PLR0917 - a command's parameters are its options
     _check(config, base_url, supposed)
     hints = _given({"task": task, "workflow": workflow, "on_exhausted": on_exhausted})
     with failures_told(as_json=as_json):
-        asked = {"model": "auto"} | _body(prompt, body) | _given({"model": model, "max_completion_tokens": max_tokens})
+        asked: dict[str, Any] = (
+            {"model": "auto"} | _body(prompt, body) | _given({"model": model, "max_completion_tokens": max_tokens})
+        )
         if config is None:
             with gateway(base_url, as_json=as_json) as client:
                 told = client.route(messages=asked["messages"], model=asked["model"], extra_body=asked, **hints)
