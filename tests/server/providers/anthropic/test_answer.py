@@ -142,6 +142,16 @@ def test_the_first_chunk_names_the_role_and_the_last_is_done() -> None:
     assert events.KEEP_ALIVE in data
 
 
+def test_a_thought_that_only_begins_is_no_token() -> None:
+    relayed = RelayedStream(include_usage=False)
+    translator = StreamTranslator(CREATED)
+    told = EVERYTHING.events()
+    relayed.feed(translator.feed(b"".join(told[:3])))
+    assert relayed.tokens == 0
+    relayed.feed(translator.feed(told[3]))
+    assert relayed.tokens == 1
+
+
 def test_calls_are_numbered_by_themselves() -> None:
     pieces = [
         call

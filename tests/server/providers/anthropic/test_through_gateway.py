@@ -16,7 +16,6 @@ from tests.server.fakes import KEY, LIMIT, ScriptedProvider, make_body, make_set
 from tests.server.fakes_gateway import on_loopback, request
 from tests.server.providers.anthropic.fake_messages import (
     MODEL,
-    OVERLOADED,
     Fails,
     MessagesServer,
     Says,
@@ -202,7 +201,7 @@ async def test_a_model_that_refuses_says_so() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_overloaded_api_is_left_for_the_next_route_at_once(stream: bool) -> None:
-    async with rig(Fails(529, **OVERLOADED), others=["second"]) as run:
+    async with rig(Fails(529, "overloaded_error", "Overloaded"), others=["second"]) as run:
         response = await run.client.post("/v1/chat/completions", json=make_body(stream=stream))
         assert response.status_code == 200
     assert len(run.api.asked) == 1
@@ -247,6 +246,26 @@ async def test_an_overload_in_mid_stream_is_no_whole_answer() -> None:
     assert "[DONE]" not in rest
     assert '"code":"provider_unavailable"' in rest
     assert "Overloaded" not in rest
+
+
+async def test_a_text_that_breaks_off_is_gone_on_with_by_another_route() -> None:
+    broken, whole = Says([text("Hello, you")], breaks_off=4), Says([text("Hello, you two.")])
+    async with messages_server(broken) as api, messages_server(whole) as other:
+        routes = [route("claude", provider="anthropic"), route("other", provider="other", priority=2)]
+        settings = configured(api, routes)
+        spare = ProviderSettings(name="other", kind="anthropic", base_url=other.url)
+        settings = settings.model_copy(update={"providers": (*settings.providers, spare)})
+        async with on_loopback(settings) as served:
+            reader, _ = await served.open(request(stream=True))
+            async with asyncio.timeout(LIMIT):
+                data = await reader.readuntil(b"Hello")
+                api.may_break.set()
+                data += await reader.read()
+    chunks = [json.loads(line[6:]) for line in data.decode().splitlines() if line.startswith("data: {")]
+    texts = [choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"]]
+    assert "".join(texts) == "Hello, you two."
+    assert chunks[-1]["flatfee"]["route"] == "other"
+    assert chunks[-1]["flatfee"]["lane"] == "fallback"
 
 
 async def test_an_overload_before_the_first_token_goes_to_the_next_route() -> None:

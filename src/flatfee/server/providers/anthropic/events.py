@@ -57,12 +57,12 @@ class _Event(msgspec.Struct):
 
 
 class _Open(msgspec.Struct):
-    """A block that has begun. ``number`` counts calls, or thinking blocks."""
+    """A block that has begun. ``number`` counts calls, or thinking blocks; ``told`` once a piece was passed on."""
 
     kind: str
     number: int
     input: Raw
-    has_input: bool = False
+    told: bool = False
 
 
 _event: Final = msgspec.json.Decoder(_Event)
@@ -132,8 +132,8 @@ class StreamTranslator:
         if sum(self._begun.values()) >= MAX_BLOCKS:
             raise UnusableAnswer(f"has more than {MAX_BLOCKS} blocks")
         self._begun[kind] = number + 1
-        self._open[event.index] = _Open(block.type, number, block.input)
         delta = _first_delta(block, number)
+        self._open[event.index] = _Open(block.type, number, block.input, told=bool(delta) and kind == "thinking")
         return self._chunk(delta) if delta else b""
 
     def _go_on(self, event: _Event) -> bytes:
@@ -143,21 +143,18 @@ class StreamTranslator:
         if delta.type == "text_delta" and block.kind == "text" and _says(delta.text):
             return self._chunk({"content": delta.text})
         if delta.type == "input_json_delta" and block.kind == "tool_use" and _says(delta.partial_json):
-            block.has_input = True
+            block.told = True
             return self._arguments(block, delta.partial_json)
-        if block.kind != "thinking":
-            return b""
-        if delta.type == "thinking_delta" and _says(delta.thinking):
-            detail = thoughts.piece_of(block.number, text=delta.thinking)
-            return self._chunk({"reasoning_content": delta.thinking, "reasoning_details": [detail]})
-        if delta.type == "signature_delta" and _says(delta.signature):
-            return self._chunk({"reasoning_details": [thoughts.piece_of(block.number, signature=delta.signature)]})
+        if delta.type == "thinking_delta" and block.kind == "thinking" and _says(delta.thinking):
+            return self._thought(block, {"reasoning_content": delta.thinking}, text=delta.thinking)
+        if delta.type == "signature_delta" and block.kind == "thinking" and _says(delta.signature):
+            return self._thought(block, {}, **({} if block.told else {"text": ""}), signature=delta.signature)
         return b""
 
     def _end(self, event: _Event) -> bytes:
         """Close a block. A call without arguments sends no piece of them, and OpenAI's callers want an object."""
         block = self._open.pop(event.index, None)
-        if block is None or block.kind != "tool_use" or block.has_input:
+        if block is None or block.kind != "tool_use" or block.told:
             return b""
         return self._arguments(block, bytes(block.input).decode(errors="replace"))
 
@@ -173,6 +170,11 @@ class StreamTranslator:
             return last
         return last + one_line(msgspec.json.encode({**self._head, "choices": [], "usage": self._usage.as_openai()}))
 
+    def _thought(self, block: _Open, delta: Mapping[str, object], **members: object) -> bytes:
+        detail = thoughts.piece_of(block.number, first=not block.told, **members)
+        block.told = True
+        return self._chunk({**delta, "reasoning_details": [detail]})
+
     def _arguments(self, block: _Open, piece: object) -> bytes:
         return self._chunk({"tool_calls": [{"index": block.number, "function": {"arguments": piece}}]})
 
@@ -182,11 +184,14 @@ class StreamTranslator:
 
 
 def _first_delta(block: Block, number: int) -> dict[str, Any]:
-    """Return what the beginning of a block says; empty if it says nothing."""
+    """Return what the beginning of a block says; empty if it says nothing, as that of a thought mostly does.
+
+    What says nothing must not be passed on: until a token came, another route can still answer.
+    """
     if block.type == "tool_use":
         function = {"name": block.name, "arguments": ""}
         return {"tool_calls": [{"index": number, "id": block.id, "type": "function", "function": function}]}
-    if block.type in {"thinking", "redacted_thinking"}:
+    if block.type == "redacted_thinking" or (block.type == "thinking" and (block.thinking or block.signature)):
         detail = thoughts.detail_of(number, block.type, text=block.thinking, signature=block.signature, data=block.data)
         told = {"reasoning_content": block.thinking} if block.thinking else {}
         return {**told, "reasoning_details": [detail]}

@@ -52,13 +52,9 @@ class Conversation:
 
     def without_thoughts(self) -> Conversation:
         """Return it without thinking blocks, and without messages that were nothing else."""
-        kept = [
-            {**message, "content": [block for block in message["content"] if block["type"] not in THOUGHTS]}
-            for message in self.messages
-        ]
         turns = _Turns()
-        for message in kept:
-            turns.add(message["role"], message["content"])
+        for message in self.messages:
+            turns.add(message["role"], [block for block in message["content"] if block["type"] not in THOUGHTS])
         return Conversation(system=self.system, messages=turns.messages)
 
 

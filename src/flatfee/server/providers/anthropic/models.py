@@ -41,11 +41,15 @@ def generation_of(model: str) -> Generation:
     name = model.lower()
     if "claude" not in name:
         return Generation(adaptive=False, sampling=True, xhigh=False, strict=True)
-    found = _VERSION.search(name)
-    version = (int(found[1]), int(found[2] or 0)) if found else (99, 0)
+    version = _version_of(name)
     return Generation(
         adaptive=version >= _ADAPTIVE,
         sampling=version < _NO_SAMPLING,
         xhigh=version >= _NO_SAMPLING,
         strict=version >= _STRICT,
     )
+
+
+def _version_of(name: str) -> tuple[int, int]:
+    found = _VERSION.search(name)
+    return (int(found[1]), int(found[2] or 0)) if found else (99, 0)

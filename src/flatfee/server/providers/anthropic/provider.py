@@ -106,11 +106,13 @@ class _Told:
 class _Answer:
     """An ``Upstream`` that translates what it reads."""
 
-    status: Final = 200
-
     def __init__(self, answer: HttpAnswer, created: int) -> None:
         self._answer = answer
         self._created = created
+
+    @property
+    def status(self) -> int:
+        return self._answer.status
 
     @property
     def headers(self) -> Mapping[str, str]:

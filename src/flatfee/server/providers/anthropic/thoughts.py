@@ -28,9 +28,12 @@ def detail_of(index: int, kind: str, *, text: str, signature: str, data: str) ->
     return {"type": TEXT, "index": index, "format": FORMAT, "text": text, "signature": signature}
 
 
-def piece_of(index: int, **members: object) -> dict[str, object]:
-    """Return a piece of a thinking block, as an entry of a delta's ``reasoning_details``."""
-    return {"type": TEXT, "index": index, **members}
+def piece_of(index: int, *, first: bool, **members: object) -> dict[str, object]:
+    """Return a piece of a thinking block, as an entry of a delta's ``reasoning_details``.
+
+    Only the ``first`` of a block has its format: some clients put all texts together that come in pieces.
+    """
+    return {"type": TEXT, "index": index, **({"format": FORMAT} if first else {}), **members}
 
 
 def blocks_of(details: Any, native: Any) -> list[dict[str, Any]]:
