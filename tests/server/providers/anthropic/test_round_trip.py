@@ -77,6 +77,7 @@ ROLES = st.sampled_from(["system", "developer", "user", "assistant"])
 CHAT = st.lists(st.tuples(ROLES, st.one_of(WORDS, st.sampled_from(["", " ", "\n"]))), min_size=1, max_size=8)
 
 
+@settings(max_examples=40)
 @given(CHAT)
 def test_every_word_of_a_conversation_goes_along_in_order(chat: list[tuple[str, str]]) -> None:
     body = {"model": "m", "messages": [{"role": role, "content": words} for role, words in [("user", "«»"), *chat]]}
@@ -96,7 +97,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=5), ANYTHING)
 def test_whatever_a_body_holds_it_is_translated_or_refused(message: dict[str, Any], extra: Any) -> None:
     question = {"role": "user", "content": "Hi"}
@@ -105,7 +106,7 @@ def test_whatever_a_body_holds_it_is_translated_or_refused(message: dict[str, An
         json.loads(read_request(json.dumps(body).encode()).encoded())
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.lists(st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=5), max_size=5))
 def test_whatever_events_hold_they_come_to_chunks_or_to_nothing(told: list[dict[str, Any]]) -> None:
     kinds = ["message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta"]
