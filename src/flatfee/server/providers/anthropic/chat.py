@@ -1,7 +1,7 @@
 """The body of a chat completion, as far as it is translated. Shapes only; what they become is told elsewhere.
 
 https://platform.openai.com/docs/api-reference/chat/create. Fields that are not here have no equivalent, and are
-not sent: penalties, ``seed``, ``logprobs``, ``logit_bias``, ``prediction``, ``store``, ``verbosity``. The last four
+not sent: penalties, ``seed``, ``logprobs``, ``logit_bias``, ``prediction``, ``store``, ``verbosity``. The last three
 fields of ``Chat``, and ``cache_control`` everywhere, are Anthropic's own, for callers who know where they end.
 """
 
