@@ -193,3 +193,10 @@ def test_what_is_probably_not_meant_is_a_doubt(when: dict[str, Any], found: str 
     assert [doubt.found for doubt in doubts(told)] == ([found] if found else [])
     assert all(doubt.cure for doubt in doubts(told))
     assert list(mistakes(told)) == []
+
+
+def test_a_long_context_may_be_trimmed_for_economy_and_not_for_premium() -> None:
+    policy = {"rules": [rule({"context_over": 500_000}), rule({"context_over": 400_000}, "premium")]}
+    found = settings(policy=policy | {"compaction": {"over": 60_000, "to": 40_000}})
+    assert [doubt.found[:15] for doubt in doubts(found)] == ["policy.rules[1]"]
+    assert [doubt.found[:15] for doubt in doubts(settings(policy=policy))] == ["policy.rules[0]", "policy.rules[1]"]

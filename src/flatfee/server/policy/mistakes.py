@@ -13,8 +13,9 @@ from typing import Final
 
 from flatfee.server.policy.conditions import CHECKS
 from flatfee.server.policy.patterns import ANY
+from flatfee.server.policy.plan import holds
 from flatfee.server.policy.tables import Condition, RuleSettings
-from flatfee.server.settings import RouteSettings, Settings
+from flatfee.server.settings import Settings
 from flatfee.wire import Model, Tier
 
 EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -51,14 +52,8 @@ def doubts(settings: Settings) -> Iterator[Doubt]:
     for index, rule in enumerate(_written(settings)):
         where = f"policy.rules[{index}]"
         yield from _owner_doubts(f"{where}.when", rule.when, settings)
-        for effort in rule.when.reasoning_effort or ():
-            if effort not in EFFORTS:
-                found = f"{where}.when.reasoning_effort: {effort!r} is none that we know of"
-                yield Doubt(found, f"The usual ones are {', '.join(EFFORTS)}; leave it if your provider has it.")
-        needs = _needs(rule.when)
-        if needs and not any(route.tier is rule.tier and _could_serve(route, rule.when) for route in settings.routes):
-            found = f"{where}: no {rule.tier} route can take {' and '.join(needs)}, as each of its requests needs"
-            yield Doubt(found, "Add such a route, or change the rule: its requests go to the other tier, if at all.")
+        yield from _effort_doubts(f"{where}.when", rule.when)
+        yield from _route_doubts(where, rule, settings)
 
 
 def _written(settings: Settings) -> tuple[RuleSettings, ...]:
@@ -119,13 +114,21 @@ def _owner_doubts(where: str, when: Condition, settings: Settings) -> Iterator[D
             yield Doubt(f"{where}.project: {name!r} is not in this file", cure)
 
 
-def _needs(when: Condition) -> list[str]:
-    """Return what every request that matches needs of its route, in words."""
-    able = [name for name in ("images", "json_schema", "tools") if getattr(when, name)]
-    return able + ([f"more than {when.context_over} tokens"] if when.context_over is not None else [])
+def _effort_doubts(where: str, when: Condition) -> Iterator[Doubt]:
+    for effort in when.reasoning_effort or ():
+        if effort not in EFFORTS:
+            cure = f"The usual ones are {', '.join(EFFORTS)}; leave it if your provider has it."
+            yield Doubt(f"{where}.reasoning_effort: {effort!r} is none that we know of", cure)
 
 
-def _could_serve(route: RouteSettings, when: Condition) -> bool:
-    large = when.context_over is None or route.context_tokens is None or route.context_tokens > when.context_over
-    needed = {name for name in ("images", "json_schema", "tools") if getattr(when, name)}
-    return large and needed <= route.can
+def _route_doubts(where: str, rule: RuleSettings, settings: Settings) -> Iterator[Doubt]:
+    """Doubt a rule of which every request needs more than any route of its tier can do."""
+    able = [name for name in ("images", "json_schema", "tools") if getattr(rule.when, name)]
+    # What economy is asked may be trimmed, and be small enough then.
+    trimmed = rule.tier is Tier.ECONOMY and settings.policy.compaction is not None
+    over = rule.when.context_over if not trimmed else None
+    needs = [*able, *([f"more than {over} tokens"] if over is not None else [])]
+    routes = [route for route in settings.routes if route.tier is rule.tier and route.can.issuperset(able)]
+    if needs and all(over is not None and not holds(route, over + 1) for route in routes):
+        found = f"{where}: no {rule.tier} route can take {' and '.join(needs)}, as each of its requests needs"
+        yield Doubt(found, "Add such a route, or change the rule: its requests go to the other tier, if at all.")
