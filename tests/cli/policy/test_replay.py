@@ -13,6 +13,10 @@ from tests.server.replaying.past import line, refused
 if TYPE_CHECKING:
     from tests.cli.conftest import Flatfee
 
+ROOT = Path(__file__).parents[3]
+EXAMPLES = ROOT / "examples" / "policy"
+GUIDE = ROOT / "docs" / "guides" / "policy-replay.md"
+
 CONFIG = """
 providers = [{{name = "p", kind = "simulated"}}]
 routes = [
@@ -143,3 +147,11 @@ def test_what_is_wrong_is_told_on_one_line(
 ) -> None:
     Path(f"{new}.empty").touch()
     assert tells in wrong(flatfee, *(each.format(receipts=receipts, new=new) for each in arguments))
+
+
+def test_the_guide_shows_what_its_example_comes_to(flatfee: Flatfee, tmp_path: Path) -> None:
+    chart = tmp_path / "chart.svg"
+    example = (str(EXAMPLES / "receipts.jsonl"), "--config", str(EXAMPLES / "flatfee.toml"), "--chart", str(chart))
+    shown = "\n".join(text.rstrip() for text in flatfee("policy", "replay", *example).stdout.splitlines())
+    assert f"```text\n{shown}\n```" in GUIDE.read_text("utf-8")
+    assert chart.read_text("utf-8") == GUIDE.with_suffix(".svg").read_text("utf-8")
