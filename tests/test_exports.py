@@ -18,10 +18,10 @@ ConcurrencyLimitError ConfigurationError ConflictError ContentFilterFinishReason
 DefaultAsyncHttpxClient DefaultHttpxClient ErrorCode FairUse FallbackExhausted FlatfeeError function_tool FunctionTool
 InternalServerError Lane LengthFinishReasonError NOT_GIVEN NotFoundError NotGiven omit Omit OnExhausted OpenAI
 OpenAIError Pacing Page ParsedChatCompletion PermissionDeniedError pydantic_function_tool RateLimitError RawResponse
-Reason Receipt receipts ReceiptState RequestTooLargeError RetryPolicy RoutePlan Run ServiceUnavailableError Stream
-StreamedResponse StreamTruncated StructuredOutputError Task Tier Timeout TokenUsage ToolDefinition ToolError
-ToolLoopError ToolLoopExceeded ToolResult ToolRun ToolStep Try UnprocessableEntityError UnsupportedMediaTypeError
-Usage Workflow WorkflowScope WorkflowState
+Reason Receipt receipts ReceiptState RequestFacts RequestTooLargeError RetryPolicy RoutePlan Run
+ServiceUnavailableError Stream StreamedResponse StreamTruncated StructuredOutputError Task Tier Timeout TokenUsage
+ToolDefinition ToolError ToolLoopError ToolLoopExceeded ToolResult ToolRun ToolStep Try UnprocessableEntityError
+UnsupportedMediaTypeError Usage Workflow WorkflowScope WorkflowState
 """
 
 TESTING = """

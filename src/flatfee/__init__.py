@@ -62,6 +62,7 @@ from flatfee.receipt import (
     Compaction,
     FairUse,
     Receipt,
+    RequestFacts,
     TokenUsage,
     WorkflowState,
 )
@@ -159,6 +160,7 @@ __all__ = [
     "Reason",
     "Receipt",
     "ReceiptState",
+    "RequestFacts",
     "RequestTooLargeError",
     "RetryPolicy",
     "RoutePlan",

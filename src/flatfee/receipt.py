@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from flatfee.wire import AttemptOutcome, Header, Lane, Reason, ReceiptState, Tier
+from flatfee.wire import AttemptOutcome, ErrorCode, Header, Lane, OnExhausted, Reason, ReceiptState, Task, Tier
 
 _T = TypeVar("_T")
 
@@ -93,11 +93,30 @@ class Attempt(_Part):
     first_token_ms: int | None = None
 
 
+class RequestFacts(_Part):
+    """What a request asked for, as far as the gateway keeps it: figures and flags. What is as usual is left out.
+
+    ``prompt_tokens`` is the gateway's estimate, ``output_tokens`` what was asked for.
+    """
+
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    choices: int | None = None
+    tools: bool | None = None
+    images: bool | None = None
+    json_schema: bool | None = None
+    tool_loop: bool | None = None
+    task: Task | str | None = Field(default=None, union_mode="left_to_right")
+    reasoning_effort: str | None = None
+    on_exhausted: OnExhausted | str | None = Field(default=None, union_mode="left_to_right")
+
+
 class Receipt(_Part):
     """The account of one request.
 
     Every field may be ``None``: headers carry less than a body, and a refusal was never routed.
-    ``state`` tells how final the figures are.
+    ``state`` tells how final the figures are. ``facts``, ``ended_at`` and ``code``, of the error that the request
+    ended in, are told by receipts that were looked up; the one that comes with an answer has none of them.
     """
 
     request_id: str | None = None
@@ -115,6 +134,9 @@ class Receipt(_Part):
     attempts: tuple[Attempt, ...] | None = None
     attempt_count: int | None = Field(default=None, exclude=True)
     created_at: Moment | None = None
+    ended_at: Moment | None = None
+    code: ErrorCode | str | None = Field(default=None, union_mode="left_to_right")
+    facts: RequestFacts | None = None
 
     @property
     def fair_use_remaining(self) -> int | None:

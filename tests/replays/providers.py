@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.replays.traffic import Asking
+from tests.replays.traffic import SHY, Asking
 
 from flatfee.server.estimating import BYTES_PER_TOKEN
 from flatfee.server.providers.base import ProviderFailure
@@ -28,6 +28,15 @@ CALL: ContextVar[Call] = ContextVar("CALL")
 
 GUESS: Final = Guess(output_tokens=300, seconds=3.0)
 """What is answered to a request that nobody answered in the past, in the gateway's world and in the replay's."""
+
+
+_ROUNDED_OFF: Final = 0.001
+"""What a receipt leaves out of a length that ends ``SHY`` of a whole millisecond."""
+
+
+async def wait(seconds: float) -> None:
+    """Wait, and end before whoever comes in the same millisecond: a receipt does not tell which of them was first."""
+    await asyncio.sleep(seconds - SHY)
 
 
 @dataclass(slots=True)
@@ -66,7 +75,7 @@ class Answer:
             if isinstance(part, bytes):
                 yield part
             else:
-                await asyncio.sleep(part)
+                await wait(part)
 
 
 class Hourly:
@@ -86,7 +95,7 @@ class Hourly:
         if struck is not None:
             yield await _fail(struck.what)
         elif call.asking.declined:
-            await asyncio.sleep(0.030)
+            await wait(0.030)
             yield _error(400, "invalid_function_parameters")
         else:
             yield answered(call.asking.told, call.asking.takes, stream=stream)
@@ -98,19 +107,19 @@ class Hourly:
 async def _fail(what: str) -> Answer:
     match what:
         case "refused connection":
-            await asyncio.sleep(0.004)
+            await wait(0.004)
             raise ProviderFailure(AttemptOutcome.UNAVAILABLE, "refused")
         case "silence":
-            await asyncio.sleep(20.0)
+            await wait(20.0)
             raise ProviderFailure(AttemptOutcome.TIMEOUT, "silent")
         case "too large":
-            await asyncio.sleep(0.040)
+            await wait(0.040)
             return _error(400, "context_length_exceeded")
         case "quota":
-            await asyncio.sleep(0.015)
+            await wait(0.015)
             return _error(429, "insufficient_quota")
         case _:
-            await asyncio.sleep(0.060)
+            await wait(0.060)
             return _error(int(what), None)
 
 
@@ -158,7 +167,7 @@ class Again:
         if nth < len(known) or (known and past.last.route != route.name):
             yield await _fail_again(known[min(nth, len(known) - 1)])
         elif past.ending is Ending.DECLINED:
-            await asyncio.sleep(past.last.seconds)
+            await wait(past.last.seconds + _ROUNDED_OFF)
             yield _error(400, "invalid_function_parameters")
         elif past.ending is Ending.LEFT:
             yield _left(call, past, stream=stream)
@@ -175,7 +184,7 @@ class Again:
         assert usage is not None
         told = (usage.prompt_tokens or 0, usage.completion_tokens or 0, usage.cached_tokens or 0)
         text = "x" * BYTES_PER_TOKEN * told[1] if not past.told else "ok"
-        return answered(told if past.told else None, past.last.seconds, stream=stream, text=text)
+        return answered(told if past.told else None, past.last.seconds + _ROUNDED_OFF, stream=stream, text=text)
 
     async def close(self) -> None:
         return
@@ -200,11 +209,11 @@ def _left(call: Call, past: Past, *, stream: bool) -> Answer:
     heard = (usage.completion_tokens or 0) if usage is not None else 0
     text = "x" * (BYTES_PER_TOKEN * heard)
     said = [_event({"choices": [{"index": 0, "delta": {"content": text}}]})] if stream and heard else []
-    return _Leaving(call, [*said, past.last.seconds])
+    return _Leaving(call, [*said, past.last.seconds + _ROUNDED_OFF])
 
 
 async def _fail_again(each: Try) -> Answer:
-    await asyncio.sleep(each.seconds)
+    await wait(each.seconds + _ROUNDED_OFF)
     match each.outcome:
         case AttemptOutcome.TIMEOUT | AttemptOutcome.UNAVAILABLE:
             raise ProviderFailure(each.outcome, "again")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Final
 
 from tests.replays.providers import CALL, Call
-from tests.replays.traffic import START, Asking
+from tests.replays.traffic import SHY, START, Asking
 from tests.torture.virtual import Clocks, VirtualLoop
 
 from flatfee.server.app import App
@@ -162,7 +162,7 @@ class Stage:
         call = Call(asking, id_of(asking))
         CALL.set(call)
         if hang_up and asking.leaves is not None:
-            self._loop.call_later(asking.leaves, call.gone.set)
+            self._loop.call_later(asking.leaves - SHY, call.gone.set)
         exchange = _Exchange(call)
         scope: dict[str, Any] = {
             "type": "http",

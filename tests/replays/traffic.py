@@ -14,6 +14,8 @@ from typing import Final
 START: Final = 1_793_491_200.0
 """1 November 2026, 00:00 UTC."""
 DAY: Final = 86_400
+SHY: Final = 0.00005
+"""Seconds by which whatever takes whole milliseconds is shorter."""
 _TASKS: Final = ("plan", "edit", "review", "final", "chat", "summarize", None, None, None)
 _MODELS: Final = ("auto",) * 14 + ("premium", "premium", "economy", "gpt-5")
 

@@ -205,7 +205,7 @@ async def _refusals_leave_a_receipt(call: Call, caller: Caller, gateway: Gateway
         if fault.code not in _LEAVE_NO_RECEIPT:
             with suppress(StoreDown):  # the refusal stands, whether or not it can be kept
                 receipt, ask = fault.receipt or call.refusal(), known.ask
-                if ask is not None and gateway.knows(ask.model):
+                if ask is not None and gateway.settings.meaning(ask.model) is not None:
                     receipt = receipt.model_copy(update={"model_requested": ask.model})
                 beside = Beside(code=fault.code, facts=Asked.of(ask) if ask is not None else None)
                 reduced = gateway.keeps_figures_only(caller)

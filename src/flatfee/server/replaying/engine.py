@@ -18,7 +18,7 @@ import msgspec
 
 from flatfee.receipt import Receipt, WorkflowState
 from flatfee.server.faults import Fault
-from flatfee.server.gateway import LEASE_SECONDS
+from flatfee.server.gateway import LEASE_SECONDS, resolve
 from flatfee.server.health import Health
 from flatfee.server.meter import Meter
 from flatfee.server.policy.facts import Facts
@@ -197,7 +197,7 @@ class Replay:
             Fault: no route may take it.
         """
         settings, asked, workflow = self.settings, past.asked, past.workflow
-        model = _resolve(past.model, settings)
+        model = resolve(past.model, settings)
         policy = settings.policy
         route = ledger.last_route(caller, workflow, self.now) if asked.tool_loop and workflow is not None else None
         reads_left = model is Model.AUTO and policy.asks_for_fair_use
@@ -244,18 +244,6 @@ class Replay:
     def _refused(self, past: Past, receipt: Receipt, code: ErrorCode) -> None:
         result = Result.of_receipt(past, receipt, code, Purse.NONE, 0)
         self._done.append(Played(past=past, result=result, json=as_json(receipt)))
-
-
-def _resolve(name: str, settings: Settings) -> Model:
-    """Return the model that a name means.
-
-    Raises:
-        Fault: ``model_not_found``: the configuration has no such alias any more.
-    """
-    model = settings.meaning(name)
-    if model is None:
-        raise Fault(ErrorCode.MODEL_NOT_FOUND, "There is no such model.")
-    return model
 
 
 def _turned_away(past: Past) -> Receipt:

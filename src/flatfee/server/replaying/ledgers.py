@@ -12,6 +12,7 @@ from typing import Final, cast
 from flatfee.server.clocks import Moment
 from flatfee.server.gateway import LEASE_SECONDS, calendar_of, terms_of
 from flatfee.server.keys import KeyKind
+from flatfee.server.policy.facts import share_left
 from flatfee.server.replaying.payers import Payer
 from flatfee.server.store import transactions
 from flatfee.server.store.accounts import Account, Key
@@ -74,11 +75,9 @@ class AccountLedger:
 
     def fair_use_left(self, now: float) -> float:
         """Return the share (0 to 1) of the plan's fair-use that is neither used nor pending."""
-        if not self._terms.fair_use:
-            return 0.0
-        window = calendar_of(self.caller(None), self.payer.plan).at(now)
-        balance = self._book.balance(self.payer.name, self._terms.unit, window)
-        return max(0, self._terms.fair_use - balance.posted - balance.pending) / self._terms.fair_use
+        calendar = calendar_of(self.caller(None), self.payer.plan)
+        usage = transactions.usage(self._book, self.payer.name, self._terms.unit, calendar, Moment(now, now))
+        return share_left(self._terms.fair_use, usage)
 
     def want(
         self, request_id: str, caller: Caller, workflow: str | None, offers: tuple[Offer, ...], model: str

@@ -26,6 +26,8 @@ _BARS: Final = 512.0
 _BOTTOM: Final = 730.0
 _GUTTER: Final = 76.0
 _MOST_POINTS: Final = 500
+_FAR_ABOVE: Final = 4
+"""A line that is so many times as high as the others would leave them no room."""
 
 _COLOURS: Final[Mapping[str, str]] = {
     Lane.PREMIUM: "#7f63d2",
@@ -121,16 +123,17 @@ def _subtitle(comparison: Comparison, span: _Span) -> str:
 
 
 def _units_panel(was: Tally, would: Tally, span: _Span, unit: str) -> Iterator[str]:
-    sides = ((was, "was"), (would, "would"))
-    lines = {name: _running(tally.premium_of, span, unit) for tally, name in sides}
-    caps = {name: _running(tally.granted, span, unit) for tally, name in sides}
-    most = max(series[-1][1] for series in (*lines.values(), *caps.values()))
-    marks = ticks(most)
+    tallies = {"was": was, "would": would}
+    lines = {name: _running(tally.premium_of, span, unit) for name, tally in tallies.items()}
+    caps = {name: _running(tally.granted, span, unit) for name, tally in tallies.items()}
+    used, granted = (max(series[-1][1] for series in sides.values()) for sides in (lines, caps))
+    shows_granted = 0 < granted <= used * _FAR_ABOVE
+    marks = ticks(max(granted, used) if shows_granted else used)
     x, y = Scale(span.first, span.last, _LEFT, _RIGHT), Scale(0, marks[-1], _MIDDLE, _TOP)
     yield text(f"Premium fair-use charged so far, in {unit} units", _LEFT, _TOP - 30, class_="ink heading")
     yield from _axes(x, y, marks, span, most_dates=10)
     for name in ("was", "would"):
-        if caps[name][-1][1]:
+        if shows_granted:
             steps = [(x.at(hour), y.at(value)) for hour, value in _as_steps(caps[name])]
             yield polyline(steps, class_=f"cap {name}")
         points = [(x.at(hour), y.at(value)) for hour, value in lines[name]]
@@ -139,10 +142,17 @@ def _units_panel(was: Tally, would: Tally, span: _Span, unit: str) -> Iterator[s
         [
             ("was-key", f"was {lines['was'][-1][1]:,.0f}"),
             ("would-key", f"would be {lines['would'][-1][1]:,.0f}"),
-            (None, "dashed: what the plans had granted by then"),
+            (None, _of_granted(caps, shown=shows_granted)),
         ],
         _MIDDLE + 44,
     )
+
+
+def _of_granted(caps: Mapping[str, Sequence[tuple[int, float]]], *, shown: bool) -> str:
+    if shown:
+        return "dashed: what the plans had granted by then"
+    was, would = caps["was"][-1][1], caps["would"][-1][1]
+    return f"the plans granted far more: {would:,.0f}" + (f", and {was:,.0f} before" if was not in {0, would} else "")
 
 
 def _running(of_hours: Mapping[int, Counter[str]], span: _Span, unit: str) -> list[tuple[int, float]]:
