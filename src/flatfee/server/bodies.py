@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from flatfee.server.ask import Ask, decode_field
-from flatfee.server.estimating import estimate_tokens
+from flatfee.server.estimating import estimate_text
 from flatfee.server.providers.dialect import PLAIN, Dialect
 
 _USAGE: Final = Raw(b"true")
@@ -46,7 +46,7 @@ def body_after(ask: Ask, model: str, said: str, dialect: Dialect) -> bytes:
         fields |= {"continue_final_message": Raw(b"true"), "add_generation_prompt": Raw(b"false")}
     for name in _LIMITS:
         if (most := bytes(fields.get(name, b""))).isdigit():
-            fields[name] = Raw(b"%d" % max(1, int(most) - estimate_tokens(len(said.encode()))))
+            fields[name] = Raw(b"%d" % max(1, int(most) - estimate_text(said.encode())))
     return _encoded(ask, fields, model, dialect)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from flatfee.server.settings import RouteSettings
 from flatfee.wire import AttemptOutcome
@@ -64,4 +64,13 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Let go of every connection."""
+        ...
+
+
+@runtime_checkable
+class ListsModels(Protocol):
+    """What a provider may offer besides: its list of models."""
+
+    async def models(self, *, patience: float) -> bytes | None:
+        """Return the list as its API tells it; ``None`` where none comes within so many seconds."""
         ...

@@ -28,6 +28,9 @@ READ_AHEAD: Final = 16 * 1024
 RECEIVE_BUFFER: Final = 64 * 1024
 """Bytes that the system keeps for a connection; left alone, it keeps megabytes of what nobody reads."""
 
+MAX_DOCUMENT: Final = 8 * 1024 * 1024
+"""Bytes of a list of models; the longest are below one million."""
+
 MAX_HEADER_LINE: Final = 32 * 1024
 """Bytes of one line of an answer's head; some gateways put their whole policy into one."""
 
@@ -90,6 +93,24 @@ class HttpConnection:
             # Closing drops the connection unless the body was read to its end: the upstream call
             # of a caller that left, or of an answer that nobody wants any more, ends right here.
             response.close()
+
+    async def get(self, url: str, *, patience: float) -> bytes | None:
+        """Fetch a document of at most ``MAX_DOCUMENT`` bytes; ``None`` where it does not come in time and whole."""
+        data = b""
+        try:
+            async with (
+                asyncio.timeout(patience),
+                self._connection().get(url, headers={"accept": "application/json"}, allow_redirects=False) as response,
+            ):
+                if response.status != 200:
+                    return None
+                async for part in HttpAnswer(response).chunks():
+                    data += part
+                    if len(data) > MAX_DOCUMENT:
+                        return None
+        except (ProviderFailure, aiohttp.ClientError, TimeoutError, OSError):
+            return None
+        return data
 
     async def close(self) -> None:
         """Close the session and its connections."""

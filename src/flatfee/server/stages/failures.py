@@ -113,7 +113,7 @@ class Failed(Exception):
 async def rejected(route: RouteSettings, upstream: Upstream, chance: Callable[[], float]) -> Failed:
     """Classify an answer that is not 200."""
     status = upstream.status
-    error = await _told_error(upstream) if status >= 400 else read_refusal(b"")
+    error = await told_error(upstream) if status >= 400 else read_refusal(b"")
     if 400 <= status < 500 and _is_against_policy(error):
         return Failed(AttemptOutcome.REFUSED, refusal=ProviderRefusal(status, error))
     if status == 413 and error["code"] == "rate_limit_exceeded":
@@ -121,7 +121,7 @@ async def rejected(route: RouteSettings, upstream: Upstream, chance: Callable[[]
         return Failed(AttemptOutcome.RATE_LIMITED, blameless=True)
     if status in _MAY_OVERFLOW and _is_too_large(status, error):
         return Failed(AttemptOutcome.CONTEXT_OVERFLOW, refusal=ProviderRefusal(status, error))
-    quota = status in {400, 429} and _said(error) & _OPERATORS_CODES
+    quota = is_spent(status, error)
     if status < 400 or quota or _is_operators_fault(status, error):
         log.error(
             "provider.misconfigured",
@@ -154,11 +154,21 @@ def _is_too_large(status: int, error: Mapping[str, object]) -> bool:
     return status == 413 or bool(_said(error) & _CONTEXT_OVERFLOW) or words is not None
 
 
+def is_wrong_key(status: int, error: Mapping[str, object]) -> bool:
+    """Tell whether a provider refused the key itself."""
+    return status == 401 or (status == 400 and _WRONG_KEY.match(str(error["message"])) is not None)
+
+
+def is_spent(status: int, error: Mapping[str, object]) -> bool:
+    """Tell whether a provider says, by another status than 402, that the account may spend no more."""
+    return status in {400, 429} and bool(_said(error) & _OPERATORS_CODES)
+
+
 def _is_operators_fault(status: int, error: Mapping[str, object]) -> bool:
-    return status in _OPERATORS_FAULT or (status == 400 and _WRONG_KEY.match(str(error["message"])) is not None)
+    return status in _OPERATORS_FAULT or is_wrong_key(status, error)
 
 
-async def _told_error(upstream: Upstream) -> dict[str, object]:
+async def told_error(upstream: Upstream) -> dict[str, object]:
     """Read what a provider says of its error; one whose words do not come, or break off, gave no reason."""
     body = b""
     with suppress(TimeoutError, ProviderFailure):

@@ -42,6 +42,7 @@ class AnthropicProvider:
     def __init__(self, settings: ProviderSettings, clock: Callable[[], float] = time.time) -> None:
         base = (settings.base_url or "").removesuffix("/v1")
         headers = {"anthropic-version": VERSION, **key_headers(settings)}
+        self._models = f"{base}/v1/models?limit=1000"
         self._connection = HttpConnection(f"{base}/v1/messages", headers)
         self._clock = clock
 
@@ -78,6 +79,10 @@ class AnthropicProvider:
             trouble = read_trouble(words)
             blamed = answer.status == 400 and trouble is not None and trouble.blames_thinking
             yield _Told(answer.status, kept, words if trouble is None else trouble.body(), blames_thinking=blamed)
+
+    async def models(self, *, patience: float) -> bytes | None:
+        """Return what the Models API tells (https://platform.claude.com/docs/en/api/models/list)."""
+        return await self._connection.get(self._models, patience=patience)
 
     async def close(self) -> None:
         """Close its connections."""
