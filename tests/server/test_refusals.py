@@ -48,6 +48,12 @@ async def test_a_service_without_room_is_left_and_the_request_is_not_blamed(stat
     assert (failed.outcome, failed.refusal) == (AttemptOutcome.ERROR, None)
 
 
+@pytest.mark.parametrize("code", ["tool_use_failed", "json_validate_failed"])
+async def test_what_a_model_failed_to_say_is_no_refusal_and_not_held_against_the_route(code: str) -> None:
+    failed = await of(400, {"error": {"message": "See failed_generation.", "code": code, "failed_generation": "<f"}})
+    assert (failed.outcome, failed.refusal, failed.blameless) == (AttemptOutcome.ERROR, None, True)
+
+
 @pytest.mark.parametrize(
     ("status", "body"),
     [

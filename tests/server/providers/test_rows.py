@@ -19,7 +19,7 @@ from flatfee.server.settings import ProviderSettings, Settings
 
 SECRET = "canary-upstream-secret"
 HOSTED = [kind for kind, row in ROWS.items() if row.needs_key and row.base_url]
-FIELDS = [(kind, field) for kind, row in ROWS.items() for field in Dialect.model_fields]
+FIELDS = [(kind, field) for kind in ROWS for field in Dialect.model_fields]
 
 
 def provider(kind: str, **options: Any) -> ProviderSettings:

@@ -42,6 +42,9 @@ _OPERATORS_FAULT: Final = frozenset({401, 402, 403, 404, 405, 407, 412})
 for a suspended account (https://docs.fireworks.ai/guides/inference-error-codes)."""
 _OPERATORS_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 """429s of OpenAI, and 400s of Anthropic, that no waiting cures: the account has no money, or may spend no more."""
+_FAILED_GENERATION: Final = frozenset({"tool_use_failed", "json_validate_failed"})
+"""Groq's 400s for what its model said, not the caller: a call of a tool that is none, or no JSON
+(https://console.groq.com/docs/tool-use, https://console.groq.com/docs/structured-outputs)."""
 _WRONG_KEY: Final = re.compile(r"(?:incorrect api key provided|api key not (?:valid|found))\b", re.IGNORECASE)
 """How a 400 begins that is a 401 elsewhere: xAI's (https://docs.x.ai/developers/debugging) and Gemini's
 (https://ai.google.dev/gemini-api/docs/generate-content/api-errors)."""
@@ -132,10 +135,11 @@ async def rejected(route: RouteSettings, upstream: Upstream, chance: Callable[[]
             },
         )
         return Failed(AttemptOutcome.RATE_LIMITED if quota else AttemptOutcome.ERROR)
-    if status == 429 or status >= 500 or status in _OVERLOADED:
+    model_failed = bool(_said(error) & _FAILED_GENERATION)  # with these tools; that is no matter of others
+    if status == 429 or status >= 500 or status in _OVERLOADED or model_failed:
         outcome = AttemptOutcome.RATE_LIMITED if status == 429 else AttemptOutcome.ERROR
         asked = _asked(upstream.headers, error)
-        return Failed(outcome, pause=_pause(chance, status, asked), retry_after=asked)
+        return Failed(outcome, pause=_pause(chance, status, asked), retry_after=asked, blameless=model_failed)
     return Failed(AttemptOutcome.REFUSED, refusal=ProviderRefusal(status, error))
 
 

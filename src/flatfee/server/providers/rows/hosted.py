@@ -106,6 +106,10 @@ HOSTED: Final[Mapping[str, Row]] = {
                 source="https://console.groq.com/docs/openai",
             ),
             Quirk(
+                says="400 `tool_use_failed` is its model's failure to call a tool, which another route may cure",
+                source="https://github.com/groq/groq-typescript/issues/28",
+            ),
+            Quirk(
                 says="413 `rate_limit_exceeded` where one request is more than the account's tokens per minute; "
                 "498 where the flex tier has no room",
                 source="https://console.groq.com/docs/errors",
@@ -122,7 +126,7 @@ HOSTED: Final[Mapping[str, Row]] = {
         quirks=(
             Quirk(
                 field="output_limit",
-                says="knows `max_tokens` only",
+                says="documents `max_tokens`",
                 source="https://docs.together.ai/reference/chat-completions",
             ),
             Quirk(
