@@ -18,6 +18,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import count
 from typing import Final
 
 from flatfee.receipt import Attempt
@@ -112,6 +113,10 @@ class _Circuit:
     def open(self, opening: int, until: float) -> None:
         self.opening, self.open_until, self.running, self.probation = opening, until, 0, False
 
+    def close(self) -> None:
+        self.failures, self.cool_down, self.opening, self.open_until = 0, COOL_DOWN, 0, -math.inf
+        self.running, self.probe_until, self.probation = 0, -math.inf, False
+
 
 _Noted = tuple[float, Attempt]
 
@@ -129,7 +134,20 @@ class Health:
     def __init__(self) -> None:
         self._circuits: dict[str, _Circuit] = {}
         self._histories: dict[str, _History] = {}
-        self._openings = 0
+        self._openings = count(1)
+
+    def keeping(self, routes: Iterable[str]) -> Health:
+        """Return the health that goes on with these routes, and forgets all others.
+
+        They are shared from now on: whoever tried one of them before tells both how it ended. What is
+        told of any other route by then is told to this health alone, and ends with it.
+        """
+        kept = Health()
+        kept._openings = self._openings
+        for route in routes:
+            kept._circuits[route] = self._circuits.setdefault(route, _Circuit())
+            kept._histories[route] = self._histories.setdefault(route, _History())
+        return kept
 
     def admits(self, route: str, now: float) -> int | None:
         """Return which opening of the circuit a try that begins now belongs to; ``None`` where none may begin.
@@ -156,7 +174,7 @@ class Health:
         """Note an answer: the circuit closes, unless it has opened since the try began."""
         circuit = self._circuits.get(route)
         if circuit is not None and circuit.opening in (0, opening):
-            del self._circuits[route]
+            circuit.close()
 
     def failed(self, route: str, now: float, opening: int, *, leave_for: float | None = None) -> None:
         """Note a failure of the provider's side.
@@ -177,8 +195,7 @@ class Health:
         elif circuit.failures >= FAILURES_TO_OPEN:
             due = circuit.cool_down
         if max(due, asked) > 0:
-            self._openings += 1
-            circuit.open(self._openings, max(circuit.open_until, now + max(due, asked)))
+            circuit.open(next(self._openings), max(circuit.open_until, now + max(due, asked)))
 
     def let_go(self, route: str, opening: int) -> None:
         """Note that a try ended without telling anything of the route: the next one may be the probe.
@@ -191,7 +208,9 @@ class Health:
 
     def close(self, route: str) -> None:
         """Close a circuit, whatever its tries came to."""
-        self._circuits.pop(route, None)
+        circuit = self._circuits.get(route)
+        if circuit is not None:
+            circuit.close()
 
     def _opened(self, route: str, opening: int) -> _Circuit | None:
         """Return the circuit if that opening is its last, and it has not closed since."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from flatfee.server.meter import Meter
 from flatfee.server.patience import in_time
 from flatfee.server.policy.facts import Facts, share_left
 from flatfee.server.policy.plan import RoutePlan, plan_routes
-from flatfee.server.settings import PlanSettings, RouteSettings
+from flatfee.server.settings import PlanSettings
 from flatfee.server.stages.admit import admit, refusal_of
 from flatfee.server.stages.authenticate import authenticate, check_scope, still_valid
 from flatfee.server.stages.compact import compacted, may_help
@@ -64,7 +64,7 @@ async def serve(call: Call, gateway: Gateway) -> None:
         call.copy_what_is_sent(MOST_STREAMED)
     bill = Bill(ticket=ticket, ask=ask, plan=admitted.plan, meter=Meter(), gateway=gateway, deadline=deadline)
     async with _settled_on_every_way_out(call, bill, gateway), call.until_gone():
-        await relay(await _job(admitted, bill, gateway), call, bill, gateway)
+        await relay(await _job(admitted, bill), call, bill, gateway)
 
 
 def _used_once(key: bytes, body: bytes, gateway: Gateway) -> Idempotency:
@@ -74,11 +74,11 @@ def _used_once(key: bytes, body: bytes, gateway: Gateway) -> Idempotency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Admitted:
-    """A request that holds a ticket, with the plan it was admitted by and the routes it may take."""
+    """A request that holds a ticket, with the plan it was admitted by and what is to be relayed."""
 
     ticket: Ticket
     plan: PlanSettings
-    routes: Sequence[RouteSettings]
+    job: Job
 
 
 async def _admitted(
@@ -86,6 +86,8 @@ async def _admitted(
 ) -> _Admitted | Repeat:
     """Plan and reserve; plan anew if meanwhile the key or its account has become another."""
     for _ in range(_MOST_CHANGES):
+        # All that a request takes of the configuration, at one moment: a reload may come at any await.
+        settings, providers, health = gateway.settings, gateway.providers, gateway.health
         plan = gateway.plan_of(caller)
         routes = await plan_request(ask, caller, plan, gateway)
         want = reserve_for(request_id, ask, caller, plan, routes, gateway, once)
@@ -93,7 +95,9 @@ async def _admitted(
         if isinstance(answer, Repeat):
             return answer
         if isinstance(answer, Ticket):
-            return _Admitted(ticket=answer, plan=plan, routes=routes.choices[answer.choice].routes)
+            chosen = routes.choices[answer.choice].routes
+            job = Job(ask=ask, routes=chosen, settings=settings, providers=providers, health=health)
+            return _Admitted(ticket=answer, plan=plan, job=job)
         caller = still_valid(answer.caller)
     raise Fault(ErrorCode.GATEWAY_OVERLOADED, "The account is being changed all the time; try again shortly.")
 
@@ -114,25 +118,30 @@ async def _in_time(
         raise deadline_passed() from error
 
 
-async def _job(admitted: _Admitted, bill: Bill, gateway: Gateway) -> Job:
+async def _job(admitted: _Admitted, bill: Bill) -> Job:
     """Return what to relay; what economy routes are spared of it is noted in the meter."""
-    short = await compacted(bill.ask, admitted.ticket.offer.lane, gateway.settings.policy.compaction)
+    job = admitted.job
+    short = await compacted(job.ask, admitted.ticket.offer.lane, job.settings.policy.compaction)
     if short is None:
-        return Job(ask=bill.ask, routes=admitted.routes)
+        return job
     bill.meter.compaction = short.figures
-    return Job(ask=bill.ask, routes=admitted.routes, compacted=short.ask)
+    return replace(job, compacted=short.ask)
 
 
 async def plan_request(
     ask: Ask, caller: Caller, plan: PlanSettings, gateway: Gateway, chance: Callable[[], float] | None = None
 ) -> RoutePlan:
-    """Resolve the model, check the key's scope and plan the routes, by the gateway's dice. Consumes nothing."""
+    """Resolve the model, check the key's scope and plan the routes, by the gateway's dice. Consumes nothing.
+
+    The settings are those of the moment when it begins.
+    """
+    settings, health = gateway.settings, gateway.health
     model = gateway.resolve(ask.model)
-    check_scope(caller, ask.model, gateway.settings)
+    check_scope(caller, ask.model, settings)
     route = None
     if ask.in_tool_loop and ask.workflow is not None:
         route = await gateway.store.last_route(caller, ask.workflow)
-    settings, down = gateway.settings, gateway.health.down(gateway.monotonic())
+    down = health.down(gateway.monotonic())
     left = None
     if model is Model.AUTO and settings.policy.asks_for_fair_use:
         left = await fair_use_left(caller, plan, gateway.store)

@@ -47,7 +47,7 @@ async def ask_provider(this: Try) -> None:
     Raises:
         Failed: the answer did not come, or not to its end, or it is of no use.
     """
-    provider = this.gateway.providers[this.route.provider]
+    provider = this.job.providers[this.route.provider]
     hurry = this.hurry()
     limit = asyncio.timeout(hurry or min(this.first_token_limit(), this.left()))
     first_limit = limit.when()
@@ -174,7 +174,7 @@ async def _first_bytes(this: Try, chunks: AsyncIterator[bytes], limit: asyncio.T
 
 def _hear_first_token(this: Try) -> None:
     this.first_token = this.gateway.monotonic()
-    this.gateway.health.answering(this.route.name, this.opening)
+    this.health.answering(this.route.name, this.opening)
 
 
 async def _hear_out(chunks: AsyncIterator[bytes], relayed: RelayedStream, end: float, meter: Meter) -> bytes:

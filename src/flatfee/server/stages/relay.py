@@ -139,7 +139,7 @@ async def _try_once(this: Try) -> Failed | None:
         Fault: ``deadline_exceeded``.
         ProviderRefusal: no other route could cure it.
     """
-    health, name = this.gateway.health, this.route.name
+    health, name = this.health, this.route.name
     try:
         await this.dispatch()
         this.begin()
@@ -173,7 +173,7 @@ def _judge(this: Try, failed: Failed) -> Failed:
         Fault: ``deadline_exceeded``.
         ProviderRefusal: no other route could cure it.
     """
-    name, health, meter = this.route.name, this.gateway.health, this.meter
+    name, health, meter = this.route.name, this.health, this.meter
     meter.trying = None
     if failed.blameless:
         health.let_go(name, this.opening)
@@ -195,7 +195,7 @@ def _exhausted(job: Job, gateway: Gateway, last: Failed | None) -> Fault:
             f"All {len(job.routes)} eligible routes failed or were unavailable; the receipt lists each attempt.",
         )
     asked = last.retry_after if last is not None else None
-    wait = max(asked or 0.0, gateway.health.opens_in(job.routes[0].name, gateway.monotonic()))
+    wait = max(asked or 0.0, job.health.opens_in(job.routes[0].name, gateway.monotonic()))
     return Fault(
         ErrorCode.PROVIDER_UNAVAILABLE,
         "The one eligible route failed or cannot be reached. Try again shortly.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,9 +13,11 @@ from flatfee.server.bodies import body_after, body_for
 from flatfee.server.call import Call
 from flatfee.server.faults import deadline_passed
 from flatfee.server.gateway import Gateway
+from flatfee.server.health import Health
 from flatfee.server.meter import Meter
 from flatfee.server.patience import in_time
-from flatfee.server.settings import RouteSettings
+from flatfee.server.providers.base import Provider
+from flatfee.server.settings import RouteSettings, Settings
 from flatfee.server.stages.settle import Bill
 from flatfee.wire import AttemptOutcome, Tier
 
@@ -29,10 +31,17 @@ _CLOCK_SLACK: Final = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What to relay: a request, and the routes in order. ``compacted`` is the request for economy, if it differs."""
+    """What to relay: a request, the routes in order, and what they were planned with.
+
+    A reload of the configuration does not reach it: a request ends with the providers that it began with.
+    ``compacted`` is the request for economy, if it differs.
+    """
 
     ask: Ask
     routes: Sequence[RouteSettings]
+    settings: Settings
+    providers: Mapping[str, Provider]
+    health: Health
     compacted: Ask | None = None
 
     def ask_for(self, route: RouteSettings) -> Ask:
@@ -75,6 +84,11 @@ class Try:
         return self.job.ask_for(self.route)
 
     @property
+    def health(self) -> Health:
+        """The health of the routes, which hears how this ended."""
+        return self.job.health
+
+    @property
     def meter(self) -> Meter:
         """The request's meter, for all its tries."""
         return self.bill.meter
@@ -97,14 +111,14 @@ class Try:
 
     def body(self) -> bytes:
         """Return the body that is sent upstream."""
-        dialect = self.gateway.settings.dialect(self.route.provider)
+        dialect = self.job.settings.dialect(self.route.provider)
         if self.half is not None and self.prefilled:
             return body_after(self.ask, self.route.model, self.half.text, dialect)
         return body_for(self.ask, self.route.model, dialect)
 
     def admitted(self) -> bool:
         """Ask the route's circuit to let it through; whoever is let through tells the circuit how it ended."""
-        opening = self.gateway.health.admits(self.route.name, self.gateway.monotonic())
+        opening = self.health.admits(self.route.name, self.gateway.monotonic())
         self.opening = opening or 0
         return opening is not None
 
@@ -120,7 +134,7 @@ class Try:
         taken = gateway.monotonic() - self.started
         to_first = first - self.started if first is not None else None
         attempt = self.meter.tried(self.route, outcome, self.status, taken, to_first)
-        gateway.health.noted(self.route.name, attempt, gateway.store.now())
+        self.health.noted(self.route.name, attempt, gateway.store.now())
 
     def left(self) -> float:
         """Return the seconds this try may take in all.
@@ -147,7 +161,7 @@ class Try:
 
     def _another_can(self) -> bool:
         """Tell whether another route could answer after this one: one behind it, that is not passed over now."""
-        health, now = self.gateway.health, self.gateway.monotonic()
+        health, now = self.health, self.gateway.monotonic()
         behind = self.job.routes[self.job.routes.index(self.route) + 1 :]
         return any(not health.opens_in(route.name, now) for route in behind)
 
