@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from flatfee.receipt import Receipt
 from flatfee.server.asked import Beside
@@ -28,11 +28,14 @@ from flatfee.server.settings import (
     Settings,
 )
 from flatfee.server.store.base import StoreDown
+from flatfee.server.store.commands import Command
 from flatfee.server.store.memory import MemoryStore
 from flatfee.server.store.records import Caller, NewAccount, Outcome, Reservation, Settlement, Ticket, Usage
 from flatfee.server.store.transactions import Admission
 from flatfee.server.windows import Calendar
 from flatfee.wire import AttemptOutcome
+
+_T = TypeVar("_T")
 
 KEY = "canary-key-of-the-project-ci-0123456789"
 OTHER_KEY = "canary-key-of-the-project-docs-0123456789"
@@ -267,6 +270,10 @@ class FailingStore(MemoryStore):
     async def provision(self, accounts: Sequence[NewAccount]) -> None:
         self._check("provision")
         await super().provision(accounts)
+
+    async def administer(self, actor: str, command: Command[_T]) -> _T:
+        self._check("administer")
+        return await super().administer(actor, command)
 
     async def find_key(self, digest: bytes) -> Caller | None:
         self._check("find_key")

@@ -13,6 +13,7 @@ from flatfee.cli.admin.keys import keys
 from flatfee.cli.admin.plans import plans
 from flatfee.cli.admin.projects import projects
 from flatfee.cli.admin.receipts import receipts
+from flatfee.cli.admin.reload import reload
 from flatfee.cli.admin.routes import routes
 from flatfee.cli.admin.usage import usage
 from flatfee.cli.chat import chat
@@ -31,7 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-for _command in (demo, init, serve, doctor, chat, route, usage, drift):
+for _command in (demo, init, serve, reload, doctor, chat, route, usage, drift):
     app.command()(_command)
 for _group in (accounts, projects, keys, plans, routes, receipts, audit, policy):
     app.add_typer(_group)

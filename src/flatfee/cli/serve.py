@@ -19,6 +19,7 @@ import typer
 from flatfee.cli.invoked import command
 
 if TYPE_CHECKING:
+    from flatfee.server.reload.source import Source
     from flatfee.server.settings import ServerSettings, Settings
 
 log = logging.getLogger("flatfee.server")
@@ -100,9 +101,11 @@ def serve(
     from flatfee.server.logs import configure_logging
 
     configure_logging()
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     path = config or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    source = _source(path, given) if path else None
     key = None if path else new_key(KeyKind.PROJECT)
-    settings = _settings(path, key or "", {"host": host, "port": port})
+    settings = _settings(source, key or "", given)
     if workers > 1 and settings.server.store == "memory://":
         _end(_OWN_LEDGERS.format(where=_store_key(path), count=workers))
 
@@ -113,7 +116,7 @@ def serve(
         if key is not None:
             typer.echo(_TRY_IT.format(url=url, key=key, command=command()))
 
-    _run(settings, workers, _store_key(path), ready)
+    _run(settings, source, workers, _store_key(path), ready)
     log.info("server.stopped")
 
 
@@ -139,7 +142,9 @@ def _end(message: str, cause: BaseException | None = None) -> NoReturn:
     raise typer.Exit(2) from cause
 
 
-def _run(settings: Settings, workers: int, store_key: str, ready: Callable[[str, int], None]) -> None:
+def _run(
+    settings: Settings, source: Source | None, workers: int, store_key: str, ready: Callable[[str, int], None]
+) -> None:
     """Serve until a signal, or end the command with why it cannot."""
     from flatfee.server.app import create_app
     from flatfee.server.run import run
@@ -148,9 +153,9 @@ def _run(settings: Settings, workers: int, store_key: str, ready: Callable[[str,
 
     try:
         if workers == 1:
-            run(create_app(settings), on_ready=ready)
+            run(create_app(settings, source=source), on_ready=ready)
         else:
-            run_workers(settings, workers, on_ready=ready)
+            run_workers(settings, workers, source=source, on_ready=ready)
     except StoreDown as error:
         cure = "Make its folder if there is none, and check that this user may write there; or name another file."
         _end(f"{store_key}: {error}. {cure}", error)
@@ -162,16 +167,26 @@ def _run(settings: Settings, workers: int, store_key: str, ready: Callable[[str,
         raise typer.Exit(1) from error
 
 
-def _settings(path: Path | None, key: str, given: Mapping[str, object]) -> Settings:
+def _source(path: Path, given: Mapping[str, object]) -> Source:
+    """Return what is read now, and again when ``SIGHUP`` says so: from here on that ends nothing."""
+    from flatfee.server.reload.source import Source
+    from flatfee.server.run import hold_hangups_back
+
+    hold_hangups_back()
+    return Source(path=path, env=os.environ, given=given)
+
+
+def _settings(source: Source | None, key: str, given: Mapping[str, object]) -> Settings:
     """Return the settings, or end the command with what is wrong. ``given`` is what the command line overrides."""
-    from flatfee.server.configuration import SettingsError, load_settings
+    from flatfee.server.configuration import SettingsError
 
     try:
-        settings = load_settings(path, os.environ) if path else demo_settings(key)
+        if source is not None:
+            return source.read()
+        settings = demo_settings(key)
     except SettingsError as error:
         _end(str(error), error)
-    overrides = {name: value for name, value in given.items() if value is not None}
-    return settings.model_copy(update={"server": settings.server.model_copy(update=overrides)})
+    return settings.model_copy(update={"server": settings.server.model_copy(update=given)})
 
 
 def _store_key(path: Path | None) -> str:

@@ -12,18 +12,19 @@ from typing import Final
 
 from flatfee.server.call import Call, Receive, Scope, Send
 from flatfee.server.faults import CallerGone, Fault
+from flatfee.server.filed import filed_accounts
 from flatfee.server.gateway import Gateway
 from flatfee.server.housekeeping import keep_house
-from flatfee.server.keys import KeyKind, digest
 from flatfee.server.origins import answer_preflight, check_origin, is_preflight
 from flatfee.server.peers import answering_peers
 from flatfee.server.providers.base import Provider
 from flatfee.server.providers.registry import make_providers
+from flatfee.server.reload.reloader import reloader_of
+from flatfee.server.reload.source import Source
 from flatfee.server.routes import find
-from flatfee.server.settings import AccountSettings, KeySettings, ServerSettings, Settings
+from flatfee.server.settings import ServerSettings, Settings
 from flatfee.server.store.base import Store, StoreDown
 from flatfee.server.store.memory import MemoryStore
-from flatfee.server.store.records import NewAccount, NewKey, NewProject
 from flatfee.server.store.sqlite import SqliteStore
 from flatfee.server.worker import ALONE, Worker
 from flatfee.wire import REQUEST_HEADERS, ErrorCode
@@ -59,9 +60,11 @@ def create_app(
     providers: Mapping[str, Provider] | None = None,
     worker: Worker = ALONE,
     operator: str | None = None,
+    source: Source | None = None,
 ) -> App:
     """Build the gateway's ASGI app. ``store`` and ``providers`` stand in for the configured ones.
 
+    ``source`` is where the settings were read, if they can be read there again while it runs.
     ``worker`` says which of several processes it is built in. With an ``operator`` the admin API asks
     for no key, and the audit log names that one instead. It is for an app that is called in this
     process by who may write the ledger anyway: never serve it.
@@ -73,6 +76,8 @@ def create_app(
         worker=worker,
         operator=operator,
     )
+    if source is not None:
+        gateway.reloading = reloader_of(gateway, source)
     return App(gateway)
 
 
@@ -98,9 +103,8 @@ class App:
         gateway = self.gateway
         async with AsyncExitStack() as ends:
             ends.push_async_callback(gateway.store.close)
-            for provider in gateway.providers.values():
-                ends.push_async_callback(provider.close)
-            await gateway.store.provision([_account(entry) for entry in gateway.settings.accounts])
+            ends.push_async_callback(gateway.close_providers)
+            await gateway.store.provision(filed_accounts(gateway.settings))
             await ends.enter_async_context(answering_peers(gateway.worker, gateway.told_to_peers))
             keeper = asyncio.create_task(keep_house(gateway))
             ends.push_async_callback(_cancelled, keeper)
@@ -190,20 +194,3 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-
-
-def _account(entry: AccountSettings) -> NewAccount:
-    return NewAccount(
-        name=entry.name,
-        plan=entry.plan,
-        billing=entry.billing,
-        billing_day=entry.billing_day,
-        projects=tuple(
-            NewProject(name=project.name, keys=tuple(_key(key) for key in project.keys)) for project in entry.projects
-        ),
-    )
-
-
-def _key(entry: KeySettings) -> NewKey:
-    secret = entry.secret.get_secret_value()
-    return NewKey(digest=digest(secret), name=entry.name, kind=KeyKind.PROJECT, last4=secret[-4:])

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,6 +17,8 @@ from flatfee.server.ids import request_id
 from flatfee.server.kept import KEEP_BYTES, KeptAnswers
 from flatfee.server.peers import HEALTH, Held, RoutesHealth
 from flatfee.server.providers.base import Provider
+from flatfee.server.reload.changes import Reloading
+from flatfee.server.reload.epochs import Epochs
 from flatfee.server.settings import PlanSettings, Settings
 from flatfee.server.store.base import Store
 from flatfee.server.store.records import Caller, Terms, Ticket
@@ -37,6 +39,11 @@ class Gateway:
     ``new_id`` makes the id of a request that comes at a moment of the wall clock.
     ``worker`` tells which one it is, where several serve together. ``operator`` names who administers
     it without a key: only for a gateway that no network reaches.
+
+    ``settings``, ``providers`` and ``health`` are others after a reload, which may come at any await: a
+    request takes what it needs of them at one moment. ``reloading`` is who reads the configuration again,
+    where there is one to read. ``beside`` are the settings that are about to come, or went last: the ledger
+    may know of an account's new plan before this process does, and a request of its old one a moment longer.
     """
 
     settings: Settings
@@ -50,10 +57,14 @@ class Gateway:
     operator: str | None = None
     running: dict[str, Ticket] = field(default_factory=dict)
     answers: KeptAnswers = field(init=False)
+    reloading: Reloading | None = None
+    beside: Settings | None = None
+    epochs: Epochs = field(default_factory=Epochs)
     active: int = 0
     draining: bool = False
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
     _unfinished: set[asyncio.Future[None]] = field(default_factory=set)
+    _closing: set[asyncio.Future[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Share the memory for kept answers with the other workers."""
@@ -64,10 +75,12 @@ class Gateway:
         """Count a request while it is served."""
         self.active += 1
         self._idle.clear()
+        epoch = self.epochs.begin()
         try:
             yield
         finally:
             self.active -= 1
+            self._let_go(self.epochs.end(epoch))
             if not self.active:
                 self._idle.set()
 
@@ -83,12 +96,45 @@ class Gateway:
             Fault: the account's plan is not in the configuration any more.
         """
         plan = self.settings.plan(caller.plan)
+        if plan is None and self.beside is not None:
+            plan = self.beside.plan(caller.plan)  # if the account has another by now, the ledger says so
         if plan is None:
             raise Fault(
                 ErrorCode.PERMISSION_DENIED,
                 f"The account's plan {caller.plan!r} is not configured here; tell the operator.",
             )
         return plan
+
+    def adopt(self, settings: Settings, providers: Mapping[str, Provider]) -> None:
+        """Serve by other settings from now on; what runs goes on with what it began with.
+
+        A provider that is not among ``providers`` any more is closed once nobody can use it. A route whose
+        provider or model is another is well at first; those that are gone are forgotten.
+        """
+        before = {route.name: route for route in self.settings.routes}
+        self.health = self.health.keeping(
+            route.name
+            for route in settings.routes
+            if (was := before.get(route.name)) is not None
+            and (was.model, self.providers[was.provider]) == (route.model, providers[route.provider])
+        )
+        stay = set(map(id, providers.values()))
+        left = {id(provider): provider for provider in self.providers.values() if id(provider) not in stay}
+        self.settings, self.providers, self.beside = settings, providers, self.settings
+        self._let_go(self.epochs.replace(tuple(left.values())))
+
+    def _let_go(self, providers: Sequence[Provider]) -> None:
+        for provider in providers:
+            closing = asyncio.ensure_future(provider.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    async def close_providers(self) -> None:
+        """Close every provider, also those that a reload left behind: the gateway ends."""
+        self._let_go([*self.epochs.abandon(), *{id(each): each for each in self.providers.values()}.values()])
+        for done in await asyncio.gather(*self._closing, return_exceptions=True):
+            if isinstance(done, Exception):
+                log.warning("provider.not_closed", extra={"error": type(done).__name__})
 
     @property
     def holder(self) -> str:

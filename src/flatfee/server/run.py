@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -16,6 +17,7 @@ import uvicorn
 
 from flatfee.server.app import App
 from flatfee.server.connections import GuardedConnection
+from flatfee.server.reload.reloader import AtSignal
 
 log = logging.getLogger("flatfee.server")
 
@@ -28,8 +30,8 @@ class GatewayServer(uvicorn.Server):
     """A uvicorn server that drains before it stops.
 
     At the first signal new requests get 503 while those that run are finished, for as long as
-    ``shutdown_grace`` says; a second signal ends everything at once. ``on_ready`` is called with
-    the bound address once requests are accepted.
+    ``shutdown_grace`` says; a second signal ends everything at once. ``SIGHUP`` has the configuration
+    read again. ``on_ready`` is called with the bound address once requests are accepted.
     """
 
     def __init__(self, app: App, *, on_ready: Callable[[str, int], None] | None = None) -> None:
@@ -57,14 +59,24 @@ class GatewayServer(uvicorn.Server):
         self._on_ready = on_ready
         self._draining: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._reload: AtSignal | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and tell the address: port 0 means that the system chose one."""
         await super().startup(sockets=sockets)
         self._loop = asyncio.get_running_loop()
+        self._obey_hangups()
         if not self.should_exit and self._on_ready is not None:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._on_ready(host, port)
+
+    def _obey_hangups(self) -> None:
+        """Reload at ``SIGHUP``, where there is something to read again; else it ends the process, as ever."""
+        reloading = self._app.gateway.reloading
+        if reloading is not None and threading.current_thread() is threading.main_thread():
+            self._reload = AtSignal(reloading)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload.take)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first signal, stop at once at the second."""
@@ -85,6 +97,11 @@ class GatewayServer(uvicorn.Server):
             async with asyncio.timeout(gateway.settings.server.shutdown_grace):
                 await gateway.until_idle()
         self.should_exit = True
+
+
+def hold_hangups_back() -> None:
+    """Let a ``SIGHUP`` wait until the gateway can obey it: before that it would end the process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 
 def collect_less() -> None:

@@ -11,7 +11,7 @@ from flatfee.server.admin.endpoint import Endpoint, ListOf, Nothing, PageQuery, 
 
 
 class AuditObject(Resource):
-    """One entry. ``actor`` is a key's id, ``env:NAME``, ``local:USER`` or ``file``."""
+    """One entry. ``actor`` is a key's id, ``env:NAME``, ``local:USER``, ``file`` or ``signal``."""
 
     object: Literal["audit_entry"]
     id: int

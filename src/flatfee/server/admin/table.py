@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import cache, partial
 from typing import Any, Final
 
-from flatfee.server.admin import accounts, audit, keys, plans, receipts, routes, workflows
+from flatfee.server.admin import accounts, audit, keys, plans, receipts, reload, routes, workflows
 from flatfee.server.admin.endpoint import Endpoint
 from flatfee.server.admin.openapi import document
 from flatfee.server.call import Call
@@ -25,6 +25,7 @@ ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (
     *receipts.ENDPOINTS,
     *routes.ENDPOINTS,
     *workflows.ENDPOINTS,
+    *reload.ENDPOINTS,
     *audit.ENDPOINTS,
 )
 

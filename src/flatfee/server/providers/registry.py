@@ -7,7 +7,7 @@ from typing import Final
 
 from flatfee.server.providers.base import Provider
 from flatfee.server.providers.simulated import SimulatedProvider
-from flatfee.server.settings import ProviderSettings
+from flatfee.server.settings import ProviderSettings, Settings
 
 
 def _openai(settings: ProviderSettings) -> Provider:
@@ -31,4 +31,16 @@ APIS: Final[Mapping[str, Callable[[ProviderSettings], Provider]]] = {
 
 def make_providers(settings: Iterable[ProviderSettings]) -> dict[str, Provider]:
     """Make every configured provider, by name."""
-    return {entry.name: APIS[entry.row.api](entry) for entry in settings}
+    return {entry.name: _make(entry) for entry in settings}
+
+
+def renew_providers(providers: Mapping[str, Provider], before: Settings, after: Settings) -> dict[str, Provider]:
+    """Make the providers of another configuration; those whose settings are the same are kept as they are."""
+    return {
+        entry.name: providers[entry.name] if before.provider(entry.name) == entry else _make(entry)
+        for entry in after.providers
+    }
+
+
+def _make(entry: ProviderSettings) -> Provider:
+    return APIS[entry.row.api](entry)

@@ -95,7 +95,10 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAuditEntry:
-    """Who did what to whom: never a secret. ``actor`` is a key's id, ``env:NAME``, ``local:USER`` or ``file``."""
+    """Who did what to whom: never a secret.
+
+    ``actor`` is a key's id, ``env:NAME``, ``local:USER``, ``file`` or ``signal``.
+    """
 
     at: float
     actor: str

@@ -36,6 +36,10 @@ class DirectoryBook(Protocol):
         """Return every account that the configuration file named when it was last read."""
         ...
 
+    def accounts_with(self, plan: str, most: int) -> list[Account]:
+        """Return accounts that have a plan, by name, and no more than ``most``."""
+        ...
+
     def put_account(self, account: Account) -> None: ...
     def drop_account(self, name: str) -> None:
         """Remove an account and its projects."""
@@ -124,11 +128,18 @@ def _file_account(book: DirectoryBook, entry: NewAccount, now: float) -> None:
         book.put_account(Account(name=entry.name, created_at=now, filed=says, **terms))
         note(book, FILE_ACTOR, "account.create", entry.name, terms, now)
     elif kept.filed != says:
-        before = asdict(kept.filed) if kept.filed is not None else {}
-        changed = replace(kept, **{name: value for name, value in terms.items() if before.get(name) != value})
-        book.put_account(replace(changed, filed=says))
-        if changed != kept:
-            note(book, FILE_ACTOR, "account.change", entry.name, difference(kept, changed, terms), now)
+        changed = refiled(kept, entry)
+        book.put_account(changed)
+        if told := difference(kept, changed, terms):
+            note(book, FILE_ACTOR, "account.change", entry.name, told, now)
+
+
+def refiled(kept: Account, entry: NewAccount) -> Account:
+    """Return an account as it is once the file is read: only what the file says otherwise than before is another."""
+    says = Filed(plan=entry.plan, billing=entry.billing, billing_day=entry.billing_day)
+    before = asdict(kept.filed) if kept.filed is not None else {}
+    changes = {name: value for name, value in asdict(says).items() if before.get(name) != value}
+    return replace(kept, **changes, filed=says)
 
 
 def _file_project(book: DirectoryBook, entry: NewAccount, project: NewProject, now: float) -> None:

@@ -35,6 +35,9 @@ class MemoryDirectory:
     def filed_accounts(self) -> list[Account]:
         return [account for account in self._accounts.values() if account.from_file]
 
+    def accounts_with(self, plan: str, most: int) -> list[Account]:
+        return [account for _, account in sorted(self._accounts.items()) if account.plan == plan][:most]
+
     def put_account(self, account: Account) -> None:
         self._accounts[account.name] = account
 

@@ -51,6 +51,11 @@ class SqliteDirectory:
     def filed_accounts(self) -> list[Account]:
         return [_account(row) for row in self._execute(f"{_ACCOUNTS} WHERE from_file IS NOT NULL")]
 
+    def accounts_with(self, plan: str, most: int) -> list[Account]:
+        return [
+            _account(row) for row in self._execute(f"{_ACCOUNTS} WHERE plan = ? ORDER BY name LIMIT ?", (plan, most))
+        ]
+
     def put_account(self, account: Account) -> None:
         filed = json.dumps(asdict(account.filed)) if account.filed is not None else None
         self._execute(

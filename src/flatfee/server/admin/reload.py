@@ -1,0 +1,82 @@
+"""Reading the configuration again while the gateway runs. What is in it is changed in the file, not here."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from flatfee.server.admin.endpoint import Endpoint, Nothing, Resource, Visit
+from flatfee.server.faults import Fault
+from flatfee.server.reload.changes import Changes, Difference, NotReloaded
+from flatfee.wire import ErrorCode
+
+_LINES: Final = 20
+_LINE: Final = 500
+
+
+class DifferenceObject(Resource):
+    """Names of entries that came, went, or say something else now."""
+
+    added: list[str]
+    removed: list[str]
+    changed: list[str]
+
+
+class ReloadObject(Resource):
+    """What a reload changed, by name. ``changed`` is false if the file says what it said before.
+
+    A rule of the policy goes by its name, or else by its place, from 0. ``settings`` are the keys that stand
+    alone, such as ``server.max_requests``; ``sha256`` is of the file as it was read.
+    """
+
+    object: Literal["reload"]
+    changed: bool
+    providers: DifferenceObject
+    routes: DifferenceObject
+    plans: DifferenceObject
+    accounts: DifferenceObject
+    rules: DifferenceObject
+    aliases: DifferenceObject
+    settings: list[str]
+    sha256: str
+
+
+async def _reload(visit: Visit[Nothing, Nothing]) -> ReloadObject:
+    reloading = visit.gateway.reloading
+    if reloading is None:
+        raise Fault(ErrorCode.CONFLICT, "This gateway was made without a file: there is nothing to read again.")
+    try:
+        return _told(await reloading.reload(visit.actor))
+    except NotReloaded as refused:
+        raise Fault(refused.code, _lines(refused.problems)) from refused
+
+
+def _lines(problems: tuple[str, ...]) -> str:
+    """Return what is wrong, a line each; of very many, the first."""
+    shown = [line if len(line) <= _LINE else line[: _LINE - 3] + "..." for line in problems[:_LINES]]
+    more = len(problems) - len(shown)
+    return "\n".join([*shown, f"and {more} more"] if more else shown)
+
+
+def _told(changes: Changes) -> ReloadObject:
+    lists: dict[str, Any] = {name: _difference(difference) for name, difference in changes.lists()}
+    return ReloadObject(
+        object="reload", changed=bool(changes), settings=list(changes.settings), sha256=changes.digest, **lists
+    )
+
+
+def _difference(difference: Difference) -> DifferenceObject:
+    return DifferenceObject(
+        added=list(difference.added), removed=list(difference.removed), changed=list(difference.changed)
+    )
+
+
+ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (
+    Endpoint(
+        method="POST",
+        path="/reload",
+        summary="Read the configuration again: all of it holds for every request that begins now, or nothing changes.",
+        handler=_reload,
+        answers=ReloadObject,
+        errors=(ErrorCode.GATEWAY_OVERLOADED,),
+    ),
+)
