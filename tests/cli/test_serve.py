@@ -202,7 +202,7 @@ def test_a_ledger_in_memory_is_not_for_several_workers(
 def test_a_worker_that_cannot_start_is_told_with_its_reason(
     reason: str, told: str, flatfee: Flatfee, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def not_started(settings: object, count: int, on_ready: object) -> None:
+    def not_started(settings: object, count: int, source: object, on_ready: object) -> None:
         raise NotStarted(reason)
 
     monkeypatch.chdir(tmp_path)

@@ -8,8 +8,8 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Final
 
@@ -17,6 +17,7 @@ import uvicorn
 
 from flatfee.server.app import App
 from flatfee.server.connections import GuardedConnection
+from flatfee.server.reload.changes import Reloading
 from flatfee.server.reload.reloader import AtSignal
 
 log = logging.getLogger("flatfee.server")
@@ -59,24 +60,23 @@ class GatewayServer(uvicorn.Server):
         self._on_ready = on_ready
         self._draining: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._reload: AtSignal | None = None
+        self._ends = ExitStack()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and tell the address: port 0 means that the system chose one."""
         await super().startup(sockets=sockets)
         self._loop = asyncio.get_running_loop()
-        self._obey_hangups()
+        reloading = self._app.gateway.reloading
+        if reloading is not None and threading.current_thread() is threading.main_thread():
+            self._ends.enter_context(obeying_hangups(reloading))
         if not self.should_exit and self._on_ready is not None:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._on_ready(host, port)
 
-    def _obey_hangups(self) -> None:
-        """Reload at ``SIGHUP``, where there is something to read again; else it ends the process, as ever."""
-        reloading = self._app.gateway.reloading
-        if reloading is not None and threading.current_thread() is threading.main_thread():
-            self._reload = AtSignal(reloading)
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload.take)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop, and obey no hangup any more."""
+        await super().shutdown(sockets=sockets)
+        self._ends.close()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first signal, stop at once at the second."""
@@ -97,6 +97,19 @@ class GatewayServer(uvicorn.Server):
             async with asyncio.timeout(gateway.settings.server.shutdown_grace):
                 await gateway.until_idle()
         self.should_exit = True
+
+
+@contextmanager
+def obeying_hangups(reloading: Reloading) -> Generator[None]:
+    """Have the configuration read again at each ``SIGHUP`` while the block lasts, and at one that was held back."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, AtSignal(reloading).take)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 def hold_hangups_back() -> None:

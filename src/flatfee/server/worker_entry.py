@@ -3,7 +3,8 @@
 Parent and worker talk over one socket pair. The worker tells that it is ``READY``, or why it is not;
 the parent tells it to ``DRAIN`` or to ``STOP``. A worker that is told to end by a signal of its own asks
 to ``LEAVE``, and the parent lets it once others serve on the address. The end of the pair is the end of
-the other side, however that came: a worker whose parent is gone drains and ends. Starting, counting and
+the other side, however that came: a worker whose parent is gone drains and ends. Another configuration is
+written over a second pair (``reload.letters``): it is longer than a word. Starting, counting and
 replacing workers is the parent's part, in ``workers``.
 """
 
@@ -16,7 +17,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from types import FrameType
 from typing import Final
 
@@ -24,6 +25,9 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from flatfee.server.app import App, create_app
 from flatfee.server.logs import configure_logging
+from flatfee.server.reload.crew import InWorker
+from flatfee.server.reload.letters import post_office
+from flatfee.server.reload.swap import Swap
 from flatfee.server.run import GatewayServer, collect_less
 from flatfee.server.settings import Settings
 from flatfee.server.store.base import StoreDown
@@ -53,9 +57,11 @@ class WorkerServer(GatewayServer):
     the gateway, so a second signal here may be the first one passed on.
     """
 
-    def __init__(self, app: App, parent: socket.socket) -> None:
+    def __init__(self, app: App, parent: socket.socket, letters: socket.socket | None = None) -> None:
         super().__init__(app, on_ready=self._tell_ready)
         self._parent = parent
+        self._letters = letters
+        self._post_ends = AsyncExitStack()
         self._sockets: Sequence[socket.socket] = ()
         self._signal: signal.Signals | None = None
         self._leaving: asyncio.Task[None] | None = None
@@ -64,9 +70,18 @@ class WorkerServer(GatewayServer):
         """Start, and from here on obey: signals were held back since before this process began."""
         await super().startup(sockets=sockets)
         self._sockets = sockets or ()
+        if self._letters is not None:
+            part = InWorker(Swap(self._app.gateway))
+            part.post = await self._post_ends.enter_async_context(post_office(self._letters, part.answer))
+            self._app.gateway.reloading = part
         self._parent.setblocking(False)
         asyncio.get_running_loop().add_reader(self._parent, self._hear)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop, and answer no letter any more."""
+        await super().shutdown(sockets=sockets)
+        await self._post_ends.aclose()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the frame tells nothing
         """Ask the parent to let this worker leave, once however often this one is asked."""
@@ -137,8 +152,17 @@ def _waiting(sockets: Sequence[socket.socket]) -> bool:
     return bool(poll.poll(0))
 
 
-def serve_worker(settings: Settings, worker: Worker, sockets: Sequence[socket.socket], parent: socket.socket) -> None:
-    """Serve as one of several workers, until the parent says otherwise or is gone."""
+def serve_worker(
+    settings: Settings,
+    worker: Worker,
+    sockets: Sequence[socket.socket],
+    parent: socket.socket,
+    letters: socket.socket | None = None,
+) -> None:
+    """Serve as one of several workers, until the parent says otherwise or is gone.
+
+    ``letters`` is where the parent writes of another configuration, if there can be one.
+    """
     configure_logging(worker=worker.number)
     try:
         app = create_app(settings, worker=worker)
@@ -146,7 +170,7 @@ def serve_worker(settings: Settings, worker: Worker, sockets: Sequence[socket.so
         with suppress(ConnectionError):
             parent.sendall(str(error).encode()[: MAX_WORD - 1])
         sys.exit(1)
-    WorkerServer(app, parent).run(list(sockets))
+    WorkerServer(app, parent, letters).run(list(sockets))
     if worker.meeting is not None:
         # The parent does this, unless it was killed: then the last worker finds the directory empty.
         with suppress(OSError):

@@ -25,7 +25,10 @@ from pathlib import Path
 from typing import Final
 
 from flatfee.server.app import open_store
-from flatfee.server.run import CANCEL_SECONDS
+from flatfee.server.reload.crew import Crew
+from flatfee.server.reload.reloader import Reloader
+from flatfee.server.reload.source import Source
+from flatfee.server.run import CANCEL_SECONDS, obeying_hangups
 from flatfee.server.settings import ServerSettings, Settings
 from flatfee.server.worker import Worker
 from flatfee.server.worker_entry import DRAIN, LEAVE, MAX_WORD, READY, STOP, serve_worker
@@ -64,10 +67,11 @@ class _Life:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Child:
-    """A worker's process, and the parent's end of the pair that they talk over."""
+    """A worker's process, and the parent's ends of the pairs that they talk and write letters over."""
 
     process: SpawnProcess
     pair: socket.socket
+    letters: socket.socket | None = None
 
     def tell(self, word: bytes) -> None:
         with suppress(OSError):  # it is gone, and its end is heard of where it is waited for
@@ -86,9 +90,13 @@ def pause_before(deaths: int) -> float:
     return 0.0 if deaths <= 1 else min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(deaths - 2, 16))
 
 
-def run_workers(settings: Settings, count: int, *, on_ready: Callable[[str, int], None]) -> None:
+def run_workers(
+    settings: Settings, count: int, *, source: Source | None = None, on_ready: Callable[[str, int], None]
+) -> None:
     """Serve with ``count`` workers until a signal ends it, and return once all of them have ended.
 
+    ``source`` is where the settings can be read again while they serve, at ``SIGHUP`` or when an
+    administrator asks.
     ``on_ready`` is called with the bound address once every worker accepts requests. The first
     signal drains all workers, the second ends them at once, as with one process.
 
@@ -96,20 +104,24 @@ def run_workers(settings: Settings, count: int, *, on_ready: Callable[[str, int]
         StoreDown: the store cannot be opened.
         NotStarted: the address cannot be listened on, or a worker cannot start.
     """
-    hurried = asyncio.run(_run(settings, count, on_ready))
+    hurried = asyncio.run(_run(settings, count, source, on_ready))
     if hurried is not None:
         signal.raise_signal(hurried)
 
 
-async def _run(settings: Settings, count: int, on_ready: Callable[[str, int], None]) -> signal.Signals | None:
+async def _run(
+    settings: Settings, count: int, source: Source | None, on_ready: Callable[[str, int], None]
+) -> signal.Signals | None:
     await _open_once(settings.server)
     with ExitStack() as ends:
         held = await _hold_address(settings.server)
         for bound in held:
             ends.enter_context(bound)
         meeting = ends.enter_context(_meeting_place())
-        supervisor = Supervisor(settings, count, held=held, meeting=Path(meeting), on_ready=on_ready)
+        supervisor = Supervisor(settings, count, held=held, meeting=Path(meeting), source=source, on_ready=on_ready)
         loop = asyncio.get_running_loop()
+        if supervisor.reloader is not None:
+            ends.enter_context(obeying_hangups(supervisor.reloader))
         for number in _SIGNALS:
             loop.add_signal_handler(number, supervisor.take, number)
             ends.callback(loop.remove_signal_handler, number)
@@ -185,8 +197,8 @@ class Supervisor:
         held: Sequence[socket.socket],
         meeting: Path,
         on_ready: Callable[[str, int], None],
+        source: Source | None = None,
     ) -> None:
-        self._settings = settings
         self._held = held
         self._address = held[0].getsockname()[:2]
         self._workers = [Worker(number, count, meeting) for number in range(count)]
@@ -195,6 +207,9 @@ class Supervisor:
         self._serving: set[int] = set()
         self._leaving: set[int] = set()  # asked to leave the address while nobody else served there
         self._ending = asyncio.Event()
+        self._crew = Crew(settings, self._ending.is_set)
+        self.reloader = Reloader(source, self._crew) if source is not None else None
+        """Who reads the configuration again; ``None`` where there is none to read."""
         self._failure: NotStarted | None = None
         self.hurried: signal.Signals | None = None
         """The second signal, if there was one."""
@@ -213,7 +228,7 @@ class Supervisor:
         """Obey a signal: the first drains every worker, the second ends them at once."""
         if not self._ending.is_set():
             log.info("server.draining", extra={"signal": number.name, "workers": len(self._children)})
-            self._end(DRAIN, self._settings.server.shutdown_grace)
+            self._end(DRAIN, self._crew.settings.server.shutdown_grace)
         elif self.hurried is None:
             self.hurried = number
             self._end(STOP, 0.0)
@@ -244,7 +259,7 @@ class Supervisor:
             if not life.served and (self._on_ready is not None or not self._serving):
                 log.error("worker.not_started", extra=facts)
                 self._failure = NotStarted(f"Worker {worker.number}: {life.reason}." if life.reason else "")
-                self._end(DRAIN, self._settings.server.shutdown_grace)
+                self._end(DRAIN, self._crew.settings.server.shutdown_grace)
                 return
             deaths = 1 if life.seconds >= _SETTLED_SECONDS else deaths + 1
             pause = pause_before(deaths)
@@ -260,12 +275,13 @@ class Supervisor:
         except OSError as error:  # such as no memory for another process
             return _Life(pid=None, how=f"{error.strerror}", seconds=0.0, reason=str(error))
         with child.pair:
-            word = await child.hear()
-            served = word.startswith(READY)
-            if served:
-                self._note_ready(worker, child)
-                await self._listen(worker, child, word.removeprefix(READY))
-            await asyncio.to_thread(child.process.join)
+            async with self._crew.aboard(worker.number, child.letters, self.reloader):
+                word = await child.hear()
+                served = word.startswith(READY)
+                if served:
+                    self._note_ready(worker, child)
+                    await self._listen(worker, child, word.removeprefix(READY))
+                await asyncio.to_thread(child.process.join)
         del self._children[worker.number]
         return _Life(
             pid=child.process.pid,
@@ -301,11 +317,13 @@ class Supervisor:
             on_failure.enter_context(ours).setblocking(False)
             given.enter_context(theirs)
             listening = [given.enter_context(_beside(held)) for held in self._held]
-            process = _spawn.Process(target=serve_worker, args=(self._settings, worker, listening, theirs), daemon=True)
+            letters, written = _letters(on_failure, given) if self.reloader is not None else (None, None)
+            told = (self._crew.settings, worker, listening, theirs, written)
+            process = _spawn.Process(target=serve_worker, args=told, daemon=True)
             with _signals_held_back():
                 process.start()
             on_failure.pop_all()
-        self._children[worker.number] = child = _Child(process=process, pair=ours)
+        self._children[worker.number] = child = _Child(process=process, pair=ours, letters=letters)
         return child
 
     def _note_ready(self, worker: Worker, child: _Child) -> None:
@@ -318,11 +336,20 @@ class Supervisor:
             tell(*self._address)
 
 
+def _letters(on_failure: ExitStack, given: ExitStack) -> tuple[socket.socket, socket.socket]:
+    """Return both ends of another pair, the second for the worker."""
+    ours, theirs = socket.socketpair()
+    on_failure.enter_context(ours)
+    given.enter_context(theirs)
+    return ours, theirs
+
+
 @contextmanager
 def _signals_held_back() -> Generator[None, None, None]:
     """Start a process that a signal cannot end before it knows how to end well: it inherits what is held back."""
     resource_tracker.ensure_running()  # which every process of ours shares, and whose start lets signals go again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    # A hangup is the parent's to obey: its workers never hear one, also where a terminal tells every process.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_SIGNALS, signal.SIGHUP})
     try:
         yield
     finally:

@@ -102,7 +102,7 @@ def _keys_that_differ(before: Settings, after: Settings) -> Iterator[str]:
         if isinstance(old, BaseModel) and isinstance(new, BaseModel) and old != new:
             yield from (f"{label}.{key}" for key in _fields(old) if getattr(old, key) != getattr(new, key))
     if before.server.admin_key != after.server.admin_key:
-        yield "the admin key"
+        yield "admin_key"
 
 
 def _fields(table: BaseModel) -> Iterable[str]:
@@ -113,9 +113,12 @@ class NotReloaded(Exception):
     """Nothing has changed. ``problems`` says why, one line each; ``code`` is what an administrator is answered."""
 
     def __init__(self, code: ErrorCode, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
+        super().__init__(code, tuple(problems))  # as pickle hands them back
         self.code = code
         self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
 
 
 class Reloading(Protocol):
