@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from flatfee.server.settings import Settings
 SECRET = "canary-of-a-provider"
 
 
-def read(env: dict[str, str] | None = None, **parts: str) -> Settings:
-    return parse_settings(text(**parts), source="flatfee.toml", env=env or ENV)
+def read(env: Mapping[str, str] = ENV, /, **parts: str) -> Settings:
+    return parse_settings(text(**parts), source="flatfee.toml", env=env)
 
 
 def test_the_same_settings_differ_in_nothing() -> None:

@@ -180,6 +180,11 @@ async def test_a_worker_asks_the_first_process_and_a_worker_alone_is_told() -> N
         assert made.asked.actors == ["key_1"]
 
 
+def served_by(gateway: Gateway) -> tuple[Settings | None, Settings]:
+    """Return the settings beside, and those that hold."""
+    return gateway.beside, gateway.settings
+
+
 async def test_a_worker_serves_by_what_it_is_written() -> None:
     provider = ScriptedProvider()
     gateway = Gateway(settings=BEFORE, store=MemoryStore(), providers={"fake": provider})
@@ -188,10 +193,11 @@ async def test_a_worker_serves_by_what_it_is_written() -> None:
         ours, theirs = socket.socketpair()
         async with made.crew.aboard(0, ours, made.asked), post_office(theirs, part.answer):
             await made.crew.prepare(AFTER)
-            assert gateway.beside == AFTER
+            assert served_by(gateway) == (AFTER, BEFORE)
             await made.crew.forget()
-            assert (gateway.beside, gateway.settings) == (None, BEFORE)
+            assert served_by(gateway) == (None, BEFORE)
+
             await made.crew.prepare(AFTER)
             await made.crew.switch()
-            assert gateway.settings == AFTER
+            assert served_by(gateway) == (BEFORE, AFTER)
             assert gateway.providers["fake"] is provider

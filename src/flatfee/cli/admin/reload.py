@@ -29,8 +29,12 @@ def reload(url: UrlOption = None, config: AddressOption = None, as_json: JsonOpt
     if as_json:
         print_json(told)
         return
+    if not told["changed"]:
+        typer.echo("Read again: nothing has changed.")
+        return
+    typer.echo("Read again. What changed holds for every request that begins now:")
     for line in _summary(told):
-        typer.echo(one_line(line))
+        typer.echo(f"  {one_line(line)}")
 
 
 def _tell_why(refused: Refused, *, as_json: bool) -> None:
@@ -43,13 +47,9 @@ def _tell_why(refused: Refused, *, as_json: bool) -> None:
 
 
 def _summary(told: dict[str, Any]) -> Iterator[str]:
-    if not told["changed"]:
-        yield "Read again: nothing has changed."
-        return
-    yield "Read again. What changed holds for every request that begins now:"
     for name in _LISTS:
         words = [sign + entry for kind, sign in _SIGNS.items() for entry in told[name][kind]]
         if words:
-            yield f"  {name}: {' '.join(words)}"
+            yield f"{name}: {' '.join(words)}"
     if told["settings"]:
-        yield f"  settings: {' '.join(told['settings'])}"
+        yield f"settings: {' '.join(told['settings'])}"
