@@ -24,15 +24,15 @@ async def dry_run(call: Call, gateway: Gateway) -> None:
     """
     caller = await authenticate(call.headers, gateway.store)
     ask = read_ask(call.headers, await call.body(gateway.settings.server.max_body_bytes))
-    settings, plan = gateway.settings, gateway.plan_of(caller)
+    # Those of the plan: a reload may come at any await.
+    settings, health, plan = gateway.settings, gateway.health, gateway.plan_of(caller)
     routes = await plan_request(ask, caller, plan, gateway, likeliest)
     want = reserve_for(call.request_id, ask, caller, plan, routes, gateway)
     usage = await gateway.store.usage(caller.account, want.terms.unit, want.calendar)
-    health = gateway.health
     down, last_chance = health.shut(gateway.monotonic()), health.last_chance()
     found = inspect(want, routes, State(settings=settings, plan=plan, usage=usage, down=down, last_chance=last_chance))
     told = found.foresight
     call.tell({Header.LANE: told.lane, Header.REASON: told.reason, **standing_headers(found.standing)})
-    short = await compacted(ask, found.offer.lane, gateway.settings.policy.compaction)
+    short = await compacted(ask, found.offer.lane, settings.policy.compaction)
     saved = short.figures.saved_tokens if short is not None and told.first.route.tier is Tier.ECONOMY else None
     await call.respond(200, msgspec.json.encode(as_json(found, saved)))
