@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.server.fakes import (
     delta,
     error,
     events_of,
+    make_body,
     make_settings,
     streamed,
     until,
@@ -29,12 +31,14 @@ from tests.server.fakes_gateway import Served, on_loopback, request, running
 from tests.server.reload.conftest import ADMIN_KEY, ENV, PLANS, PROVIDERS, ROUTES, Desk, at_desk, text
 
 from flatfee.server.reload import reloader
-from flatfee.server.reload.changes import NotReloaded
+from flatfee.server.reload.changes import Changes, NotReloaded
 from flatfee.server.reload.reloader import AtSignal
 from flatfee.server.reload.source import Source
+from flatfee.server.run import hold_hangups_back, obeying_hangups
 from flatfee.server.settings import Settings
 from flatfee.server.store.account_commands import AddAccount
 from flatfee.server.store.commands import Command
+from flatfee.server.store.records import Caller
 
 OTHER = '{name = "other", kind = "simulated"}'
 OTHER_ROUTE = '{name = "second", provider = "other", model = "two", tier = "premium"}'
@@ -231,6 +235,36 @@ async def test_a_request_goes_on_to_the_routes_of_its_own_plan(tmp_path: Path) -
         assert await task == ("second", "two")
 
 
+class SlowMemory(FailingStore):
+    """A store that takes its time to tell where a workflow was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def last_route(self, caller: Caller, workflow: str) -> str | None:
+        self.asked.set()
+        await self.go_on.wait()
+        return await super().last_route(caller, workflow)
+
+
+async def test_a_request_is_planned_by_one_configuration(tmp_path: Path) -> None:
+    """The other comes while it is planned: plan, rules, routes and providers are those it began with."""
+    store = SlowMemory()
+    called = {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f"}}]}
+    messages = [{"role": "user", "content": "Go"}, called, {"role": "tool", "tool_call_id": "c", "content": "1"}]
+    async with at_desk(tmp_path, store) as desk:
+        headers = {"x-flatfee-workflow": "run-1"}
+        body = make_body(messages=messages)
+        asking = asyncio.create_task(desk.client.post("/v1/chat/completions", json=body, headers=headers))
+        await store.asked.wait()
+        assert (await desk.reload(providers=OTHER, routes=OTHER_ROUTE)).is_success
+        store.go_on.set()
+        response = await asking
+        assert response.status_code == 200, response.text
+        assert response.json()["flatfee"]["route"] == "first"
+
+
 async def test_what_is_told_of_a_route_that_is_gone_is_kept_nowhere(tmp_path: Path) -> None:
     waits = asyncio.Event()
     async with at_desk(tmp_path) as desk:
@@ -336,8 +370,10 @@ class MovingStore(FailingStore):
     def __init__(self) -> None:
         super().__init__()
         self.moved, self.go_on = asyncio.Event(), asyncio.Event()
+        self.begun = 0
 
     async def administer(self, actor: str, command: Command[Any]) -> Any:
+        self.begun += 1
         result = await super().administer(actor, command)
         if command.action == "settings.reload":
             self.moved.set()
@@ -390,6 +426,19 @@ async def test_reloads_at_the_same_time_come_one_after_the_other(desk: Desk) -> 
     assert sorted(answer.json()["changed"] for answer in answers) == [False] * 7 + [True]
 
 
+async def test_no_reload_begins_before_the_one_before_it_has_ended(tmp_path: Path) -> None:
+    store = MovingStore()
+    async with at_desk(tmp_path, store) as desk:
+        desk.write(server="max_requests = 7")
+        both = [asyncio.create_task(desk.ask_to_reload()) for _ in range(2)]
+        await store.moved.wait()
+        for _ in range(5):
+            await asyncio.to_thread(desk.path.read_text)  # longer than the other one would need to come so far
+        assert store.begun == 1
+        store.go_on.set()
+        assert [(await each).json()["changed"] for each in both] == [True, False]
+
+
 async def test_a_gateway_that_shuts_down_reads_nothing(desk: Desk) -> None:
     assert desk.gateway.reloading is not None
     desk.gateway.draining = True
@@ -431,6 +480,45 @@ async def test_a_signal_with_a_bad_file_is_survived_and_the_next_is_obeyed(desk:
     desk.write(server="max_requests = 7")
     at_signal.take()
     await until(lambda: desk.gateway.settings.server.max_requests == 7)
+
+
+class Broken:
+    """Who fails at a reload as nobody foresaw, the first time."""
+
+    def __init__(self) -> None:
+        self.actors: list[str] = []
+
+    async def reload(self, actor: str) -> Changes:
+        self.actors.append(actor)
+        if len(self.actors) == 1:
+            raise RuntimeError("canary")
+        return Changes()
+
+
+async def test_a_signal_outlives_a_failure_that_nobody_foresaw(caplog: pytest.LogCaptureFixture) -> None:
+    broken = Broken()
+    at_signal = AtSignal(broken)
+    at_signal.take()
+    await until(lambda: "settings.reload_failed" in caplog.messages)
+    at_signal.take()
+    await until(lambda: len(broken.actors) == 2)
+    assert "canary" not in caplog.text
+
+
+async def test_a_hangup_that_came_too_early_is_obeyed_once_it_can_be() -> None:
+    asked = Broken()
+    asked.actors.append("earlier")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        hold_hangups_back()
+        signal.raise_signal(signal.SIGHUP)
+        with obeying_hangups(asked):
+            await until(lambda: len(asked.actors) == 2)
+            signal.raise_signal(signal.SIGHUP)
+            await until(lambda: len(asked.actors) == 3)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert asked.actors[1:] == ["signal", "signal"]
 
 
 def reloads(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
