@@ -122,9 +122,16 @@ async def test_a_bad_file_changes_nothing_and_is_told_why(
     assert any(line in told for told in lines)
     assert fingerprint(desk) == before
     assert await audited(desk) == []
-    (record,) = [record for record in caplog.records if record.message == "settings.reload_refused"]
-    assert vars(record)["problems"] == lines
+    records = [record for record in caplog.records if record.message == "settings.reload_refused"]
+    assert [vars(record)["problem"] for record in records] == lines
     assert await desk.served() == ("first", "one")
+
+
+async def test_of_very_many_mistakes_the_first_are_told(desk: Desk) -> None:
+    desk.write(more="\n".join(f"[unknown-{number}]" for number in range(100)))
+    _, _, lines = problems(await desk.ask_to_reload())
+    assert len(lines) == 21
+    assert lines[-1] == "and 80 more"
 
 
 async def test_a_file_that_is_gone_changes_nothing(desk: Desk) -> None:

@@ -9,9 +9,6 @@ from flatfee.server.faults import Fault
 from flatfee.server.reload.changes import Changes, Difference, NotReloaded
 from flatfee.wire import ErrorCode
 
-_LINES: Final = 20
-_LINE: Final = 500
-
 
 class DifferenceObject(Resource):
     """Names of entries that came, went, or say something else now."""
@@ -47,14 +44,7 @@ async def _reload(visit: Visit[Nothing, Nothing]) -> ReloadObject:
     try:
         return _told(await reloading.reload(visit.actor))
     except NotReloaded as refused:
-        raise Fault(refused.code, _lines(refused.problems)) from refused
-
-
-def _lines(problems: tuple[str, ...]) -> str:
-    """Return what is wrong, a line each; of very many, the first."""
-    shown = [line if len(line) <= _LINE else line[: _LINE - 3] + "..." for line in problems[:_LINES]]
-    more = len(problems) - len(shown)
-    return "\n".join([*shown, f"and {more} more"] if more else shown)
+        raise Fault(refused.code, str(refused)) from refused
 
 
 def _told(changes: Changes) -> ReloadObject:

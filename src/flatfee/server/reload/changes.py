@@ -17,6 +17,9 @@ from flatfee.wire import ErrorCode
 AT_START: Final = ("host", "port", "store", "durability")
 """Keys of ``[server]`` that are taken once, when the gateway starts."""
 
+_LINES: Final = 20
+_LINE: Final = 500
+
 _LISTS: Final = ("providers", "routes", "plans", "accounts", "rules", "aliases")
 
 
@@ -118,7 +121,13 @@ class NotReloaded(Exception):
         self.problems = tuple(problems)
 
     def __str__(self) -> str:
-        return "\n".join(self.problems)
+        return "\n".join(self.told())
+
+    def told(self) -> list[str]:
+        """Return the lines as they are shown: of very many the first, and of a very long one its beginning."""
+        shown = [line if len(line) <= _LINE else line[: _LINE - 3] + "..." for line in self.problems[:_LINES]]
+        more = len(self.problems) - len(shown)
+        return [*shown, f"and {more} more"] if more else shown
 
 
 class Reloading(Protocol):

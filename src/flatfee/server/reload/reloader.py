@@ -139,8 +139,9 @@ class Reloader:
             try:
                 changes = await self._reload(actor)
             except NotReloaded as refused:
-                facts = {"actor": actor, "code": str(refused.code), "problems": list(refused.problems)}
-                log.error("settings.reload_refused", extra=facts)  # noqa: TRY400 - the lines say it all
+                for problem in refused.told():
+                    facts = {"actor": actor, "code": str(refused.code), "problem": problem}
+                    log.error("settings.reload_refused", extra=facts)  # noqa: TRY400 - the lines say it all
                 raise
         log.info("settings.reloaded", extra={"actor": actor, **summary(changes)})
         return changes
