@@ -24,8 +24,8 @@ async def dry_run(call: Call, gateway: Gateway) -> None:
     """
     caller = await authenticate(call.headers, gateway.store)
     ask = read_ask(call.headers, await call.body(gateway.settings.server.max_body_bytes))
-    settings, health = gateway.settings, gateway.health  # those of the plan: a reload may come at any await
-    plan = gateway.plan_of(caller)
+    # Those of the plan: a reload may come at any await.
+    settings, health, plan = gateway.settings, gateway.health, gateway.plan_of(caller)
     routes = await plan_request(ask, caller, plan, gateway, likeliest)
     want = reserve_for(call.request_id, ask, caller, plan, routes, gateway)
     usage = await gateway.store.usage(caller.account, want.terms.unit, want.calendar)

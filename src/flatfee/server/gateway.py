@@ -6,8 +6,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -119,22 +119,22 @@ class Gateway:
             and (was.model, self.providers[was.provider]) == (route.model, providers[route.provider])
         )
         stay = set(map(id, providers.values()))
-        left = {id(provider): provider for provider in self.providers.values() if id(provider) not in stay}
+        left = [provider for provider in _each(self.providers) if id(provider) not in stay]
         self.settings, self.providers, self.beside = settings, providers, self.settings
-        self._let_go(self.epochs.replace(tuple(left.values())))
+        self._let_go(self.epochs.replace(left))
 
     def _let_go(self, providers: Sequence[Provider]) -> None:
         for provider in providers:
-            closing = asyncio.ensure_future(provider.close())
+            closing = asyncio.ensure_future(_closed(provider))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
 
     async def close_providers(self) -> None:
         """Close every provider, also those that a reload left behind: the gateway ends."""
-        self._let_go([*self.epochs.abandon(), *{id(each): each for each in self.providers.values()}.values()])
-        for done in await asyncio.gather(*self._closing, return_exceptions=True):
-            if isinstance(done, Exception):
-                log.warning("provider.not_closed", extra={"error": type(done).__name__})
+        async with AsyncExitStack() as ends:  # each is closed, also if this is cancelled meanwhile
+            for provider in (*self.epochs.abandon(), *_each(self.providers)):
+                ends.push_async_callback(_closed, provider)
+            await asyncio.gather(*self._closing)
 
     @property
     def holder(self) -> str:
@@ -194,6 +194,19 @@ def resolve(model: str, settings: Settings) -> Model:
         message = f"There is no model {model[:80]!r}; use one of: {known}."
         raise Fault(ErrorCode.MODEL_NOT_FOUND, message, param="model")
     return found
+
+
+def _each(providers: Mapping[str, Provider]) -> Iterable[Provider]:
+    """Return every provider once: one may stand for several."""
+    return {id(provider): provider for provider in providers.values()}.values()
+
+
+async def _closed(provider: Provider) -> None:
+    """Close a provider; that it fails is logged, and no more: nobody asks it for anything again."""
+    try:
+        await provider.close()
+    except Exception as error:  # noqa: BLE001 - see above
+        log.warning("provider.not_closed", extra={"error": type(error).__name__})
 
 
 def terms_of(plan: PlanSettings) -> Terms:

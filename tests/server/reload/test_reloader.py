@@ -326,6 +326,29 @@ async def test_at_the_end_all_providers_are_closed_also_those_in_use(tmp_path: P
     await asyncio.wait([task])
 
 
+class Stubborn(ScriptedProvider):
+    """A provider that cannot be closed."""
+
+    async def close(self) -> None:
+        await super().close()
+        raise OSError("canary")
+
+
+async def test_a_provider_that_cannot_be_closed_keeps_nobody_from_anything(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    left, last, well = Stubborn(), Stubborn(), ScriptedProvider()
+    async with at_desk(tmp_path) as desk:
+        gateway = desk.gateway
+        gateway.providers = {"fake": left}
+        assert (await desk.reload(providers=OTHER, routes=OTHER_ROUTE)).is_success
+        await until(lambda: "provider.not_closed" in caplog.messages)
+        gateway.providers = {"other": last, "more": well, "again": well}
+    assert (left.closed, last.closed, well.closed) == (True, True, True)
+    assert caplog.messages.count("provider.not_closed") == 2
+    assert "canary" not in caplog.text
+
+
 # Accounts and plans
 
 
