@@ -60,7 +60,16 @@ def test_a_changed_secret_is_a_change_and_is_not_shown(name: str, told: dict[str
     assert SECRET not in repr(changes)
 
 
-def test_rules_go_by_their_place() -> None:
+def test_rules_go_by_their_name() -> None:
+    rule = '{name = "nights", when = {tools = true}, tier = "premium", reason = "default"}'
+    before, after = (
+        read(more=f"policy = {{rules = [{rule}]}}"),
+        read(more=f"policy = {{rules = [{rule.replace('true', 'false')}]}}"),
+    )
+    assert changes_between(before, after).rules == Difference(changed=("nights",))
+
+
+def test_rules_without_a_name_go_by_their_place() -> None:
     rule = '{when = {tools = true}, tier = "premium", reason = "default"}'
     other = rule.replace("true", "false")
     before, after = read(more=f"policy = {{rules = [{rule}]}}"), read(more=f"policy = {{rules = [{other}, {rule}]}}")

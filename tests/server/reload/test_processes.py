@@ -9,7 +9,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -70,7 +70,7 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 
 
 @contextmanager
-def gateway(folder: Path, upstream: SlowUpstream, workers: int) -> Iterator[Served]:
+def gateway(folder: Path, upstream: SlowUpstream, workers: int) -> Generator[Served]:
     (folder / "flatfee.toml").write_text(FILE.format(upstream=upstream.server_port, folder=folder))
     with TemporaryDirectory() as temporary:
         env = {"SLOW_KEY": "upstream", "CI_KEY": KEY, "FLATFEE_ADMIN_KEY": ADMIN_KEY, "TMPDIR": temporary}
@@ -138,7 +138,7 @@ class Load:
 
 
 @contextmanager
-def streams(served: Served, count: int) -> Iterator[list[Iterator[str]]]:
+def streams(served: Served, count: int) -> Generator[list[Iterator[str]]]:
     with ExitStack() as begun:
         client = begun.enter_context(Client(api_key=KEY, base_url=served.url))
         yield [begun.enter_context(begun_stream(client)) for _ in range(count)]

@@ -85,7 +85,7 @@ def _entries(settings: Settings) -> Mapping[str, Mapping[str, object]]:
         "routes": {entry.name: entry for entry in settings.routes},
         "plans": {entry.name: entry for entry in settings.plans},
         "accounts": {entry.name: entry for entry in settings.accounts},
-        "rules": {getattr(rule, "name", None) or str(at): rule for at, rule in enumerate(settings.policy.rules)},
+        "rules": {rule.name or str(at): rule for at, rule in enumerate(settings.policy.rules)},
         "aliases": settings.aliases,
     }
 

@@ -190,6 +190,8 @@ class InWorker:
                 log.info("worker.reloaded")
             case Forget():
                 self._swap.forget()
+            case _:
+                raise TypeError(type(question).__name__)
 
     async def reload(self, actor: str) -> Changes:
         """Have the first process reload all workers.
