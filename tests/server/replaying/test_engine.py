@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.server.replaying.past import ROUTES, line, play, refused, settings, tried
+from tests.server.replaying.past import NOON, ROUTES, line, play, refused, rfc, settings, tried
 
 from flatfee.server.replaying.engine import Dice, Played, as_line
 from flatfee.server.replaying.past import AccountLine
@@ -216,3 +216,13 @@ def test_dice_fall_from_0_to_1(seed: int) -> None:
     rolled = [Dice(seed, str(number))() for number in range(2000)]
     assert 0 <= min(rolled) < 0.01
     assert 0.99 < max(rolled) < 1
+
+
+def test_who_comes_in_the_millisecond_in_which_another_ends_finds_its_slot_free() -> None:
+    played = play(settings(concurrent_workflows=1), line(0.0), line(1.0, number=1))
+    assert [each.result.code for each in played] == [None, None]
+
+
+def test_time_that_no_try_accounts_for_passes_all_the_same() -> None:
+    played = play(settings(concurrent_workflows=1), line(0.0, ended_at=rfc(NOON + 5)), line(3.0, number=1))
+    assert [each.result.code for each in played] == [None, "workflow_limit"]

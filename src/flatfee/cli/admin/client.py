@@ -130,7 +130,7 @@ class Admin:
         """Return a whole list, page after page, in the shape of one page."""
         return {"object": "list", "data": list(self.each(where, **query)), "has_more": False}
 
-    def each(self, where: str, *, after: str | None = None, **query: str | int | None) -> Iterator[Json]:
+    def each(self, where: str, *, after: str | int | None = None, **query: str | int | None) -> Iterator[Json]:
         """Yield what a list holds behind ``after``, page after page."""
         while True:
             page = self.get(where, limit=MAX_PAGE, after=after, **query)

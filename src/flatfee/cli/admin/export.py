@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,7 +71,7 @@ def _write(file: TextIO, row: Json) -> None:
 
 
 @contextmanager
-def _written(out: Path | None) -> Iterator[TextIO]:
+def _written(out: Path | None) -> Generator[TextIO]:
     if out is None:
         yield sys.stdout
         return

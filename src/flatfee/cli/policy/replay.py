@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -132,7 +132,7 @@ def _tell(comparison: Comparison, seed: int, skipped: int, *, as_json: bool) -> 
 
 
 @contextmanager
-def _mistakes_told() -> Iterator[None]:
+def _mistakes_told() -> Generator[None]:
     """End the command with one line for what is wrong with its files."""
     from flatfee.server.configuration import SettingsError
     from flatfee.server.replaying.past import BadLine

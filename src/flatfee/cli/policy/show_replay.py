@@ -62,14 +62,14 @@ def _row(name: str, was: Mapping[str, Any], would: Mapping[str, Any], key: str) 
 
 
 def _pairs(name: str, was: Mapping[str, int] | None, would: Mapping[str, int] | None) -> list[_Row]:
-    names = sorted({*(was or {}), *(would or {})})
+    names: set[str] = set(was or ()) | set(would or ())
     return [
         (
             Text(one_line((name or "route {}").format(each))),
             was.get(each, 0) if was is not None else None,
             would.get(each, 0) if would is not None else None,
         )
-        for each in names
+        for each in sorted(names)
     ]
 
 

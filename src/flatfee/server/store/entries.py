@@ -193,7 +193,7 @@ def settlement_of(kept: KeptReceipt, adjustments: Sequence[Adjustment]) -> Settl
 
 def told(json: bytes) -> bytes:
     """Return of a kept receipt what its caller is told with the answer: nothing that is kept beside it."""
-    return Receipt.model_validate_json(json).model_dump_json(exclude_unset=True, exclude=BESIDE).encode()
+    return Receipt.model_validate_json(json).model_dump_json(exclude_unset=True, exclude=set(BESIDE)).encode()
 
 
 def as_json(receipt: Receipt) -> bytes:
