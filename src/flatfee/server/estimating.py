@@ -23,7 +23,9 @@ SPACE: Final = 5
 OTHER: Final = 28
 """For each other byte: of words, of signs, of letters beyond ASCII."""
 SAMPLE: Final = 4096
-"""About so many bytes of a text are looked at, spread evenly over it: its size then costs nothing."""
+"""Of a longer text about so many bytes are looked at, spread evenly over it."""
+WIDEST: Final = 32
+"""And no fewer than two of so many: what is left of a conversation once it is trimmed is a difference of estimates."""
 PIECE: Final = 1024
 PIECES: Final = 16
 """So many pieces of a text are searched for escapes."""
@@ -71,7 +73,7 @@ def _sampled(text: bytes) -> bytes:
     if len(text) <= SAMPLE:
         return text
     # Two steps without a common divisor: rows of one length, if met at one column by the one, are not by the other.
-    step = 2 * len(text) // SAMPLE | 1
+    step = min(2 * len(text) // SAMPLE, WIDEST) | 1
     return text[::step] + text[:: step + 2]
 
 
