@@ -93,6 +93,12 @@ LAYERS = (
         pure=True,
     ),
     Layer(
+        name="a replay asks no clock, no chance and nobody outside",
+        files=("server/replaying/**/*.py", "server/asked.py"),
+        forbids=("flatfee.server.providers", *IO, *CLOCK, *RANDOM),
+        pure=True,
+    ),
+    Layer(
         name="records of the store are values",
         files=("server/store/records.py",),
         forbids=("flatfee.server.providers", "flatfee.server.store", "flatfee.server.stages", *IO, *CLOCK, *RANDOM),

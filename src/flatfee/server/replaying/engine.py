@@ -224,7 +224,7 @@ class Replay:
 
     def _begin(self, past: Past, ledger: AccountLedger, ticket: Ticket, choice: Choice) -> None:
         walk = Walk(
-            past=past, routes=choice.routes, meter=Meter(), health=self.health, now=self._time, guess=self.guess
+            past=past, routes=choice.routes, meter=Meter(), health=self.health, time=self._time, guess=self.guess
         )
         self._go_on(_Running(walk=walk, ticket=ticket, ledger=ledger, steps=walk.steps()))
 

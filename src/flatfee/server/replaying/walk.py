@@ -31,13 +31,13 @@ _PAUSE: Final = SAME_ROUTE_PAUSE * 1.5
 
 @dataclass(slots=True, kw_only=True)
 class Walk:
-    """A request on its way. ``now`` is virtual time in seconds; ``guess`` is asked where no route answered it."""
+    """A request on its way. ``time`` tells virtual time in seconds; ``guess`` is asked where no route answered it."""
 
     past: Past
     routes: Sequence[RouteSettings]
     meter: Meter
     health: Health
-    now: Callable[[], float]
+    time: Callable[[], float]
     guess: Callable[[Past], Guess]
     guessed: bool = False
 
@@ -50,7 +50,7 @@ class Walk:
             known = self.past.failures.get(route.name, ())
             if not known and self._is_over():
                 break
-            opening = self.health.admits(route.name, self.now())
+            opening = self.health.admits(route.name, self.time())
             if opening is None:
                 self.meter.tried(route, AttemptOutcome.UNAVAILABLE, None, 0.0)
                 continue
@@ -99,14 +99,14 @@ class Walk:
     def _try_again(self, route: RouteSettings) -> Generator[float, None, int | None]:
         pause = self.past.rest / self.past.pauses if self.past.pauses else _PAUSE
         yield pause
-        return self.health.admits(route.name, self.now())
+        return self.health.admits(route.name, self.time())
 
     def _judge(self, route: RouteSettings, each: Try, opening: int) -> None:
         """Note a failure, and what it tells of the route."""
         self._note(route, each)
         self.meter.trying = None
         if each.outcome in FAILURES and not (self.past.flowed and self._broke_off()):
-            self.health.failed(route.name, self.now(), opening)
+            self.health.failed(route.name, self.time(), opening)
         elif each.outcome == AttemptOutcome.CONTEXT_OVERFLOW:
             self.health.succeeded(route.name, opening)
         else:
@@ -140,7 +140,7 @@ class Walk:
         limit, taken = route.total_timeout, last.seconds
         if last.first_token_ms is not None:
             behind = self.routes[self.routes.index(route) + 1 :]
-            alone = all(self.health.opens_in(other.name, self.now()) for other in behind)
+            alone = all(self.health.opens_in(other.name, self.time()) for other in behind)
             limit, taken = min(limit, first_token_limit(route, alone=alone)), last.first_token_ms / 1000
         return limit if taken > limit else None
 
