@@ -106,6 +106,7 @@ class RequestFacts(_Part):
     images: bool | None = None
     json_schema: bool | None = None
     tool_loop: bool | None = None
+    stream: bool | None = None
     task: Task | str | None = Field(default=None, union_mode="left_to_right")
     reasoning_effort: str | None = None
     on_exhausted: OnExhausted | str | None = Field(default=None, union_mode="left_to_right")

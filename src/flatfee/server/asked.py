@@ -32,6 +32,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     images: bool = False
     json_schema: bool = False
     tool_loop: bool = False
+    stream: bool = False
     task: Task | None = None
     reasoning_effort: str | None = None
     on_exhausted: OnExhausted = OnExhausted.CONTINUE
@@ -48,6 +49,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             images=ask.images,
             json_schema=ask.json_schema,
             tool_loop=ask.in_tool_loop,
+            stream=ask.stream,
             task=ask.task,
             reasoning_effort=effort if effort is None or _WORD.fullmatch(effort) else OTHER,
             on_exhausted=ask.on_exhausted,

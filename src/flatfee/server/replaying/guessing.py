@@ -13,7 +13,10 @@ _AT_FIRST: Final = 500, 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guess:
-    """An answer that the past does not tell: its output in tokens, and how many seconds it takes."""
+    """An answer that the past does not tell: its output in tokens, and how many seconds it takes.
+
+    A stream is taken to say its first token half-way.
+    """
 
     output_tokens: int
     seconds: float

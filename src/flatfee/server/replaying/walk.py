@@ -81,7 +81,8 @@ class Walk:
                     return False
                 opening = again
             self.meter.begin(route)
-            yield each.seconds
+            silent = each.outcome is AttemptOutcome.TIMEOUT and self.past.asked.stream
+            yield min(each.seconds, self._patience(route)) if silent else each.seconds
             self._judge(route, each, opening)
         if self.past.ending not in ENDS_WITH_A_TRY or self.past.last.route != route.name:
             return False
@@ -118,78 +119,78 @@ class Walk:
 
     def _answer(self, route: RouteSettings, opening: int) -> Generator[float, None, bool]:
         """Let a route do what the one did that ended the request; false if it is too slow for this route's limits."""
-        past, meter = self.past, self.meter
-        meter.begin(route)
-        if past.ending not in ENDS_WITH_A_TRY:
-            yield from self._guessed_answer(route, opening)
-            return True
-        last = past.last if past.line.attempts else Try(route.name, AttemptOutcome.OK)
+        self.meter.begin(route)
+        guess = self.guess(self.past) if self.past.ending not in ENDS_WITH_A_TRY else None
+        last = self._guessed(route, guess) if guess is not None else self._last(route)
         limit = self._limit(route, last)
         if limit is not None:
             yield limit
             self._judge(route, Try(route.name, AttemptOutcome.TIMEOUT, None, int(limit * 1000)), opening)
             return False
-        yield from self._hear(route, last, opening)
-        self._end(route, last, opening)
+        yield from self._hear(route, last, opening, 0.0 if guess is not None else self._rest())
+        self._note(route, last)
+        if guess is None:
+            self._end(route, opening)
+        else:
+            self.guessed = True
+            self._end_whole(route, opening, None, guess.output_tokens)
         return True
+
+    def _guessed(self, route: RouteSettings, guess: Guess) -> Try:
+        took = int(guess.seconds * 1000)
+        return Try(route.name, AttemptOutcome.OK, 200, took, took // 2 if self.past.asked.stream else None)
+
+    def _last(self, route: RouteSettings) -> Try:
+        return self.past.last if self.past.line.attempts else Try(route.name, AttemptOutcome.OK)
 
     def _limit(self, route: RouteSettings, last: Try) -> float | None:
         """Return after how many seconds the route would be left for its silence, if it would."""
-        if self.past.ending is not Ending.ANSWERED:
+        if last.outcome is not AttemptOutcome.OK:
             return None
-        limit, taken = route.total_timeout, last.seconds
-        if last.first_token_ms is not None:
-            behind = self.routes[self.routes.index(route) + 1 :]
-            alone = all(self.health.opens_in(other.name, self.time()) for other in behind)
-            limit, taken = min(limit, first_token_limit(route, alone=alone)), last.first_token_ms / 1000
-        return limit if taken > limit else None
+        if last.first_token_ms is None:
+            return route.total_timeout if last.seconds > route.total_timeout else None
+        limit = self._patience(route)
+        return limit if last.first_token_ms / 1000 > limit else None
 
-    def _end(self, route: RouteSettings, last: Try, opening: int) -> None:
-        """Note the try that ends the request, and what it tells of the route."""
+    def _patience(self, route: RouteSettings) -> float:
+        """Return how many seconds a stream's first token is waited for: longer where nobody else could answer."""
+        behind = self.routes[self.routes.index(route) + 1 :]
+        alone = all(self.health.opens_in(other.name, self.time()) for other in behind)
+        return min(route.total_timeout, first_token_limit(route, alone=alone))
+
+    def _end(self, route: RouteSettings, opening: int) -> None:
+        """Note how the request ends, and what that tells of the route."""
         past, meter, health = self.past, self.meter, self.health
-        self._note(route, last)
         if past.ending is Ending.DECLINED:
             health.succeeded(route.name, opening)
-            return
-        meter.answering(route)
-        if past.ending is Ending.LEFT:
+        elif past.ending is Ending.LEFT:
+            meter.answering(route)
             meter.usage = past.usage
             health.let_go(route.name, opening)
-            return
-        meter.whole = True
-        self._deliver(past.usage, told=past.told)
-        health.succeeded(route.name, opening)
+        else:
+            written = past.usage.completion_tokens if past.usage is not None else 0
+            self._end_whole(route, opening, past.usage if past.told else None, written or 0)
 
-    def _hear(self, route: RouteSettings, last: Try, opening: int) -> Generator[float, None, None]:
+    def _end_whole(self, route: RouteSettings, opening: int, usage: TokenUsage | None, written: int) -> None:
+        """Note a whole answer, with the tokens that were told; else as many are estimated as were written."""
+        self.meter.answering(route)
+        self.meter.whole = True
+        self.meter.usage, self.meter.delivered = usage, written * BYTES_PER_TOKEN
+        self.health.succeeded(route.name, opening)
+
+    def _hear(self, route: RouteSettings, last: Try, opening: int, rest: float) -> Generator[float, None, None]:
         """Wait for an answer; where it is a probe's, its first token lets others through."""
         first = min((last.first_token_ms or 0) / 1000, last.seconds)
         if opening and first:
             yield first
             self.health.answering(route.name, opening)
-            yield last.seconds - first + self._rest()
+            yield last.seconds - first + rest
         else:
-            yield last.seconds + self._rest()
+            yield last.seconds + rest
 
     def _rest(self) -> float:
         """Return what the request spent neither on a route nor on pauses."""
         return 0.0 if self.past.pauses else self.past.rest
-
-    def _guessed_answer(self, route: RouteSettings, opening: int) -> Generator[float, None, None]:
-        guess = self.guess(self.past)
-        yield guess.seconds
-        self.guessed = True
-        self._note(route, Try(route.name, AttemptOutcome.OK, 200, int(guess.seconds * 1000)))
-        self.meter.answering(route)
-        self.meter.whole = True
-        self.meter.delivered = guess.output_tokens * BYTES_PER_TOKEN
-        self.health.succeeded(route.name, opening)
-
-    def _deliver(self, usage: TokenUsage | None, *, told: bool) -> None:
-        """Note the tokens: the provider's own, or, where it told none, what they were estimated from."""
-        if told:
-            self.meter.usage = usage
-        elif usage is not None:
-            self.meter.delivered = (usage.completion_tokens or 0) * BYTES_PER_TOKEN
 
     def _end_without_an_answer(self) -> None:
         """Note an answer that broke off on a route which was asked again, and broke off again."""
