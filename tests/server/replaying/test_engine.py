@@ -226,3 +226,35 @@ def test_who_comes_in_the_millisecond_in_which_another_ends_finds_its_slot_free(
 def test_time_that_no_try_accounts_for_passes_all_the_same() -> None:
     played = play(settings(concurrent_workflows=1), line(0.0, ended_at=rfc(NOON + 5)), line(3.0, number=1))
     assert [each.result.code for each in played] == [None, "workflow_limit"]
+
+
+def test_a_silent_stream_is_left_as_soon_as_the_new_limit_says() -> None:
+    facts = {"prompt_tokens": 90, "stream": True}
+    silent = line(0.0, tried("first", "timeout", None, 20_000), tried("second"), facts=facts)
+    hasty = ({**ROUTES[0], "first_token_timeout": 5.0}, *ROUTES[1:])
+    other = line(7.0, number=1)
+    played = play(settings(hasty, concurrent_workflows=1), silent, other)
+    assert [each.result.code for each in played] == [None, None]
+    played = play(settings(concurrent_workflows=1), silent, other)
+    assert [each.result.code for each in played] == [None, "workflow_limit"]
+
+
+def test_a_probe_lets_others_through_from_its_first_token_on() -> None:
+    down = [
+        line(number * 1.0, tried("first", "timeout", None, 60), tried("second", ms=10), number=number)
+        for number in range(3)
+    ]
+    facts = {"prompt_tokens": 90, "stream": True}
+    probe = line(20.0, tried("first", ms=8000, first_token_ms=2000), number=5, facts=facts)
+    before, after = line(21.0, number=6), line(23.0, number=7)
+    played = play(settings(), *down, probe, before, after)
+    assert [each.result.route for each in played[3:]] == ["first", "second", "first"]
+
+
+def test_the_answer_that_is_guessed_is_the_mean_and_no_longer_than_was_asked_for() -> None:
+    facts = {"prompt_tokens": 90, "output_tokens": 12}
+    usages = [{"prompt_tokens": 100, "completion_tokens": tokens} for tokens in (10, 30)]
+    answered = [line(number * 5.0, number=number, usage=usage) for number, usage in enumerate(usages)]
+    lost = [refused(20.0, "workflow_limit"), refused(30.0, "workflow_limit", number=1, facts=facts)]
+    played = play(settings(), *answered, *lost)
+    assert [told(each)["usage"]["completion_tokens"] for each in played[2:]] == [20, 12]
