@@ -221,6 +221,12 @@ class Past:
         """Seconds from its admission to its end in which no route was tried: the pauses, if there were any."""
         return max(0.0, self.ended - self.arrived - sum(each.seconds for each in self.line.attempts))
 
+    @cached_property
+    def untold(self) -> float:
+        """Seconds that each try took beyond what is told of it, in equal parts: at least what was rounded off."""
+        asked = sum(not _was_passed_over(each) for each in self.line.attempts)
+        return 0.0 if self.pauses else self.rest / max(1, asked)
+
 
 _lines: Final = msgspec.json.Decoder(_Line)
 _accounts: Final = msgspec.json.Decoder(AccountLine)

@@ -60,7 +60,7 @@ class Walk:
             if known and known[-1].outcome == AttemptOutcome.CONTEXT_OVERFLOW:
                 too_small = max(too_small, route.context_tokens or 0)
         self._end_without_an_answer()
-        yield self._rest()
+        yield 0.0 if self.meter.attempts else self.past.rest
 
     def _is_over(self) -> bool:
         """Whether the request ended in the past where it is now: no other route was asked any more."""
@@ -82,7 +82,7 @@ class Walk:
                 opening = again
             self.meter.begin(route)
             silent = each.outcome is AttemptOutcome.TIMEOUT and self.past.asked.stream
-            yield min(each.seconds, self._patience(route)) if silent else each.seconds
+            yield min(each.seconds, self._patience(route)) if silent else each.seconds + self.past.untold
             self._judge(route, each, opening)
         if self.past.ending not in ENDS_WITH_A_TRY or self.past.last.route != route.name:
             return False
@@ -127,7 +127,7 @@ class Walk:
             yield limit
             self._judge(route, Try(route.name, AttemptOutcome.TIMEOUT, None, int(limit * 1000)), opening)
             return False
-        yield from self._hear(route, last, opening, 0.0 if guess is not None else self._rest())
+        yield from self._hear(route, last, opening, 0.0 if guess is not None else self.past.untold)
         self._note(route, last)
         if guess is None:
             self._end(route, opening)
@@ -187,10 +187,6 @@ class Walk:
             yield last.seconds - first + rest
         else:
             yield last.seconds + rest
-
-    def _rest(self) -> float:
-        """Return what the request spent neither on a route nor on pauses."""
-        return 0.0 if self.past.pauses else self.past.rest
 
     def _end_without_an_answer(self) -> None:
         """Note an answer that broke off on a route which was asked again, and broke off again."""
