@@ -150,6 +150,26 @@ def test_defaults_complete_what_a_case_does_not_say() -> None:
     assert [try_case(case, made, NOW).differences for case in read_casebook(text, "c", made).cases] == [(), ()]
 
 
+def test_a_case_may_say_in_another_way_what_the_defaults_say() -> None:
+    text = """
+    [defaults]
+    request = {context = 5000, tools = true, task = "plan"}
+    account = {left = 0}
+    [[cases]]
+    name = "a body, and units"
+    request = {body = {messages = [{role = "user", content = "x"}]}}
+    account = {used = 0}
+    expect = {lane = "premium", rule = "fragile_reasoning", units = 4008}
+    """
+    made = settings()
+    found = [try_case(case, made, NOW) for case in read_casebook(text, "c", made).cases]
+    assert [each.differences for each in found] == [()]
+    facts = text.replace("{context = 5000, tools = true, ", "{body = {messages = 1}, ").replace(
+        '{body = {messages = [{role = "user", content = "x"}]}}', "{context = 8}"
+    )
+    assert try_case(read_casebook(facts, "c", made).cases[0], made, NOW).differences == ()
+
+
 CASE: dict[str, Any] = {"name": '"it"', "request": "{context = 5}", "expect": '{lane = "budget"}'}
 WRONG = {
     "no context": ({"request": "{}"}, "cases[0].request: needs context, the tokens of its prompt; or a body"),
@@ -169,6 +189,8 @@ WRONG = {
     "next is true": ({"expect": "{on_failure = {provider_error = true}}"}, "on_failure.provider_error"),
     "no name": ({"name": '""'}, "cases[0].name: '' is not possible"),
     "used and left": ({"account": "{used = 1, left = 0.5}"}, "has both used and left, which say the same"),
+    "long ago": ({"at": "0001-01-01T00:00:00Z"}, "cases[0].at: the year 1 is too far away; use one from 1970 to 2999"),
+    "far ahead": ({"at": "9999-12-31T10:00:00"}, "cases[0].at: the year 9999 is too far away"),
     "down": ({"down": '["frist"]'}, "cases[0].down[0]: there is no 'frist'; use one of: first, second, thrifty"),
     "loop": (
         {"request": '{context = 5, tool_loop_route = "x"}'},
@@ -196,6 +218,7 @@ def test_what_is_wrong_in_a_case_is_named_with_its_cure(change: dict[str, str], 
         ("cases = [1]", "cases[0]: 1 is not possible; write a table"),
         ("defaults = {reqest = {}}\ncases = []", "defaults.reqest: unknown key; did you mean 'request'?"),
         ("cases = [", "is not TOML"),
+        ("cases = " + "[" * 5000, "is nested too deeply"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named_with_its_cure(text: str, told: str) -> None:

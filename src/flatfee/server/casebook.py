@@ -6,7 +6,6 @@ what cases do not say themselves. Only what a case expects is compared (docs/gui
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,12 +13,12 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
 
-from flatfee.server.configuration import SettingsError, validated
+from flatfee.server.configuration import SettingsError, parse_toml, validated
 from flatfee.server.faults import Fault
 from flatfee.server.inspection import as_json
 from flatfee.server.policy.foresee import Failure
 from flatfee.server.settings import Settings
-from flatfee.server.supposing import SupposedRequest, Supposition, name_problems, scene_of, suppose
+from flatfee.server.supposing import IN_A_BODY, SupposedRequest, Supposition, name_problems, scene_of, suppose
 from flatfee.server.table import Table
 from flatfee.wire import ErrorCode, Lane, Reason, Tier
 
@@ -97,11 +96,7 @@ def read_casebook(text: str, source: str, settings: Settings) -> Casebook:
     Raises:
         SettingsError: it is not TOML, or says something impossible, or names what the configuration does not have.
     """
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(source, [f"is not TOML: {error}"]) from error
-    book = validated(Casebook, _completed(data, source), source)
+    book = validated(Casebook, _completed(parse_toml(text, source), source), source)
     if problems := [problem for n, case in enumerate(book.cases) for problem in _problems(n, case, settings)]:
         raise SettingsError(source, problems)
     return book
@@ -122,7 +117,7 @@ class _Head(Table):
 
 
 def _completed(data: Mapping[str, Any], source: str) -> Mapping[str, Any]:
-    """Put the defaults into the cases, key by key; ``body`` and facts of a request do not mix."""
+    """Put the defaults into the cases, key by key."""
     usual = validated(_Head, data, source).defaults
     cases = data.get("cases")
     if not isinstance(cases, list):
@@ -136,8 +131,21 @@ def _with(case: Mapping[str, Any], usual: _Defaults) -> Mapping[str, Any]:
     for name, table in (("request", usual.request), ("account", usual.account)):
         given = case.get(name, {})
         if table and isinstance(given, dict):
-            told[name] = table | given
+            told[name] = _without_others(table, given) | given
     return told
+
+
+_INSTEAD: Final = (
+    (frozenset({"body"}), IN_A_BODY),
+    (frozenset({"used"}), frozenset({"left"})),
+)
+"""What may be said in one way or in the other, but not in both."""
+
+
+def _without_others(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is usual, but for what a case says in another way."""
+    others = [there for pair in _INSTEAD for here, there in (pair, pair[::-1]) if here & given.keys()]
+    return {name: value for name, value in usual.items() if not any(name in other for other in others)}
 
 
 def _problems(number: int, case: Case, settings: Settings) -> Iterator[str]:

@@ -11,7 +11,7 @@ import logging
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeVar, get_args
+from typing import Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -105,16 +105,27 @@ def read_text(path: Path) -> str:
         raise SettingsError(str(path), [f"cannot be read: {error}"]) from error
 
 
+def parse_toml(text: str, source: str) -> dict[str, Any]:
+    """Return what the text of a file says; ``source`` is named in errors.
+
+    Raises:
+        SettingsError: it is not TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(source, [f"is not TOML: {error}"]) from error
+    except RecursionError as error:
+        raise SettingsError(source, ["is nested too deeply; take brackets away"]) from error
+
+
 def parse_values(text: str, source: str, env: Mapping[str, str]) -> Settings:
     """Read the values of a configuration file's text; its names and secrets are looked at by ``with_secrets``.
 
     Raises:
         SettingsError: the text is not TOML, or a value is impossible.
     """
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(source, [f"is not TOML: {error}"]) from error
+    data = parse_toml(text, source)
     overrides = {key: name for name, key in ENVIRONMENT.items() if name in env}
     if overrides and isinstance(data.get("server", {}), dict):
         data["server"] = data.get("server", {}) | {key: env[name] for key, name in overrides.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from pydantic import AfterValidator, Field, model_validator
@@ -25,7 +25,9 @@ from flatfee.server.store.records import Caller, Reservation, Usage
 from flatfee.server.table import Table
 from flatfee.wire import WORKFLOW_ID, Billing, Header, OnExhausted, Task
 
-_MOST: int = 1 << 53
+_MOST: Final = 1 << 53
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 2999
 _UNKNOWN = "there is no {name!r}; use one of: {known}"
 
 
@@ -33,6 +35,12 @@ def _workflow(text: str) -> str:
     if not WORKFLOW_ID.fullmatch(text):
         raise ValueError(f"{text[:40]!r} is no workflow; use 1 to 128 of A-Z a-z 0-9 . _ : -")
     return text
+
+
+def _moment(at: datetime) -> datetime:
+    if not _FIRST_YEAR <= at.year <= _LAST_YEAR:
+        raise ValueError(f"the year {at.year} is too far away; use one from {_FIRST_YEAR} to {_LAST_YEAR}")
+    return at
 
 
 class SupposedRequest(Table):
@@ -57,7 +65,7 @@ class SupposedRequest(Table):
 
     @model_validator(mode="after")
     def _by_facts_or_by_body(self) -> SupposedRequest:
-        doubled = sorted(self.model_fields_set & _IN_A_BODY)
+        doubled = sorted(self.model_fields_set & IN_A_BODY)
         if self.body is not None and doubled:
             message = f"{doubled[0]} is a part of the body, which is given, too; keep one of them"
             raise ValueError(message)
@@ -98,7 +106,10 @@ class SupposedRequest(Table):
         )
 
 
-_IN_A_BODY = frozenset({"model", "context", "output", "choices", "tools", "images", "json_schema", "reasoning_effort"})
+IN_A_BODY: Final = frozenset(
+    {"model", "context", "output", "choices", "tools", "images", "json_schema", "reasoning_effort"}
+)
+"""Facts that a body tells itself."""
 
 
 class SupposedAccount(Table):
@@ -132,7 +143,7 @@ class Supposition(Table):
     """All that a decision depends on, beside the configuration. A moment without an offset is the policy's time."""
 
     account: SupposedAccount = SupposedAccount()
-    at: datetime | None = None
+    at: Annotated[datetime, AfterValidator(_moment)] | None = None
     down: tuple[str, ...] = ()
 
 
