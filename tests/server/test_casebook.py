@@ -100,6 +100,11 @@ def test_the_account_may_stand_otherwise(account: str, expect: str) -> None:
     assert outcome('context = 5000, model = "premium"', expect, f"account = {{{account}}}").differences == ()
 
 
+def test_a_tool_loop_is_told_too_where_the_billing_state_leaves_one_lane() -> None:
+    expect = 'lane = "continuation", reason = "billing_state", rule = "workflow_affinity"'
+    assert outcome('context = 5, tool_loop_route = "thrifty"', expect, 'account = {billing = "past_due"}').well
+
+
 def test_routes_that_are_down_are_skipped() -> None:
     expect = 'route = "second", lane = "fallback", skipped = ["first"]'
     assert outcome("context = 5000", expect, 'down = ["first"]').well

@@ -7,7 +7,7 @@ happen then, by the same functions as the gateway itself. No store is read and n
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -21,9 +21,10 @@ from flatfee.server.keys import KeyKind
 from flatfee.server.policy.facts import Facts, share_left
 from flatfee.server.policy.plan import plan_routes
 from flatfee.server.settings import AccountSettings, PlanSettings, Settings
+from flatfee.server.stages.compact import compacted_at_once, may_help, with_economy
 from flatfee.server.store.records import Caller, Reservation, Usage
 from flatfee.server.table import Table
-from flatfee.wire import WORKFLOW_ID, Billing, Header, OnExhausted, Task
+from flatfee.wire import WORKFLOW_ID, Billing, Header, Lane, OnExhausted, Task, Tier
 
 _MOST: Final = 1 << 53
 _FIRST_YEAR: Final = 1970
@@ -216,6 +217,7 @@ def suppose(ask: Ask, scene: Scene, settings: Settings) -> Inspection:
             ``billing_inactive`` or ``fair_use_exhausted``.
     """
     caller, plan, terms = scene.caller, scene.plan, terms_of(scene.plan)
+    compaction = settings.policy.compaction
     facts = Facts.of(
         ask,
         resolve(ask.model, settings),
@@ -224,6 +226,8 @@ def suppose(ask: Ask, scene: Scene, settings: Settings) -> Inspection:
         fair_use_left=share_left(terms.fair_use, scene.usage),
         tool_loop_route=scene.tool_loop_route,
     )
+    short = compacted_at_once(ask, Lane.BUDGET, compaction) if may_help(ask, settings) else None
+    facts = with_economy(facts, short)
     routes = plan_routes(facts, caller, plan, settings.policy, settings.routes, scene.down, likeliest)
     want = Reservation(
         request_id="",
@@ -235,7 +239,11 @@ def suppose(ask: Ask, scene: Scene, settings: Settings) -> Inspection:
         model_requested=ask.model,
         lease=0.0,
     )
-    return inspect(want, routes, State(settings=settings, plan=plan, usage=scene.usage, down=scene.down))
+    found = inspect(want, routes, State(settings=settings, plan=plan, usage=scene.usage, down=scene.down))
+    if found.foresight.first.route.tier is not Tier.ECONOMY:
+        return found
+    short = compacted_at_once(ask, found.offer.lane, compaction)
+    return replace(found, compaction=short.figures if short is not None else None)
 
 
 def _account(given: SupposedAccount, settings: Settings) -> AccountSettings | None:

@@ -147,7 +147,9 @@ def _places(
     plan: RoutePlan, terms: PlanSettings, choice: Choice, routes: Sequence[RouteSettings], lane: Lane
 ) -> Iterator[Place]:
     for index, route in enumerate(routes):
-        equals = [other.weight for other in routes[index:] if _drawn_together(route, other, plan.facts)]
+        equals = [
+            other.weight for other in routes[index:] if _drawn_together(route, other, plan.facts, choice.offer.lane)
+        ]
         stays = index == 0 and route.name == plan.facts.tool_loop_route
         yield Place(
             route=route,
@@ -157,8 +159,8 @@ def _places(
         )
 
 
-def _drawn_together(one: RouteSettings, other: RouteSettings, facts: Facts) -> bool:
-    return one.tier is other.tier and rank(one, facts) == rank(other, facts)
+def _drawn_together(one: RouteSettings, other: RouteSettings, facts: Facts, lane: Lane) -> bool:
+    return one.tier is other.tier and rank(one, facts, lane) == rank(other, facts, lane)
 
 
 def _consequences(
