@@ -118,6 +118,15 @@ def test_what_is_supposed_decides(flatfee: Flatfee, config: str) -> None:
     assert lane("--tool-loop-route", "south-economy") == ("budget", "workflow_affinity")
 
 
+def test_a_whole_body_may_be_in_a_tool_loop_only_where_it_could_be_in_one(flatfee: Flatfee, config: str) -> None:
+    loop = {"messages": [{"role": "user", "content": "x"}, {"role": "tool", "tool_call_id": "1", "content": "42"}]}
+    asked = ["route", "--body", "-", "--json", "--config", config, "--tool-loop-route", "south-economy"]
+    told = json.loads(flatfee(*asked, "--workflow", "w", typed=json.dumps(loop)).stdout)
+    assert (told["reason"], told["route"]) == ("workflow_affinity", "south-economy")
+    assert flatfee(*asked, typed=json.dumps(loop)).exit_code == 2
+    assert "is no result of a tool" in flatfee(*asked, "--workflow", "w", typed=json.dumps(BODY)).stdout
+
+
 def test_a_refusal_is_told_as_the_gateway_would(flatfee: Flatfee, config: str) -> None:
     asked = ["route", "Hello", "--model", "premium", "--config", config, "--left", "0", "--on-exhausted", "fail"]
     shown = flatfee(*asked)

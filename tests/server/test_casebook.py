@@ -201,6 +201,16 @@ WRONG = {
         {"request": '{context = 5, tool_loop_route = "x"}'},
         "cases[0].request.tool_loop_route: there is no 'x'; use one of: first",
     ),
+    "no loop": (
+        {
+            "request": '{tool_loop_route = "first", workflow = "w", body = {messages = [{role = "user", content = "x"}]}}'
+        },
+        "cases[0].request: tool_loop_route is where a tool loop is open, and the body's last message is no result",
+    ),
+    "a loop of no workflow": (
+        {"request": '{tool_loop_route = "first", body = {messages = [{role = "tool", content = "x"}]}}'},
+        "cases[0].request: tool_loop_route needs a workflow",
+    ),
     "plan": ({"account": '{plan = "gold"}'}, "cases[0].account.plan: there is no 'gold'; use one of: pro, free"),
     "no plan": (
         {"account": '{name = "new"}'},

@@ -17,7 +17,7 @@ from flatfee.server.configuration import SettingsError, read_settings, validated
 from flatfee.server.faults import Fault, answer
 from flatfee.server.inspection import as_json
 from flatfee.server.settings import Settings
-from flatfee.server.supposing import Scene, Supposition, name_problems, scene_of, suppose
+from flatfee.server.supposing import Scene, Supposition, check_tool_loop, name_problems, scene_of, suppose
 from flatfee.types import RoutePlan
 from flatfee.wire import ReceiptState
 
@@ -46,6 +46,18 @@ def plan_offline(
         told.envelope["flatfee"].pop("request_id", None)  # there was no request
         raise from_wire(told.status, told.headers, told.envelope) from fault
     return RoutePlan.model_validate(as_json(found))
+
+
+def check_loop(messages: object, workflow: str | None) -> None:
+    """Check that a whole body can be part of a tool loop.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    try:
+        check_tool_loop(messages, workflow)
+    except ValueError as error:
+        raise ConfigurationError(f"{_LINE}: {error}.") from error
 
 
 def _scene(supposed: Mapping[str, Any], settings: Settings) -> Scene:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from pydantic import AfterValidator, Field, model_validator
 
-from flatfee.server.ask import MAX_CHOICES, MAX_OUTPUT, Ask, read_ask
+from flatfee.server.ask import MAX_CHOICES, MAX_OUTPUT, TOOL_ROLES, Ask, read_ask
 from flatfee.server.gateway import calendar_of, resolve, terms_of
 from flatfee.server.inspection import Inspection, State, inspect, likeliest
 from flatfee.server.keys import KeyKind
@@ -44,6 +44,22 @@ def _moment(at: datetime) -> datetime:
     return at
 
 
+def check_tool_loop(messages: object, workflow: str | None) -> None:
+    """Check that a tool loop can be open on a route, with a body's messages.
+
+    Raises:
+        ValueError: the gateway would know of none.
+    """
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not (isinstance(last, dict) and last.get("role") in TOOL_ROLES):
+        raise ValueError(
+            "tool_loop_route is where a tool loop is open, and the body's last message is no result of a tool; "
+            "leave it out, or end the body with one"
+        )
+    if workflow is None:
+        raise ValueError("tool_loop_route needs a workflow: without one, no request is known to follow another")
+
+
 class SupposedRequest(Table):
     """A request, by its facts or by its ``body``. ``context`` and ``output`` are tokens.
 
@@ -63,6 +79,12 @@ class SupposedRequest(Table):
     on_exhausted: OnExhausted = OnExhausted.CONTINUE
     workflow: Annotated[str, AfterValidator(_workflow)] | None = None
     tool_loop_route: str | None = None
+
+    @model_validator(mode="after")
+    def _a_loop_that_can_be(self) -> SupposedRequest:
+        if self.body is not None and self.tool_loop_route is not None:
+            check_tool_loop(self.body.get("messages"), self.workflow)
+        return self
 
     @model_validator(mode="after")
     def _by_facts_or_by_body(self) -> SupposedRequest:
