@@ -202,9 +202,7 @@ WRONG = {
         "cases[0].request.tool_loop_route: there is no 'x'; use one of: first",
     ),
     "no loop": (
-        {
-            "request": '{tool_loop_route = "first", workflow = "w", body = {messages = [{role = "user", content = "x"}]}}'
-        },
+        {"request": '{tool_loop_route = "first", workflow = "w", body = {messages = [{role = "user"}]}}'},
         "cases[0].request: tool_loop_route is where a tool loop is open, and the body's last message is no result",
     ),
     "a loop of no workflow": (
