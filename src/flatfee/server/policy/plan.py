@@ -64,14 +64,15 @@ def plan_routes(
     verdict = _verdict(facts, policy, routes, premium, economy, down)
     if not (premium if verdict.tier is Tier.PREMIUM else economy):
         raise _nobody_can(facts, verdict.tier, routes)
+    economy_routes = _ordered(economy, facts, Lane.BUDGET, down)
     lanes = _Lanes(
         facts=facts,
         caller=caller,
         plan=plan,
         policy=policy,
         premium_routes=_ordered(premium, facts, Lane.PREMIUM, down),
-        economy_routes=_ordered(economy, facts, Lane.BUDGET, down),
-        behind_premium=_ordered(_holding_all(economy, facts), facts, Lane.PREMIUM, down),
+        economy_routes=economy_routes,
+        behind_premium=economy_routes if facts.economy_tokens is None else _behind_premium(economy, facts, down),
         output=output,
     )
     choices = lanes.premium(verdict) if verdict.tier is Tier.PREMIUM else lanes.economy(verdict)
@@ -99,13 +100,6 @@ def _too_small(route: RouteSettings, facts: Facts) -> bool:
 def holds(route: RouteSettings, tokens: int) -> bool:
     """Tell whether a route's context is large enough for so many tokens."""
     return route.context_tokens is None or tokens <= route.context_tokens
-
-
-def _holding_all(routes: Sequence[RouteSettings], facts: Facts) -> Sequence[RouteSettings]:
-    """Return those that hold the whole prompt. A fallback is asked all of it, so what holds a shorter one is none."""
-    if facts.economy_tokens is None:
-        return routes
-    return [route for route in routes if holds(route, facts.prompt_tokens)]
 
 
 def _cramped(route: RouteSettings, facts: Facts, lane: Lane) -> bool:
@@ -240,6 +234,11 @@ def _ordered(
         return tuple(drawn)
     stay = facts.tool_loop_route if facts.tool_loop_route not in down else None
     return tuple(sorted(drawn, key=lambda route: (route.name != stay, *rank(route, facts, lane))))
+
+
+def _behind_premium(drawn: Sequence[RouteSettings], facts: Facts, down: AbstractSet[str]) -> tuple[RouteSettings, ...]:
+    """Return the economy routes of a fallback, which is asked the whole prompt: what holds a shorter one is none."""
+    return _ordered([route for route in drawn if holds(route, facts.prompt_tokens)], facts, Lane.PREMIUM, down)
 
 
 def _billing_fault(caller: Caller) -> Fault:
