@@ -118,6 +118,15 @@ def test_what_is_supposed_decides(flatfee: Flatfee, config: str) -> None:
     assert lane("--tool-loop-route", "south-economy") == ("budget", "workflow_affinity")
 
 
+def test_a_body_that_is_larger_than_the_gateway_takes_is_refused(flatfee: Flatfee, config: str) -> None:
+    text = Path(config).read_text("utf-8")
+    Path(config).write_text(text.replace("[server]\n", "[server]\nmax_body_bytes = 1024\n"), "utf-8")
+    assert flatfee("route", "x" * 900, "--config", config).exit_code == 0
+    shown = flatfee("route", "x" * 1024, "--config", config)
+    assert (shown.exit_code, shown.stdout) == (1, "")
+    assert "(request_too_large): The body is larger than 1024 bytes; send less." in shown.stderr
+
+
 def test_a_whole_body_may_be_in_a_tool_loop_only_where_it_could_be_in_one(flatfee: Flatfee, config: str) -> None:
     loop = {"messages": [{"role": "user", "content": "x"}, {"role": "tool", "tool_call_id": "1", "content": "42"}]}
     asked = ["route", "--body", "-", "--json", "--config", config, "--tool-loop-route", "south-economy"]
