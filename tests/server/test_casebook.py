@@ -132,6 +132,25 @@ def test_what_differs_is_told_and_nothing_else_is_compared() -> None:
     assert "There is no model 'gpt-6'" in refused.answer["message"]
 
 
+def test_what_a_refused_request_cannot_have_is_told() -> None:
+    found = outcome('context = 5, model = "gpt-6"', 'error = "model_not_found", lane = "premium"')
+    assert [(each.what, each.expected, each.got) for each in found.differences] == [("lane", "premium", None)]
+
+
+def test_what_compaction_leaves_out_can_be_expected() -> None:
+    run = ", ".join(
+        f"""{{role = "assistant", tool_calls = [{{id = "{n}", function = {{name = "read_file"}}}}]}},
+        {{role = "tool", tool_call_id = "{n}", content = "{n}{"word " * 800}"}}"""
+        for n in range(6)
+    ).replace("\n", " ")
+    compaction = "[policy.compaction]\nover = 2000\nto = 1500\n"
+    body = f'body = {{model = "economy", messages = [{{role = "user", content = "x"}}, {run}]}}'
+    found = outcome(body, 'lane = "budget", saved_tokens = 1', config=compaction)
+    [difference] = found.differences
+    assert difference.what == "saved_tokens"
+    assert found.answer["estimate"]["saved_tokens"] == difference.got
+
+
 def test_defaults_complete_what_a_case_does_not_say() -> None:
     text = """
     [defaults]

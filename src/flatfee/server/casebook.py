@@ -38,6 +38,7 @@ class Expectation(Table):
     rule: str | None = None
     units: int | None = None
     prompt_tokens: int | None = None
+    saved_tokens: int | None = None
     output_tokens: int | None = None
     then: tuple[str, ...] | None = None
     skipped: frozenset[str] | None = None
@@ -166,7 +167,6 @@ def try_case(case: Case, settings: Settings, now: datetime) -> Outcome:
 
 
 _PLAIN: Final = ("lane", "reason", "tier", "route", "model")
-_ESTIMATED: Final = ("prompt_tokens", "output_tokens", "units")
 _LISTED: Final = ("skipped", "ineligible")
 
 
@@ -176,7 +176,7 @@ def _found(answer: Mapping[str, Any]) -> Mapping[str, object]:
     follows = {each["failure"]: each["next"] or False for each in answer["on_failure"]}
     return {
         **{name: answer[name] for name in _PLAIN},
-        **{name: answer["estimate"][name] for name in _ESTIMATED},
+        **answer["estimate"],
         **{name: frozenset(out["route"] for out in answer[name]) for name in _LISTED},
         "rule": next(matched, None),
         "then": tuple(place["route"] for place in answer["then"]),
@@ -188,9 +188,9 @@ def _differences(expect: Expectation, answer: Mapping[str, Any]) -> Iterator[Dif
     error = answer.get("error")
     if expect.error != error:
         yield Difference("error", expect.error, error)
-    if "route" not in answer:
-        return  # it is refused: there is nothing else to compare
-    found = _found(answer)
+        if "route" not in answer:
+            return  # what it would have come to otherwise, nobody knows
+    found = _found(answer) if "route" in answer else {}
     told = {name: value for name, value in expect if name not in {"error", "on_failure"} and value is not None}
     told |= {f"on_failure.{failure}": route for failure, route in (expect.on_failure or {}).items()}
     for name, expected in told.items():
