@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from flatfee.server.casebook import Outcome, read_casebook, try_case
-from flatfee.server.configuration import SettingsError, parse_values
+from flatfee.server.casebook import Casebook, Outcome, read_casebook, try_case
+from flatfee.server.configuration import SettingsError, parse_values, validated
 from flatfee.server.settings import Settings
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -262,3 +262,9 @@ def test_a_case_says_when_it_is_where_a_rule_asks() -> None:
     assert problems(lines, TIMED) == [
         "cases[0].at: is missing, and a rule asks for the time; add it, such as at = 2026-11-28T23:00:00"
     ]
+
+
+def test_a_file_has_a_bound() -> None:
+    case = {"name": "it", "request": {"context": 5}, "expect": {"units": 1}}
+    with pytest.raises(SettingsError, match="cases: has more than 10000 entries; leave some out"):
+        validated(Casebook, {"cases": [case] * 10_001}, "cases.toml")

@@ -177,6 +177,8 @@ def _problem(table: type[BaseModel], details: ErrorDetails, overrides: Mapping[s
             return f"{where}: {context['error']}" if where else str(context["error"])
         case "too_short":
             return f"{where}: needs at least one entry"
+        case "too_long":
+            return f"{where}: has more than {context['max_length']} entries; leave some out"
         case "tuple_type":
             return f"{where}: {given} is not possible; write a list"
         case "model_type" | "dict_type":
