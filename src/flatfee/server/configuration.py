@@ -175,10 +175,9 @@ def _problem(table: type[BaseModel], details: ErrorDetails, overrides: Mapping[s
             return f"{where}: {given} is not a name; use letters, digits and . _ -, at most 64, a letter or digit first"
         case "value_error":
             return f"{where}: {context['error']}" if where else str(context["error"])
-        case "too_short":
-            return f"{where}: needs at least one entry"
-        case "too_long":
-            return f"{where}: has more than {context['max_length']} entries; leave some out"
+        case "too_short" | "too_long":
+            most = context.get("max_length")
+            return f"{where}: {f'has more than {most} entries; leave some out' if most else 'needs at least one entry'}"
         case "tuple_type":
             return f"{where}: {given} is not possible; write a list"
         case "model_type" | "dict_type":
