@@ -29,7 +29,7 @@ def test_lane_reason_route_and_what_comes_next_are_shown(flatfee: Flatfee, asks:
     assert "if that fails south-premium (fallback, " in told
     assert "units) north-economy (fallback) south-economy (fallback)" in told
     assert "provider_timeout no south-premium (fallback) fallback_exhausted" in told
-    assert "at most 256 out" in told
+    assert "256 out" in told
 
 
 def test_every_rule_that_was_looked_at_says_why_it_did_or_did_not_match(flatfee: Flatfee, asks: dict[str, str]) -> None:
@@ -116,6 +116,24 @@ def test_what_is_supposed_decides(flatfee: Flatfee, config: str) -> None:
     assert lane("--billing", "past_due") == ("continuation", "billing_state")
     assert lane("--down", "north-premium") == ("fallback", "provider_unavailable")
     assert lane("--tool-loop-route", "south-economy") == ("budget", "workflow_affinity")
+
+
+def test_a_body_that_is_larger_than_the_gateway_takes_is_refused(flatfee: Flatfee, config: str) -> None:
+    text = Path(config).read_text("utf-8")
+    Path(config).write_text(text.replace("[server]\n", "[server]\nmax_body_bytes = 1024\n"), "utf-8")
+    assert flatfee("route", "x" * 900, "--config", config).exit_code == 0
+    shown = flatfee("route", "x" * 1024, "--config", config)
+    assert (shown.exit_code, shown.stdout) == (1, "")
+    assert "(request_too_large): The body is larger than 1024 bytes; send less." in shown.stderr
+
+
+def test_a_whole_body_may_be_in_a_tool_loop_only_where_it_could_be_in_one(flatfee: Flatfee, config: str) -> None:
+    loop = {"messages": [{"role": "user", "content": "x"}, {"role": "tool", "tool_call_id": "1", "content": "42"}]}
+    asked = ["route", "--body", "-", "--json", "--config", config, "--tool-loop-route", "south-economy"]
+    told = json.loads(flatfee(*asked, "--workflow", "w", typed=json.dumps(loop)).stdout)
+    assert (told["reason"], told["route"]) == ("workflow_affinity", "south-economy")
+    assert flatfee(*asked, typed=json.dumps(loop)).exit_code == 2
+    assert "is no result of a tool" in flatfee(*asked, "--workflow", "w", typed=json.dumps(BODY)).stdout
 
 
 def test_a_refusal_is_told_as_the_gateway_would(flatfee: Flatfee, config: str) -> None:

@@ -39,7 +39,7 @@ def test_routes_that_are_drawn_tell_their_share() -> None:
 def test_an_estimate_tells_what_compaction_would_leave_out() -> None:
     estimate = {"prompt_tokens": 112000, "output_tokens": 512, "units": 0}
     told = shown(lane="budget", estimate=estimate | {"saved_tokens": 71000})
-    assert "112,000 tokens in, at most 512 out, 0 units; about 71,000 tokens of old tool results would be left" in told
+    assert "112,000 tokens in, 512 out, 0 units; about 71,000 tokens of old tool results would be left" in told
     assert "left out" not in shown(lane="budget", estimate=estimate)
 
 

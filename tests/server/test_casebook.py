@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from flatfee.server.casebook import Outcome, read_casebook, try_case
-from flatfee.server.configuration import SettingsError, parse_values
+from flatfee.server.casebook import Casebook, Outcome, read_casebook, try_case
+from flatfee.server.configuration import SettingsError, parse_values, validated
 from flatfee.server.settings import Settings
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -100,6 +100,11 @@ def test_the_account_may_stand_otherwise(account: str, expect: str) -> None:
     assert outcome('context = 5000, model = "premium"', expect, f"account = {{{account}}}").differences == ()
 
 
+def test_a_tool_loop_is_told_too_where_the_billing_state_leaves_one_lane() -> None:
+    expect = 'lane = "continuation", reason = "billing_state", rule = "workflow_affinity"'
+    assert outcome('context = 5, tool_loop_route = "thrifty"', expect, 'account = {billing = "past_due"}').well
+
+
 def test_routes_that_are_down_are_skipped() -> None:
     expect = 'route = "second", lane = "fallback", skipped = ["first"]'
     assert outcome("context = 5000", expect, 'down = ["first"]').well
@@ -127,6 +132,25 @@ def test_what_differs_is_told_and_nothing_else_is_compared() -> None:
     assert "There is no model 'gpt-6'" in refused.answer["message"]
 
 
+def test_what_a_refused_request_cannot_have_is_told() -> None:
+    found = outcome('context = 5, model = "gpt-6"', 'error = "model_not_found", lane = "premium"')
+    assert [(each.what, each.expected, each.got) for each in found.differences] == [("lane", "premium", None)]
+
+
+def test_what_compaction_leaves_out_can_be_expected() -> None:
+    run = ", ".join(
+        f"""{{role = "assistant", tool_calls = [{{id = "{n}", function = {{name = "read_file"}}}}]}},
+        {{role = "tool", tool_call_id = "{n}", content = "{n}{"word " * 800}"}}"""
+        for n in range(6)
+    ).replace("\n", " ")
+    compaction = "[policy.compaction]\nover = 2000\nto = 1500\n"
+    body = f'body = {{model = "economy", messages = [{{role = "user", content = "x"}}, {run}]}}'
+    found = outcome(body, 'lane = "budget", saved_tokens = 1', config=compaction)
+    [difference] = found.differences
+    assert difference.what == "saved_tokens"
+    assert found.answer["estimate"]["saved_tokens"] == difference.got
+
+
 def test_defaults_complete_what_a_case_does_not_say() -> None:
     text = """
     [defaults]
@@ -150,6 +174,26 @@ def test_defaults_complete_what_a_case_does_not_say() -> None:
     assert [try_case(case, made, NOW).differences for case in read_casebook(text, "c", made).cases] == [(), ()]
 
 
+def test_a_case_may_say_in_another_way_what_the_defaults_say() -> None:
+    text = """
+    [defaults]
+    request = {context = 5000, tools = true, task = "plan"}
+    account = {left = 0}
+    [[cases]]
+    name = "a body, and units"
+    request = {body = {messages = [{role = "user", content = "x"}]}}
+    account = {used = 0}
+    expect = {lane = "premium", rule = "fragile_reasoning", units = 4008}
+    """
+    made = settings()
+    found = [try_case(case, made, NOW) for case in read_casebook(text, "c", made).cases]
+    assert [each.differences for each in found] == [()]
+    facts = text.replace("{context = 5000, tools = true, ", "{body = {messages = 1}, ").replace(
+        '{body = {messages = [{role = "user", content = "x"}]}}', "{context = 8}"
+    )
+    assert try_case(read_casebook(facts, "c", made).cases[0], made, NOW).differences == ()
+
+
 CASE: dict[str, Any] = {"name": '"it"', "request": "{context = 5}", "expect": '{lane = "budget"}'}
 WRONG = {
     "no context": ({"request": "{}"}, "cases[0].request: needs context, the tokens of its prompt; or a body"),
@@ -169,10 +213,20 @@ WRONG = {
     "next is true": ({"expect": "{on_failure = {provider_error = true}}"}, "on_failure.provider_error"),
     "no name": ({"name": '""'}, "cases[0].name: '' is not possible"),
     "used and left": ({"account": "{used = 1, left = 0.5}"}, "has both used and left, which say the same"),
+    "long ago": ({"at": "0001-01-01T00:00:00Z"}, "cases[0].at: the year 1 is too far away; use one from 1970 to 2999"),
+    "far ahead": ({"at": "9999-12-31T10:00:00"}, "cases[0].at: the year 9999 is too far away"),
     "down": ({"down": '["frist"]'}, "cases[0].down[0]: there is no 'frist'; use one of: first, second, thrifty"),
     "loop": (
         {"request": '{context = 5, tool_loop_route = "x"}'},
         "cases[0].request.tool_loop_route: there is no 'x'; use one of: first",
+    ),
+    "no loop": (
+        {"request": '{tool_loop_route = "first", workflow = "w", body = {messages = [{role = "user"}]}}'},
+        "cases[0].request: tool_loop_route is where a tool loop is open, and the body's last message is no result",
+    ),
+    "a loop of no workflow": (
+        {"request": '{tool_loop_route = "first", body = {messages = [{role = "tool", content = "x"}]}}'},
+        "cases[0].request: tool_loop_route needs a workflow",
     ),
     "plan": ({"account": '{plan = "gold"}'}, "cases[0].account.plan: there is no 'gold'; use one of: pro, free"),
     "no plan": (
@@ -196,6 +250,7 @@ def test_what_is_wrong_in_a_case_is_named_with_its_cure(change: dict[str, str], 
         ("cases = [1]", "cases[0]: 1 is not possible; write a table"),
         ("defaults = {reqest = {}}\ncases = []", "defaults.reqest: unknown key; did you mean 'request'?"),
         ("cases = [", "is not TOML"),
+        ("cases = " + "[" * 5000, "is nested too deeply"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named_with_its_cure(text: str, told: str) -> None:
@@ -207,3 +262,9 @@ def test_a_case_says_when_it_is_where_a_rule_asks() -> None:
     assert problems(lines, TIMED) == [
         "cases[0].at: is missing, and a rule asks for the time; add it, such as at = 2026-11-28T23:00:00"
     ]
+
+
+def test_a_file_has_a_bound() -> None:
+    case = {"name": "it", "request": {"context": 5}, "expect": {"units": 1}}
+    with pytest.raises(SettingsError, match="cases: has more than 10000 entries; leave some out"):
+        validated(Casebook, {"cases": [case] * 10_001}, "cases.toml")

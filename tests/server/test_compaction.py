@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +13,12 @@ from tests.server.fakes import ScriptedProvider, error, make_settings, plain, ro
 from tests.server.fakes_gateway import Rig, running
 
 from flatfee import Receipt
+from flatfee.server.ask import read_ask
+from flatfee.server.compaction.compact import compact as compact_messages
+from flatfee.server.inspection import as_json
 from flatfee.server.settings import Settings
+from flatfee.server.stages import compact
+from flatfee.server.supposing import Supposition, scene_of, suppose
 from flatfee.wire import ReceiptDetail
 
 COMPACTION = {"over": 15_000, "to": 10_000, "keep_turns": 3}
@@ -180,6 +186,34 @@ async def test_a_dry_run_tells_what_would_be_left_out() -> None:
     assert economy["saved_tokens"] == receipt["compaction"]["saved_tokens"]
     assert economy["prompt_tokens"] == receipt["compaction"]["prompt_tokens"]
     assert "saved_tokens" not in premium
+
+
+@pytest.mark.parametrize(
+    ("model", "routes", "fair_use"),
+    [("economy", ROUTES, 100_000), ("economy", SMALL, 100_000), ("premium", SMALL, 100_000), ("premium", SMALL, 0)],
+)
+async def test_a_file_tells_of_a_long_request_what_its_gateway_tells(model: str, routes: Any, fair_use: int) -> None:
+    body = json.dumps({"model": model, "messages": RUN, "max_tokens": 2000}).encode()
+    settings = compacting(routes=routes, fair_use=fair_use)
+    async with running(settings) as rig:
+        told = (await rig.client.post("/v1/route", content=body)).json()
+        scene = scene_of(Supposition(), None, settings, datetime.now(UTC))
+        assert as_json(suppose(read_ask({}, body), scene, settings)) == told
+    assert ("saved_tokens" in told["estimate"]) is (told["tier"] == "economy")
+
+
+async def test_what_was_compacted_to_plan_a_request_is_not_compacted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    def counted(*fields: Any, **limits: Any) -> Any:
+        made.append(compact_messages(*fields, **limits))
+        return made[-1]
+
+    monkeypatch.setattr(compact, "compact", counted)
+    async with running(compacting(routes=SMALL)) as rig:
+        await served(rig, model="economy")
+        await rig.client.post("/v1/route", json={"model": "economy", "messages": RUN})
+    assert len(made) == 2
 
 
 async def test_figures_stay_in_a_reduced_receipt() -> None:

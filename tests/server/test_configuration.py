@@ -156,6 +156,7 @@ def test_nothing_but_what_is_needed_need_be_said() -> None:
         ("aliases = 3\n" + BASE, "aliases: 3 is not possible; write a table"),
         ("plans = []\n" + BASE.partition("[[plans]]")[0], "plans: needs at least one entry"),
         ("x = [\n", "is not TOML: "),
+        ("x = " + "[" * 5000, "is nested too deeply; take brackets away"),
         (
             BASE + '[[providers]]\nname = "o"\nkind = "azure-openai"\n',
             "providers[1]: provider 'o' needs base_url, such as 'https://RESOURCE.openai.azure.com/openai/v1'",

@@ -13,11 +13,12 @@ from flatfee.client.resources.options import gateway_headers
 from flatfee.errors import ConfigurationError, from_wire
 from flatfee.receipt import Receipt
 from flatfee.server.ask import read_ask
+from flatfee.server.call import too_large
 from flatfee.server.configuration import SettingsError, read_settings, validated
 from flatfee.server.faults import Fault, answer
 from flatfee.server.inspection import as_json
 from flatfee.server.settings import Settings
-from flatfee.server.supposing import Scene, Supposition, name_problems, scene_of, suppose
+from flatfee.server.supposing import Scene, Supposition, check_tool_loop, name_problems, scene_of, suppose
 from flatfee.types import RoutePlan
 from flatfee.wire import ReceiptState
 
@@ -40,12 +41,31 @@ def plan_offline(
     except SettingsError as error:
         raise ConfigurationError(str(error)) from error
     try:
-        found = suppose(read_ask(headers, encode(body)), scene, settings)
+        found = suppose(read_ask(headers, _sendable(body, settings)), scene, settings)
     except Fault as fault:
         told = answer(fault, fault.receipt or Receipt(state=ReceiptState.REFUSED))
         told.envelope["flatfee"].pop("request_id", None)  # there was no request
         raise from_wire(told.status, told.headers, told.envelope) from fault
     return RoutePlan.model_validate(as_json(found))
+
+
+def _sendable(body: Mapping[str, Any], settings: Settings) -> bytes:
+    sent, most = encode(body), settings.server.max_body_bytes
+    if len(sent) > most:
+        raise too_large(most)
+    return sent
+
+
+def check_loop(messages: object, workflow: str | None) -> None:
+    """Check that a whole body can be part of a tool loop.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    try:
+        check_tool_loop(messages, workflow)
+    except ValueError as error:
+        raise ConfigurationError(f"{_LINE}: {error}.") from error
 
 
 def _scene(supposed: Mapping[str, Any], settings: Settings) -> Scene:

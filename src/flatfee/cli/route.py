@@ -95,8 +95,10 @@ def route(  # noqa: PLR0913, PLR0917 - a command's parameters are its options
             with gateway(base_url, as_json=as_json) as client:
                 told = client.route(messages=asked["messages"], model=asked["model"], extra_body=asked, **hints)
         else:
-            from flatfee.cli.offline import plan_offline
+            from flatfee.cli.offline import check_loop, plan_offline
 
+            if body is not None and tool_loop_route is not None:
+                check_loop(asked["messages"], workflow)
             told = plan_offline(config, asked, hints, supposed)
     _show(told, as_json=as_json)
 

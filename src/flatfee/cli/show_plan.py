@@ -69,7 +69,7 @@ def _rows(plan: RoutePlan) -> Sequence[tuple[str, RenderableType | None]]:
         ("model", plan.model),
         (
             "estimate",
-            f"{count(estimate.prompt_tokens)} tokens in, at most {count(estimate.output_tokens)} out, "
+            f"{count(estimate.prompt_tokens)} tokens in, {count(estimate.output_tokens)} out, "
             f"{count(estimate.units)} units{_left_out(estimate.saved_tokens)}"
             if estimate
             else None,

@@ -23,6 +23,8 @@ _E = TypeVar("_E", Task, OnExhausted)
 
 MAX_CHOICES: Final = 128
 MAX_OUTPUT: Final = 1 << 31
+TOOL_ROLES: Final = frozenset({"tool", "function"})
+"""Roles of messages that tell a tool's result."""
 MAX_DEADLINE_MS: Final = 24 * 3600 * 1000
 
 
@@ -120,7 +122,7 @@ def read_ask(headers: Mapping[bytes, bytes], body: bytes) -> Ask:
         images=images > 0,
         json_schema=_wants_schema(fields),
         reasoning_effort=_field(fields, "reasoning_effort", str),
-        in_tool_loop=bool(messages) and messages[-1].role in {"tool", "function"},
+        in_tool_loop=bool(messages) and messages[-1].role in TOOL_ROLES,
         task=_choice(headers, Header.TASK, Task),
         on_exhausted=_choice(headers, Header.ON_EXHAUSTED, OnExhausted) or OnExhausted.CONTINUE,
         workflow=_workflow(headers),

@@ -106,7 +106,7 @@ class Call:
             raise Fault(ErrorCode.UNSUPPORTED_ENCODING, "Send the body without Content-Encoding.")
         length = self.headers.get(b"content-length", b"")
         if length.isdigit() and (len(length) > _MAX_DIGITS or int(length) > most):
-            raise _too_large(most)
+            raise too_large(most)
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 return await self._whole_body(most)
@@ -124,7 +124,7 @@ class Call:
             size += len(parts[-1])
             more = message.get("more_body", False)
             if size > most:
-                raise _too_large(most)
+                raise too_large(most)
         return b"".join(parts)
 
     async def _message(self) -> Message:
@@ -276,5 +276,6 @@ class _Watch:
         self._task.cancel()
 
 
-def _too_large(most: int) -> Fault:
+def too_large(most: int) -> Fault:
+    """Return the fault of a body of more bytes than the most that are taken."""
     return Fault(ErrorCode.REQUEST_TOO_LARGE, f"The body is larger than {most} bytes; send less.")

@@ -6,7 +6,6 @@ what cases do not say themselves. Only what a case expects is compared (docs/gui
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,12 +13,12 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
 
-from flatfee.server.configuration import SettingsError, validated
+from flatfee.server.configuration import SettingsError, parse_toml, validated
 from flatfee.server.faults import Fault
 from flatfee.server.inspection import as_json
 from flatfee.server.policy.foresee import Failure
 from flatfee.server.settings import Settings
-from flatfee.server.supposing import SupposedRequest, Supposition, name_problems, scene_of, suppose
+from flatfee.server.supposing import IN_A_BODY, SupposedRequest, Supposition, name_problems, scene_of, suppose
 from flatfee.server.table import Table
 from flatfee.wire import ErrorCode, Lane, Reason, Tier
 
@@ -39,6 +38,7 @@ class Expectation(Table):
     rule: str | None = None
     units: int | None = None
     prompt_tokens: int | None = None
+    saved_tokens: int | None = None
     output_tokens: int | None = None
     then: tuple[str, ...] | None = None
     skipped: frozenset[str] | None = None
@@ -97,11 +97,7 @@ def read_casebook(text: str, source: str, settings: Settings) -> Casebook:
     Raises:
         SettingsError: it is not TOML, or says something impossible, or names what the configuration does not have.
     """
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(source, [f"is not TOML: {error}"]) from error
-    book = validated(Casebook, _completed(data, source), source)
+    book = validated(Casebook, _completed(parse_toml(text, source), source), source)
     if problems := [problem for n, case in enumerate(book.cases) for problem in _problems(n, case, settings)]:
         raise SettingsError(source, problems)
     return book
@@ -122,7 +118,7 @@ class _Head(Table):
 
 
 def _completed(data: Mapping[str, Any], source: str) -> Mapping[str, Any]:
-    """Put the defaults into the cases, key by key; ``body`` and facts of a request do not mix."""
+    """Put the defaults into the cases, key by key."""
     usual = validated(_Head, data, source).defaults
     cases = data.get("cases")
     if not isinstance(cases, list):
@@ -136,8 +132,21 @@ def _with(case: Mapping[str, Any], usual: _Defaults) -> Mapping[str, Any]:
     for name, table in (("request", usual.request), ("account", usual.account)):
         given = case.get(name, {})
         if table and isinstance(given, dict):
-            told[name] = table | given
+            told[name] = _without_others(table, given) | given
     return told
+
+
+_INSTEAD: Final = (
+    (frozenset({"body"}), IN_A_BODY),
+    (frozenset({"used"}), frozenset({"left"})),
+)
+"""What may be said in one way or in the other, but not in both."""
+
+
+def _without_others(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is usual, but for what a case says in another way."""
+    others = [there for pair in _INSTEAD for here, there in (pair, pair[::-1]) if here & given.keys()]
+    return {name: value for name, value in usual.items() if not any(name in other for other in others)}
 
 
 def _problems(number: int, case: Case, settings: Settings) -> Iterator[str]:
@@ -158,7 +167,6 @@ def try_case(case: Case, settings: Settings, now: datetime) -> Outcome:
 
 
 _PLAIN: Final = ("lane", "reason", "tier", "route", "model")
-_ESTIMATED: Final = ("prompt_tokens", "output_tokens", "units")
 _LISTED: Final = ("skipped", "ineligible")
 
 
@@ -168,7 +176,7 @@ def _found(answer: Mapping[str, Any]) -> Mapping[str, object]:
     follows = {each["failure"]: each["next"] or False for each in answer["on_failure"]}
     return {
         **{name: answer[name] for name in _PLAIN},
-        **{name: answer["estimate"][name] for name in _ESTIMATED},
+        **answer["estimate"],
         **{name: frozenset(out["route"] for out in answer[name]) for name in _LISTED},
         "rule": next(matched, None),
         "then": tuple(place["route"] for place in answer["then"]),
@@ -180,9 +188,9 @@ def _differences(expect: Expectation, answer: Mapping[str, Any]) -> Iterator[Dif
     error = answer.get("error")
     if expect.error != error:
         yield Difference("error", expect.error, error)
-    if "route" not in answer:
-        return  # it is refused: there is nothing else to compare
-    found = _found(answer)
+        if "route" not in answer:
+            return  # what it would have come to otherwise, nobody knows
+    found = _found(answer) if "route" in answer else {}
     told = {name: value for name, value in expect if name not in {"error", "on_failure"} and value is not None}
     told |= {f"on_failure.{failure}": route for failure, route in (expect.on_failure or {}).items()}
     for name, expected in told.items():

@@ -11,7 +11,7 @@ import logging
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeVar, get_args
+from typing import Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -105,16 +105,27 @@ def read_text(path: Path) -> str:
         raise SettingsError(str(path), [f"cannot be read: {error}"]) from error
 
 
+def parse_toml(text: str, source: str) -> dict[str, Any]:
+    """Return what the text of a file says; ``source`` is named in errors.
+
+    Raises:
+        SettingsError: it is not TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(source, [f"is not TOML: {error}"]) from error
+    except RecursionError as error:
+        raise SettingsError(source, ["is nested too deeply; take brackets away"]) from error
+
+
 def parse_values(text: str, source: str, env: Mapping[str, str]) -> Settings:
     """Read the values of a configuration file's text; its names and secrets are looked at by ``with_secrets``.
 
     Raises:
         SettingsError: the text is not TOML, or a value is impossible.
     """
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(source, [f"is not TOML: {error}"]) from error
+    data = parse_toml(text, source)
     overrides = {key: name for name, key in ENVIRONMENT.items() if name in env}
     if overrides and isinstance(data.get("server", {}), dict):
         data["server"] = data.get("server", {}) | {key: env[name] for key, name in overrides.items()}
@@ -164,8 +175,9 @@ def _problem(table: type[BaseModel], details: ErrorDetails, overrides: Mapping[s
             return f"{where}: {given} is not a name; use letters, digits and . _ -, at most 64, a letter or digit first"
         case "value_error":
             return f"{where}: {context['error']}" if where else str(context["error"])
-        case "too_short":
-            return f"{where}: needs at least one entry"
+        case "too_short" | "too_long":
+            most = context.get("max_length")
+            return f"{where}: {f'has more than {most} entries; leave some out' if most else 'needs at least one entry'}"
         case "tuple_type":
             return f"{where}: {given} is not possible; write a list"
         case "model_type" | "dict_type":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 
 from flatfee.server.ask import read_ask
@@ -26,13 +28,15 @@ async def dry_run(call: Call, gateway: Gateway) -> None:
     ask = read_ask(call.headers, await call.body(gateway.settings.server.max_body_bytes))
     # Those of the plan: a reload may come at any await.
     settings, health, plan = gateway.settings, gateway.health, gateway.plan_of(caller)
-    routes = await plan_request(ask, caller, plan, gateway, likeliest)
+    planned = await plan_request(ask, caller, plan, gateway, likeliest)
+    routes = planned.routes
     want = reserve_for(call.request_id, ask, caller, plan, routes, gateway)
     usage = await gateway.store.usage(caller.account, want.terms.unit, want.calendar)
     down, last_chance = health.shut(gateway.monotonic()), health.last_chance()
     found = inspect(want, routes, State(settings=settings, plan=plan, usage=usage, down=down, last_chance=last_chance))
     told = found.foresight
     call.tell({Header.LANE: told.lane, Header.REASON: told.reason, **standing_headers(found.standing)})
-    short = await compacted(ask, found.offer.lane, settings.policy.compaction)
-    saved = short.figures.saved_tokens if short is not None and told.first.route.tier is Tier.ECONOMY else None
-    await call.respond(200, msgspec.json.encode(as_json(found, saved)))
+    if told.first.route.tier is Tier.ECONOMY:
+        short = await compacted(ask, found.offer.lane, settings.policy.compaction, planned.short)
+        found = replace(found, compaction=short.figures if short is not None else None)
+    await call.respond(200, msgspec.json.encode(as_json(found)))

@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any
 
+from flatfee.receipt import Compaction
 from flatfee.server.policy.foresee import NOBODY, Consequence, Foresight, LeftOut, Place, foresee, left_out, spends
 from flatfee.server.policy.plan import RoutePlan
 from flatfee.server.policy.rules import Step, decide, explain
@@ -19,7 +20,7 @@ from flatfee.server.stages.admit import refuse
 from flatfee.server.store import ledger
 from flatfee.server.store.ledger import Balance
 from flatfee.server.store.records import Offer, Purse, Refusal, Reservation, Standing, Terms, Usage
-from flatfee.wire import ErrorCode, Lane, Model, Reason, Tier
+from flatfee.wire import ErrorCode, Model, Reason
 
 
 def likeliest() -> float:
@@ -42,7 +43,7 @@ class State:
 class Inspection:
     """What would happen to a request, and why. ``steps`` is ``None`` where the caller named the tier itself.
 
-    ``offer`` is what the ledger would grant.
+    ``offer`` is what the ledger would grant, ``compaction`` what the first route would not be asked of the prompt.
     """
 
     foresight: Foresight
@@ -50,6 +51,7 @@ class Inspection:
     steps: Sequence[Step] | None
     ineligible: Sequence[LeftOut]
     standing: Standing
+    compaction: Compaction | None = None
 
 
 def inspect(want: Reservation, routes: RoutePlan, state: State) -> Inspection:
@@ -89,21 +91,18 @@ def _steps(routes: RoutePlan, settings: Settings) -> Sequence[Step] | None:
     """
     if routes.facts.model != Model.AUTO:
         return None
-    if routes.choices[0].offer.reason is Reason.WORKFLOW_AFFINITY:
+    if routes.verdict.reason is Reason.WORKFLOW_AFFINITY:
         stays = f"a tool loop is open on {routes.facts.tool_loop_route}"
         return [Step(Reason.WORKFLOW_AFFINITY, matched=True, because=stays)]
     steps = explain(settings.policy, routes.facts)
-    wanted, lane = decide(settings.policy, routes.facts).tier, routes.choices[0].offer.lane
-    if lane is (Lane.BUDGET if wanted is Tier.PREMIUM else Lane.PREMIUM):
+    wanted = decide(settings.policy, routes.facts).tier
+    if routes.verdict.tier is not wanted:
         steps.append(Step("eligibility", matched=True, because=f"no {wanted} route can take it"))
     return steps
 
 
-def as_json(found: Inspection, saved_tokens: int | None = None) -> dict[str, Any]:
-    """Return an inspection as ``POST /v1/route`` answers it; values that there are none of are left out.
-
-    ``saved_tokens`` are those of the prompt that the first route would not be asked.
-    """
+def as_json(found: Inspection) -> dict[str, Any]:
+    """Return an inspection as ``POST /v1/route`` answers it; values that there are none of are left out."""
     told = found.foresight
     answer: dict[str, Any] = {
         "object": "route",
@@ -117,7 +116,7 @@ def as_json(found: Inspection, saved_tokens: int | None = None) -> dict[str, Any
             "prompt_tokens": told.prompt_tokens,
             "output_tokens": told.output_tokens,
             "units": told.units,
-            **({"saved_tokens": saved_tokens} if saved_tokens is not None else {}),
+            **({"saved_tokens": found.compaction.saved_tokens} if found.compaction is not None else {}),
         },
         "then": [_place(place) for place in told.then],
     }

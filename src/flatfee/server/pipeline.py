@@ -22,7 +22,7 @@ from flatfee.server.policy.plan import RoutePlan, plan_routes
 from flatfee.server.settings import PlanSettings
 from flatfee.server.stages.admit import admit, refusal_of
 from flatfee.server.stages.authenticate import authenticate, check_scope, still_valid
-from flatfee.server.stages.compact import compacted, may_help
+from flatfee.server.stages.compact import Compacted, compacted, may_help, with_economy
 from flatfee.server.stages.relay import relay
 from flatfee.server.stages.replay import replay
 from flatfee.server.stages.settle import Bill
@@ -74,11 +74,15 @@ def _used_once(key: bytes, body: bytes, gateway: Gateway) -> Idempotency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Admitted:
-    """A request that holds a ticket, with the plan it was admitted by and what is to be relayed."""
+    """A request that holds a ticket, with the plan it was admitted by and what is to be relayed.
+
+    ``short`` is the request without what economy is spared of it, where that was needed to plan.
+    """
 
     ticket: Ticket
     plan: PlanSettings
     job: Job
+    short: Compacted | None
 
 
 async def _admitted(
@@ -89,7 +93,8 @@ async def _admitted(
         # All that a request takes of the configuration, at one moment: a reload may come at any await.
         settings, providers, health = gateway.settings, gateway.providers, gateway.health
         plan = gateway.plan_of(caller)
-        routes = await plan_request(ask, caller, plan, gateway)
+        planned = await plan_request(ask, caller, plan, gateway)
+        routes = planned.routes
         want = reserve_for(request_id, ask, caller, plan, routes, gateway, once)
         answer = await _in_time(admit(want, gateway.store), want, deadline, gateway)
         if isinstance(answer, Repeat):
@@ -97,7 +102,7 @@ async def _admitted(
         if isinstance(answer, Ticket):
             chosen = routes.choices[answer.choice].routes
             job = Job(ask=ask, routes=chosen, settings=settings, providers=providers, health=health)
-            return _Admitted(ticket=answer, plan=plan, job=job)
+            return _Admitted(ticket=answer, plan=plan, job=job, short=planned.short)
         caller = still_valid(answer.caller)
     raise Fault(ErrorCode.GATEWAY_OVERLOADED, "The account is being changed all the time; try again shortly.")
 
@@ -121,16 +126,24 @@ async def _in_time(
 async def _job(admitted: _Admitted, bill: Bill) -> Job:
     """Return what to relay; what economy routes are spared of it is noted in the meter."""
     job = admitted.job
-    short = await compacted(job.ask, admitted.ticket.offer.lane, job.settings.policy.compaction)
+    short = await compacted(job.ask, admitted.ticket.offer.lane, job.settings.policy.compaction, admitted.short)
     if short is None:
         return job
     bill.meter.compaction = short.figures
     return replace(job, compacted=short.ask)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """The routes of a request; and what economy is asked of it, where they depend on that."""
+
+    routes: RoutePlan
+    short: Compacted | None
+
+
 async def plan_request(
     ask: Ask, caller: Caller, plan: PlanSettings, gateway: Gateway, chance: Callable[[], float] | None = None
-) -> RoutePlan:
+) -> Planned:
     """Resolve the model, check the key's scope and plan the routes, by the gateway's dice. Consumes nothing.
 
     The settings are those of the moment when it begins.
@@ -147,10 +160,10 @@ async def plan_request(
         left = await fair_use_left(caller, plan, gateway.store)
     now = datetime.fromtimestamp(gateway.store.now(), UTC)
     facts = Facts.of(ask, model, caller, now, fair_use_left=left, tool_loop_route=route)
-    if may_help(ask, settings):
-        short = await compacted(ask, Lane.BUDGET, settings.policy.compaction)
-        facts = replace(facts, economy_tokens=short.ask.prompt_tokens if short is not None else None)
-    return plan_routes(facts, caller, plan, settings.policy, settings.routes, down, chance or gateway.chance)
+    short = await compacted(ask, Lane.BUDGET, settings.policy.compaction) if may_help(ask, settings) else None
+    facts = with_economy(facts, short)
+    routes = plan_routes(facts, caller, plan, settings.policy, settings.routes, down, chance or gateway.chance)
+    return Planned(routes=routes, short=short)
 
 
 async def fair_use_left(caller: Caller, plan: PlanSettings, store: Store) -> float:

@@ -34,7 +34,7 @@ from flatfee.wire import Billing, Model, ReceiptDetail, Tier
 
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 Capability = Literal["tools", "json_schema", "images"]
-_LONGEST_MODEL_NAME: Final = 256
+LONGEST_MODEL_NAME: Final = 256
 CAPABILITIES: Final[frozenset[Capability]] = frozenset(get_args(Capability))
 
 
@@ -184,7 +184,7 @@ class RouteSettings(Table):
 
     name: Name
     provider: str
-    model: Annotated[str, AfterValidator(_printable)] = Field(min_length=1, max_length=_LONGEST_MODEL_NAME)
+    model: Annotated[str, AfterValidator(_printable)] = Field(min_length=1, max_length=LONGEST_MODEL_NAME)
     tier: Tier
     priority: int = Field(default=1, ge=0, le=1000)
     weight: float = Field(default=1.0, gt=0, le=1000)
@@ -322,7 +322,7 @@ class Settings(Table):
         """
         if name in self._meanings:
             return name
-        if len(name) > _LONGEST_MODEL_NAME or not name.isprintable():
+        if len(name) > LONGEST_MODEL_NAME or not name.isprintable():
             return None
         return next((pattern for pattern in self._patterns if covers(pattern, name)), None)
 

@@ -7,25 +7,28 @@ happen then, by the same functions as the gateway itself. No store is read and n
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from pydantic import AfterValidator, Field, model_validator
 
-from flatfee.server.ask import MAX_CHOICES, MAX_OUTPUT, Ask, read_ask
+from flatfee.server.ask import MAX_CHOICES, MAX_OUTPUT, TOOL_ROLES, Ask, read_ask
 from flatfee.server.gateway import calendar_of, resolve, terms_of
 from flatfee.server.inspection import Inspection, State, inspect, likeliest
 from flatfee.server.keys import KeyKind
 from flatfee.server.policy.facts import Facts, share_left
 from flatfee.server.policy.plan import plan_routes
 from flatfee.server.settings import AccountSettings, PlanSettings, Settings
+from flatfee.server.stages.compact import compacted_at_once, may_help, with_economy
 from flatfee.server.store.records import Caller, Reservation, Usage
 from flatfee.server.table import Table
-from flatfee.wire import WORKFLOW_ID, Billing, Header, OnExhausted, Task
+from flatfee.wire import WORKFLOW_ID, Billing, Header, Lane, OnExhausted, Task, Tier
 
-_MOST: int = 1 << 53
+_MOST: Final = 1 << 53
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 2999
 _UNKNOWN = "there is no {name!r}; use one of: {known}"
 
 
@@ -33,6 +36,28 @@ def _workflow(text: str) -> str:
     if not WORKFLOW_ID.fullmatch(text):
         raise ValueError(f"{text[:40]!r} is no workflow; use 1 to 128 of A-Z a-z 0-9 . _ : -")
     return text
+
+
+def _moment(at: datetime) -> datetime:
+    if not _FIRST_YEAR <= at.year <= _LAST_YEAR:
+        raise ValueError(f"the year {at.year} is too far away; use one from {_FIRST_YEAR} to {_LAST_YEAR}")
+    return at
+
+
+def check_tool_loop(messages: object, workflow: str | None) -> None:
+    """Check that a tool loop can be open on a route, with a body's messages.
+
+    Raises:
+        ValueError: the gateway would know of none.
+    """
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not (isinstance(last, dict) and last.get("role") in TOOL_ROLES):
+        raise ValueError(
+            "tool_loop_route is where a tool loop is open, and the body's last message is no result of a tool; "
+            "leave it out, or end the body with one"
+        )
+    if workflow is None:
+        raise ValueError("tool_loop_route needs a workflow: without one, no request is known to follow another")
 
 
 class SupposedRequest(Table):
@@ -56,8 +81,14 @@ class SupposedRequest(Table):
     tool_loop_route: str | None = None
 
     @model_validator(mode="after")
+    def _a_loop_that_can_be(self) -> SupposedRequest:
+        if self.body is not None and self.tool_loop_route is not None:
+            check_tool_loop(self.body.get("messages"), self.workflow)
+        return self
+
+    @model_validator(mode="after")
     def _by_facts_or_by_body(self) -> SupposedRequest:
-        doubled = sorted(self.model_fields_set & _IN_A_BODY)
+        doubled = sorted(self.model_fields_set & IN_A_BODY)
         if self.body is not None and doubled:
             message = f"{doubled[0]} is a part of the body, which is given, too; keep one of them"
             raise ValueError(message)
@@ -98,7 +129,10 @@ class SupposedRequest(Table):
         )
 
 
-_IN_A_BODY = frozenset({"model", "context", "output", "choices", "tools", "images", "json_schema", "reasoning_effort"})
+IN_A_BODY: Final = frozenset(
+    {"model", "context", "output", "choices", "tools", "images", "json_schema", "reasoning_effort"}
+)
+"""Facts that a body tells itself."""
 
 
 class SupposedAccount(Table):
@@ -132,7 +166,7 @@ class Supposition(Table):
     """All that a decision depends on, beside the configuration. A moment without an offset is the policy's time."""
 
     account: SupposedAccount = SupposedAccount()
-    at: datetime | None = None
+    at: Annotated[datetime, AfterValidator(_moment)] | None = None
     down: tuple[str, ...] = ()
 
 
@@ -205,6 +239,7 @@ def suppose(ask: Ask, scene: Scene, settings: Settings) -> Inspection:
             ``billing_inactive`` or ``fair_use_exhausted``.
     """
     caller, plan, terms = scene.caller, scene.plan, terms_of(scene.plan)
+    compaction = settings.policy.compaction
     facts = Facts.of(
         ask,
         resolve(ask.model, settings),
@@ -213,6 +248,8 @@ def suppose(ask: Ask, scene: Scene, settings: Settings) -> Inspection:
         fair_use_left=share_left(terms.fair_use, scene.usage),
         tool_loop_route=scene.tool_loop_route,
     )
+    short = compacted_at_once(ask, Lane.BUDGET, compaction) if may_help(ask, settings) else None
+    facts = with_economy(facts, short)
     routes = plan_routes(facts, caller, plan, settings.policy, settings.routes, scene.down, likeliest)
     want = Reservation(
         request_id="",
@@ -224,7 +261,11 @@ def suppose(ask: Ask, scene: Scene, settings: Settings) -> Inspection:
         model_requested=ask.model,
         lease=0.0,
     )
-    return inspect(want, routes, State(settings=settings, plan=plan, usage=scene.usage, down=scene.down))
+    found = inspect(want, routes, State(settings=settings, plan=plan, usage=scene.usage, down=scene.down))
+    if found.foresight.first.route.tier is not Tier.ECONOMY:
+        return found
+    short = compacted_at_once(ask, found.offer.lane, compaction)
+    return replace(found, compaction=short.figures if short is not None else None)
 
 
 def _account(given: SupposedAccount, settings: Settings) -> AccountSettings | None:

@@ -67,6 +67,7 @@ class Usage(Answer):
 class RouteEstimate(WireModel):
     """What a request would take: tokens, and fair-use units to reserve.
 
+    ``output_tokens`` is what is reckoned for the answer: what was asked for, but no more than the plan reserves.
     ``saved_tokens`` are those of the prompt that compaction would leave out.
     """
 
@@ -79,7 +80,7 @@ class RouteEstimate(WireModel):
 class NextRoute(WireModel):
     """A route that would be asked if the ones before it failed.
 
-    ``units`` is what its answer would be charged at most. ``share`` is the chance that it comes at this place, where
+    ``units`` is what it would be charged by the estimate. ``share`` is the chance that it comes at this place, where
     routes of equal priority are drawn by weight.
     """
 

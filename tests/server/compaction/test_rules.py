@@ -287,3 +287,10 @@ def test_what_a_tool_is_told_to_do_counts_more_than_its_name() -> None:
     part = step("c0", editor, {"command": "view", "path": "a.py", "view_range": [1, 9]}, LONG[1:])
     told = compacted([user("Go."), *part, *first, *again, *settle(), LAST], over=2000)
     assert ["superseded" in message["content"] for message in told if message["role"] == "tool"] == [True, True, False]
+
+
+def test_a_conversation_of_more_messages_than_any_run_has_stays_as_it_is() -> None:
+    beyond = [user("Go.")] * 10_000
+    run = [*step("c1", "read_file", {"path": "a.py"}), *settle()]
+    assert compacted([*run, *beyond[: -len(run)]]) != [*run, *beyond[: -len(run)]]
+    assert compacted([*run, *beyond]) == [*run, *beyond]

@@ -35,7 +35,8 @@ facts = st.builds(
     on_exhausted=st.sampled_from(OnExhausted),
     fair_use_left=st.none() | st.sampled_from([0.0, 0.1, 0.5, 1.0]),
     tool_loop_route=st.sampled_from([None, "r0", "r1", "r2", "gone"]),
-)
+    economy_tokens=st.none() | SIZES,
+).filter(lambda facts: facts.economy_tokens is None or facts.economy_tokens <= facts.prompt_tokens)
 _LISTS: dict[str, list[Any]] = {
     "task": [["plan"], ["chat", "plan"], list(Task)],
     "reasoning_effort": [["high"], ["high", "low"]],

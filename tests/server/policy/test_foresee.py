@@ -117,6 +117,11 @@ def test_an_allowance_without_a_limit_is_never_spent(planned: Any, plan: Any) ->
             0,
             {"p1": "an economy request may not end on premium (policy.economy_may_use_premium)"},
         ),
+        (
+            {"model": "economy"},
+            1,
+            {"p1": "an economy request may not end on premium (policy.economy_may_use_premium)"},
+        ),
     ],
 )
 def test_a_route_that_is_left_out_says_why(

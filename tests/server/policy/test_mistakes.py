@@ -148,6 +148,12 @@ def test_a_rule_and_an_alias_for_a_tier_without_a_route_name_nothing() -> None:
     ]
 
 
+@pytest.mark.parametrize("alias", ["", "a\0b", "x" * 257, "x" * 256 + "*"])
+def test_an_alias_that_no_request_can_ask_for_is_none(alias: str) -> None:
+    [found] = mistakes(settings(aliases={alias: "auto"}))
+    assert found.startswith(f"aliases: {alias[:40]!r} is no name to ask for; use one of 1 to 256 characters")
+
+
 def test_a_star_stands_at_the_end_of_an_alias() -> None:
     found = settings(aliases={"gpt-*-mini": "economy", "claude-*": "premium", "*": "auto", "x**": "auto"})
     assert list(mistakes(found)) == [

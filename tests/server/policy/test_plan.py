@@ -282,6 +282,16 @@ def test_a_route_without_room_for_the_answer_comes_after_those_that_have_it(plan
     assert lanes(planned(routes, model="premium", output_tokens=20_000))[0][2] == "small large"
 
 
+def test_on_a_lane_of_its_own_economy_needs_room_for_what_it_is_asked_only(planned: Any, route: Any) -> None:
+    routes = (route("p"), route("small", "economy", context_tokens=6000), route("large", "economy", priority=2))
+    asked = planned(routes, output_tokens=2000, economy_tokens=3000)
+    assert lanes(asked) == [
+        ("premium", "fair_use", "p large small"),
+        ("continuation", "continuation", "small large"),
+    ]
+    assert lanes(planned(routes, output_tokens=2000))[1][2] == "large small"
+
+
 def test_a_tool_loop_stays_on_economy_only_with_consent_to_leave_premium(planned: Any) -> None:
     assert reasons(planned(tool_loop_route="e1", task=Task.PLAN))[0] == Reason.WORKFLOW_AFFINITY
     held = planned(tool_loop_route="e1", task=Task.PLAN, on_exhausted=OnExhausted.FAIL)

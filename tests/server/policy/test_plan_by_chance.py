@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import cycle, groupby
 from typing import Any
 
@@ -96,20 +97,24 @@ def check_routes(choice: Choice, asked: Facts, down: frozenset[str]) -> None:
     assert choice.routes
     assert len({route.name for route in choice.routes}) == len(choice.routes)
     assert all(lacks(route, asked) is None for route in choice.routes)
+    assert all(has_room(route, replace(asked, output_tokens=None), choice.offer.lane) for route in choice.routes)
     loop = asked.tool_loop_route if asked.tool_loop_route not in down else None
     tiers = [tier for tier, _ in groupby(choice.routes, key=lambda route: route.tier)]
     assert len(tiers) == len(set(tiers))
     for tier in tiers:
         ranks = [
-            (not has_room(route, asked), route.priority)
+            (not has_room(route, asked, choice.offer.lane), route.priority)
             for route in choice.routes
             if route.tier is tier and route.name != loop
         ]
         assert ranks == sorted(ranks)
 
 
-def has_room(route: RouteSettings, asked: Facts) -> bool:
-    return route.context_tokens is None or asked.prompt_tokens + (asked.output_tokens or 0) <= route.context_tokens
+def has_room(route: RouteSettings, asked: Facts, lane: Lane) -> bool:
+    """Premium, and what stands behind it, is asked all of the prompt; economy of its own maybe less."""
+    short = asked.economy_tokens if route.tier is Tier.ECONOMY and lane is not Lane.PREMIUM else None
+    tokens = asked.prompt_tokens if short is None else short
+    return route.context_tokens is None or tokens + (asked.output_tokens or 0) <= route.context_tokens
 
 
 def check_lane(choice: Choice, asked: Facts, continuation: bool, policy: PolicySettings) -> None:

@@ -17,6 +17,9 @@ _T = TypeVar("_T")
 NOTHING: Final = Raw(b"null")
 """What a member that is absent is read as."""
 
+MOST_MESSAGES: Final = 10_000
+"""No run that a model can still be asked about has so many; going through a body full of empty ones takes seconds."""
+
 _RESULTS: Final = frozenset({"tool", "function"})
 
 
@@ -77,12 +80,13 @@ def decoded(raw: Raw | str, type_: type[_T]) -> _T | None:
 
 
 def read_messages(raw: Raw) -> list[Message]:
-    """Take a conversation apart. Empty if it is none.
+    """Take a conversation apart. Empty if it is none, or has more than ``MOST_MESSAGES``.
 
     A result belongs to the nearest call of its id before it: some services count their ids anew in every answer.
     """
     calls: dict[str, ToolCall] = {}
-    return [_read(each, calls) for each in decoded(raw, list[Raw]) or ()]
+    raws = decoded(raw, list[Raw]) or ()
+    return [_read(each, calls) for each in raws] if len(raws) <= MOST_MESSAGES else []
 
 
 def _read(raw: Raw, calls: dict[str, ToolCall]) -> Message:

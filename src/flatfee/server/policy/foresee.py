@@ -49,7 +49,7 @@ case. A status that no second try cures (401, 403, 404), or a long ``Retry-After
 class Place:
     """One route in the order in which they are asked.
 
-    ``units`` is what its answer would be charged at most, by the estimate. ``share`` is the chance that this route
+    ``units`` is what its answer would be charged by the estimate. ``share`` is the chance that this route
     comes at this place, where routes of equal priority are drawn by weight; ``None`` where nothing is drawn.
     """
 
@@ -87,6 +87,8 @@ class LeftOut:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foresight:
     """What would happen to a request. Tokens are estimates; ``units`` is what would be held back for it.
+
+    ``output_tokens`` is what is reckoned for the answer: what was asked for, but no more than the plan reserves.
 
     ``skipped`` are routes of its chain whose circuits are open. Where that is all of them, ``error`` is what the
     caller would get, and ``first`` is the route that would be asked once its circuit lets it through.
@@ -147,7 +149,9 @@ def _places(
     plan: RoutePlan, terms: PlanSettings, choice: Choice, routes: Sequence[RouteSettings], lane: Lane
 ) -> Iterator[Place]:
     for index, route in enumerate(routes):
-        equals = [other.weight for other in routes[index:] if _drawn_together(route, other, plan.facts)]
+        equals = [
+            other.weight for other in routes[index:] if _drawn_together(route, other, plan.facts, choice.offer.lane)
+        ]
         stays = index == 0 and route.name == plan.facts.tool_loop_route
         yield Place(
             route=route,
@@ -157,8 +161,8 @@ def _places(
         )
 
 
-def _drawn_together(one: RouteSettings, other: RouteSettings, facts: Facts) -> bool:
-    return one.tier is other.tier and rank(one, facts) == rank(other, facts)
+def _drawn_together(one: RouteSettings, other: RouteSettings, facts: Facts, lane: Lane) -> bool:
+    return one.tier is other.tier and rank(one, facts, lane) == rank(other, facts, lane)
 
 
 def _consequences(
@@ -254,11 +258,11 @@ def _because(route: RouteSettings, plan: RoutePlan, choice: Choice, terms: PlanS
         return f"it cannot take about {plan.facts.prompt_tokens} tokens of context, and a fallback is asked all of them"
     if route.tier is Tier.ECONOMY:
         return "the plan has no continuation" if not terms.continuation else _by_own_word(plan)
+    if plan.verdict.tier is Tier.ECONOMY and not policy.economy_may_use_premium:
+        return "an economy request may not end on premium (policy.economy_may_use_premium)"
     if choice.offer.reason is Reason.BILLING_STATE:
         return "the billing state allows no premium"
-    if choice.offer.lane is Lane.CONTINUATION or policy.economy_may_use_premium:
-        return "what is left of fair-use does not cover it"
-    return "an economy request may not end on premium (policy.economy_may_use_premium)"
+    return "what is left of fair-use does not cover it"
 
 
 def _by_own_word(plan: RoutePlan) -> str:

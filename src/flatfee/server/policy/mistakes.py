@@ -15,7 +15,7 @@ from flatfee.server.policy.conditions import CHECKS
 from flatfee.server.policy.patterns import ANY
 from flatfee.server.policy.plan import holds
 from flatfee.server.policy.tables import Condition, RuleSettings
-from flatfee.server.settings import Settings
+from flatfee.server.settings import LONGEST_MODEL_NAME, Settings
 from flatfee.wire import Model, Tier
 
 EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -91,6 +91,9 @@ def _named(rules: tuple[RuleSettings, ...], index: int) -> str:
 
 def _alias_mistakes(settings: Settings, tiers: set[Tier]) -> Iterator[str]:
     for alias, model in settings.aliases.items():
+        if not (0 < len(alias) <= LONGEST_MODEL_NAME and alias.isprintable()):
+            usable = f"use one of 1 to {LONGEST_MODEL_NAME} characters that can be printed"
+            yield f"aliases: {alias[:40]!r} is no name to ask for; {usable}"
         if ANY in alias[:-1]:
             yield f"aliases.{alias}: * may stand at the end only; end the name there"
         if model is not Model.AUTO and Tier(model) not in tiers:

@@ -29,9 +29,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutePlan:
-    """The lanes a request could take, best first; the ledger grants the first that fits."""
+    """The lanes a request could take, best first; the ledger grants the first that fits.
+
+    ``verdict`` is the tier that it is meant for, and why.
+    """
 
     facts: Facts
+    verdict: Verdict
     choices: tuple[Choice, ...]
     output_tokens: int
 
@@ -55,18 +59,26 @@ def plan_routes(
         raise _billing_fault(caller)
     output = min(facts.output_tokens or plan.output_reserve, plan.output_reserve) * facts.choices
     eligible = [route for route in routes if lacks(route, facts) is None]
-    premium = _ordered([route for route in eligible if route.tier is Tier.PREMIUM], facts, chance)
-    economy = _ordered([route for route in eligible if route.tier is Tier.ECONOMY], facts, chance)
+    premium = _drawn([route for route in eligible if route.tier is Tier.PREMIUM], chance)
+    economy = _drawn([route for route in eligible if route.tier is Tier.ECONOMY], chance)
     verdict = _verdict(facts, policy, routes, premium, economy, down)
-    stay = facts.tool_loop_route if facts.tool_loop_route not in down else None
-    premium, economy = _first(premium, stay), _first(economy, stay)
     if not (premium if verdict.tier is Tier.PREMIUM else economy):
         raise _nobody_can(facts, verdict.tier, routes)
-    lanes = _Lanes(facts, caller, plan, policy, premium, economy, output)
+    economy_routes = _ordered(economy, facts, Lane.BUDGET, down)
+    lanes = _Lanes(
+        facts=facts,
+        caller=caller,
+        plan=plan,
+        policy=policy,
+        premium_routes=_ordered(premium, facts, Lane.PREMIUM, down),
+        economy_routes=economy_routes,
+        behind_premium=economy_routes if facts.economy_tokens is None else _behind_premium(economy, facts, down),
+        output=output,
+    )
     choices = lanes.premium(verdict) if verdict.tier is Tier.PREMIUM else lanes.economy(verdict)
     if not choices:
         raise _billing_fault(caller)
-    return RoutePlan(facts=facts, choices=tuple(choices), output_tokens=output)
+    return RoutePlan(facts=facts, verdict=verdict, choices=tuple(choices), output_tokens=output)
 
 
 def lacks(route: RouteSettings, facts: Facts) -> str | None:
@@ -90,18 +102,21 @@ def holds(route: RouteSettings, tokens: int) -> bool:
     return route.context_tokens is None or tokens <= route.context_tokens
 
 
-def _cramped(route: RouteSettings, facts: Facts) -> bool:
+def _cramped(route: RouteSettings, facts: Facts, lane: Lane) -> bool:
     """Tell whether a route could not hold the answer beside the prompt, if it became as long as was asked for.
 
     Most answers stay far below what callers ask for, and some providers just cut them shorter, so such a route is
     good enough where there is no roomier one; others refuse the request, so it comes last.
     """
-    return not holds(route, facts.prompt_for(route.tier) + (facts.output_tokens or 0))
+    return not holds(route, facts.prompt_for(route.tier, lane) + (facts.output_tokens or 0))
 
 
-def rank(route: RouteSettings, facts: Facts) -> tuple[bool, int]:
-    """Return what routes of one tier are ordered by: room for the answer, then priority. Equals are drawn by weight."""
-    return _cramped(route, facts), route.priority
+def rank(route: RouteSettings, facts: Facts, lane: Lane) -> tuple[bool, int]:
+    """Return what routes of one tier are ordered by on the lane of a choice: room for the answer, then priority.
+
+    Equals are drawn by weight.
+    """
+    return _cramped(route, facts, lane), route.priority
 
 
 def units(meter: MeterSettings, plan: PlanSettings, prompt: int, output: int, cached: int = 0) -> int:
@@ -122,9 +137,9 @@ def price(offer: Offer, plan: PlanSettings, route: RouteSettings, prompt: int, o
     return units(route.meter, plan, prompt, output, cached)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Lanes:
-    """Builds the choices of one request."""
+    """Builds the choices of one request; ``behind_premium`` are the economy routes that premium falls back on."""
 
     facts: Facts
     caller: Caller
@@ -132,6 +147,7 @@ class _Lanes:
     policy: PolicySettings
     premium_routes: tuple[RouteSettings, ...]
     economy_routes: tuple[RouteSettings, ...]
+    behind_premium: tuple[RouteSettings, ...]
     output: int
 
     def premium(self, verdict: Verdict) -> list[Choice]:
@@ -139,9 +155,8 @@ class _Lanes:
         choices: list[Choice] = []
         if self.caller.billing is Billing.ACTIVE:
             offer = self._offer(Lane.PREMIUM, verdict.reason, Purse.FAIR_USE, self.premium_routes)
-            # A fallback is asked the whole prompt, so what only holds a shorter one is none.
-            behind = tuple(route for route in self.economy_routes if holds(route, self.facts.prompt_tokens))
-            choices.append(Choice(offer=offer, routes=self.premium_routes + (behind if may_leave else ())))
+            behind = self.behind_premium if may_leave else ()
+            choices.append(Choice(offer=offer, routes=self.premium_routes + behind))
         return choices + (self._continuation() if may_leave else [])
 
     def economy(self, verdict: Verdict) -> list[Choice]:
@@ -202,20 +217,28 @@ def _tool_loop(
     return next((route for route in (*premium, *economy) if route.name == name), None)
 
 
-def _ordered(routes: list[RouteSettings], facts: Facts, chance: Callable[[], float]) -> tuple[RouteSettings, ...]:
-    """Order by rank; routes that are equal in it are drawn by weight."""
+def _drawn(routes: list[RouteSettings], chance: Callable[[], float]) -> list[RouteSettings]:
+    """Return routes in the order of a draw by weight."""
     if len(routes) < 2:
-        return tuple(routes)
+        return routes
     # The keys -ln(u)/w, smallest first, are a weighted draw without replacement
     # (Efraimidis and Spirakis, 2006).
-    return tuple(sorted(routes, key=lambda route: (*rank(route, facts), -math.log(1.0 - chance()) / route.weight)))
+    return sorted(routes, key=lambda route: -math.log(1.0 - chance()) / route.weight)
 
 
-def _first(routes: tuple[RouteSettings, ...], name: str | None) -> tuple[RouteSettings, ...]:
-    """Put the route called ``name`` in front, if it is among them."""
-    if name is None:
-        return routes
-    return tuple(sorted(routes, key=lambda route: route.name != name))
+def _ordered(
+    drawn: Sequence[RouteSettings], facts: Facts, lane: Lane, down: AbstractSet[str]
+) -> tuple[RouteSettings, ...]:
+    """Order what was drawn as it is asked on a lane: the route on which a tool loop is open first, then by rank."""
+    if len(drawn) < 2:
+        return tuple(drawn)
+    stay = facts.tool_loop_route if facts.tool_loop_route not in down else None
+    return tuple(sorted(drawn, key=lambda route: (route.name != stay, *rank(route, facts, lane))))
+
+
+def _behind_premium(drawn: Sequence[RouteSettings], facts: Facts, down: AbstractSet[str]) -> tuple[RouteSettings, ...]:
+    """Return the economy routes of a fallback, which is asked the whole prompt: what holds a shorter one is none."""
+    return _ordered([route for route in drawn if holds(route, facts.prompt_tokens)], facts, Lane.PREMIUM, down)
 
 
 def _billing_fault(caller: Caller) -> Fault:

@@ -9,6 +9,7 @@ from typing import Final
 from flatfee.receipt import Compaction
 from flatfee.server.ask import Ask
 from flatfee.server.compaction.compact import compact
+from flatfee.server.policy.facts import Facts
 from flatfee.server.policy.plan import holds
 from flatfee.server.settings import CompactionSettings, Settings
 from flatfee.wire import Lane, Tier
@@ -28,21 +29,43 @@ class Compacted:
     figures: Compaction
 
 
-async def compacted(ask: Ask, lane: Lane, settings: CompactionSettings | None) -> Compacted | None:
-    """Return a request as economy is asked it on a lane; ``None`` if it stays as it is."""
-    if settings is None or ask.prompt_tokens <= settings.over or lane not in _LANES:
+async def compacted(
+    ask: Ask, lane: Lane, settings: CompactionSettings | None, known: Compacted | None = None
+) -> Compacted | None:
+    """Return a request as economy is asked it on a lane; ``None`` if it stays as it is.
+
+    It is the same on every lane where it is compacted at all, so ``known`` is taken where it was needed before.
+    """
+    if settings is None or not _applies(ask, lane, settings):
         return None
+    if known is not None:
+        return known
     if ask.prompt_tokens <= _AT_ONCE:
         return _compacted(ask, settings)
     return await asyncio.to_thread(_compacted, ask, settings)
 
 
+def compacted_at_once(ask: Ask, lane: Lane, settings: CompactionSettings | None) -> Compacted | None:
+    """Return what ``compacted`` does, for who holds nobody up. What is known by its facts alone stays as it is."""
+    return _compacted(ask, settings) if settings is not None and _applies(ask, lane, settings) else None
+
+
 def may_help(ask: Ask, settings: Settings) -> bool:
-    """Tell whether a request is too large for some economy route that might hold it after compaction."""
+    """Tell whether compaction may decide on a route: some economy route has no room for all of a request."""
     compaction = settings.policy.compaction
     if compaction is None or ask.prompt_tokens <= compaction.over:
         return False
-    return any(route.tier is Tier.ECONOMY and not holds(route, ask.prompt_tokens) for route in settings.routes)
+    room = ask.prompt_tokens + (ask.output_tokens or 0)
+    return any(route.tier is Tier.ECONOMY and not holds(route, room) for route in settings.routes)
+
+
+def with_economy(facts: Facts, short: Compacted | None) -> Facts:
+    """Return the facts of a request of which economy is asked less, where compaction ``may_help``."""
+    return replace(facts, economy_tokens=short.ask.prompt_tokens) if short is not None else facts
+
+
+def _applies(ask: Ask, lane: Lane, settings: CompactionSettings) -> bool:
+    return ask.prompt_tokens > settings.over and lane in _LANES and bool(ask.fields)
 
 
 def _compacted(ask: Ask, settings: CompactionSettings) -> Compacted | None:
