@@ -26,6 +26,17 @@ WITH_KEYS = [kind for kind in KINDS if SERVICES[kind].key is not None]
 MESSAGES = [
     {"role": "developer", "content": "Be brief."},
     {"role": "user", "content": "canary-prompt"},
+    {  # as a service answered, and an SDK gives it back
+        "role": "assistant",
+        "content": "canary-earlier",
+        "refusal": None,
+        "annotations": [],
+        "reasoning": "t",
+        "reasoning_content": "t",
+        "reasoning_details": [{"type": "reasoning.text", "text": "t"}],
+        "thinking_blocks": [{"type": "thinking", "thinking": "t", "signature": "s"}],
+    },
+    {"role": "user", "content": "canary-more"},
     {
         "role": "assistant",
         "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],

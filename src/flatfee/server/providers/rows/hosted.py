@@ -11,6 +11,12 @@ from flatfee.server.providers.rows.row import Quirk, Row
 _BOOKKEEPING: Final = frozenset({"metadata", "prompt_cache_key", "safety_identifier", "store", "user"})
 """Members of OpenAI's request that say what is kept of an answer, or for whom it is, and nothing of the answer."""
 
+_BESIDE_WHAT_WAS_SAID: Final = frozenset(
+    {"annotations", "audio", "reasoning_content", "reasoning_details", "refusal", "thinking_blocks"}
+)
+"""Members that answers have beside what they say: OpenAI's own, and the names of thoughts: DeepSeek's, OpenRouter's,
+LiteLLM's."""
+
 HOSTED: Final[Mapping[str, Row]] = {
     "openai": Row(
         title="OpenAI; with a `base_url` of your own, any compatible server",
@@ -88,7 +94,9 @@ HOSTED: Final[Mapping[str, Row]] = {
         base_url="https://api.groq.com/openai/v1",
         key_env="GROQ_API_KEY",
         needs_key=True,
-        dialect=Dialect(leave_out=_BOOKKEEPING - {"user"}, tool_names=False),
+        dialect=Dialect(
+            leave_out=_BOOKKEEPING - {"user"}, leave_out_of_answers=_BESIDE_WHAT_WAS_SAID, tool_names=False
+        ),
         source="https://console.groq.com/docs/openai",
         quirks=(
             Quirk(
@@ -100,6 +108,12 @@ HOSTED: Final[Mapping[str, Row]] = {
                 field="leave_out",
                 says="`store` and `metadata` are not supported, and the others not known",
                 source="https://github.com/groq/groq-python/blob/main/src/groq/types/chat/completion_create_params.py",
+            ),
+            Quirk(
+                field="leave_out_of_answers",
+                says="400 `property 'reasoning_content' is unsupported`, as for any member that an assistant's message "
+                "has not; `reasoning` it has",
+                source="https://github.com/janhq/jan/issues/8136",
             ),
             Quirk(
                 says="`logprobs`, `top_logprobs`, `logit_bias` and `n` above 1 are refused",
@@ -172,13 +186,19 @@ HOSTED: Final[Mapping[str, Row]] = {
         prefill_url="https://api.deepseek.com/beta",
         key_env="DEEPSEEK_API_KEY",
         needs_key=True,
-        dialect=Dialect(output_limit="max_tokens", developer=False, prefill="prefix"),
+        dialect=Dialect(output_limit="max_tokens", wants_thoughts=True, developer=False, prefill="prefix"),
         source="https://api-docs.deepseek.com/api/create-chat-completion",
         quirks=(
             Quirk(
                 field="output_limit",
                 says="knows `max_tokens` only",
                 source="https://api-docs.deepseek.com/api/create-chat-completion",
+            ),
+            Quirk(
+                field="wants_thoughts",
+                says="while it thinks, as it does unless told not to, 400 where tools were called and the "
+                "`reasoning_content` is not passed back; an empty one will do",
+                source="https://github.com/earendil-works/pi/issues/7702",
             ),
             Quirk(
                 field="developer",
@@ -210,6 +230,7 @@ HOSTED: Final[Mapping[str, Row]] = {
             output_limit="max_tokens",
             rename={"seed": "random_seed"},
             leave_out=frozenset({"safety_identifier", "service_tier", "store", "user"}),
+            leave_out_of_answers=_BESIDE_WHAT_WAS_SAID | {"reasoning"},
             developer=False,
             prefill="prefix",
         ),
@@ -234,6 +255,12 @@ HOSTED: Final[Mapping[str, Row]] = {
                 field="leave_out",
                 says="422 `extra_forbidden` for members it does not know, such as `store`",
                 source="https://github.com/Gitlawb/openclaude/issues/739",
+            ),
+            Quirk(
+                field="leave_out_of_answers",
+                says="422 `extra_forbidden` for what an assistant's message has beside `content`, `tool_calls` and "
+                "`prefix`",
+                source="https://github.com/BerriAI/litellm/issues/30835",
             ),
             Quirk(
                 field="developer",
