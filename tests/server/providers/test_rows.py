@@ -73,6 +73,14 @@ def test_a_key_that_is_needed_and_missing_is_named() -> None:
     )
 
 
+@pytest.mark.parametrize("end", ["\n", " ", "\r\nx: y", "\x00", "ä"])
+@pytest.mark.parametrize("named", ["", 'api_key_env = "GROQ_API_KEY"'])
+def test_a_key_that_no_header_may_hold_is_an_error_at_start_and_not_shown(end: str, named: str) -> None:
+    (problem,) = problems(f'kind = "groq"\n{named}', {"GROQ_API_KEY": SECRET + end})
+    assert problem.startswith("providers[0]: the key in environment variable 'GROQ_API_KEY' has white space or ")
+    assert SECRET not in problem
+
+
 def test_a_services_key_does_not_go_to_another_address() -> None:
     (made,) = settings('kind = "openai"\nbase_url = "http://elsewhere.test/v1"', {"OPENAI_API_KEY": SECRET}).providers
     assert made.api_key is None

@@ -113,7 +113,7 @@ def _drafted(config: Path, choice: Choice) -> tuple[str, Settings]:
     text = draft(template, choice, store)
     try:
         settings = parse_values(text, str(config), os.environ)
-        with_secrets(settings, str(config), os.environ | dict.fromkeys(_to_export(settings), "to come"))
+        with_secrets(settings, str(config), os.environ | dict.fromkeys(_to_export(settings), "to-come"))
     except SettingsError as error:
         raise Misplaced(str(error)) from error
     return text, settings

@@ -13,7 +13,7 @@ from flatfee.server.answers.members import UnusableAnswer
 from flatfee.server.doctor.finding import Finding, fail, warn
 from flatfee.server.providers.base import ProviderFailure
 from flatfee.server.settings import ProviderSettings, RouteSettings
-from flatfee.server.stages.failures import is_spent, is_wrong_key
+from flatfee.server.stages.failures import is_spent, is_wrong_key, is_wrong_place
 from flatfee.wire import AttemptOutcome
 
 _CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
@@ -62,7 +62,7 @@ def _refused(check: str, route: RouteSettings, provider: ProviderSettings, refus
         )
     if status == 402 or is_spent(status, error):
         return fail(check, f"the account has nothing left to spend {shown}", "Top it up, or raise its limit.")
-    if status in {403, 412}:
+    if status in {403, 412} or is_wrong_place(status, error):
         cure = f"Check what the account and {key} may use, {route.model!r} among it, and from which country."
         return fail(check, f"this is not allowed {shown}", cure)
     if status == 404 and code in _UNKNOWN_MODEL:

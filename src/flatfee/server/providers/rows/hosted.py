@@ -318,6 +318,15 @@ HOSTED: Final[Mapping[str, Row]] = {
                 "its `retryDelay` in the body",
                 source="https://ai.google.dev/gemini-api/docs/generate-content/api-errors",
             ),
+            Quirk(
+                says="a country that is not served is a 400 as well, and no matter of the request",
+                source="https://discuss.ai.google.dev/t/gemini-api-location-support/454",
+            ),
+            Quirk(
+                says="Gemini 3 and newer want each call of a tool back with the `thought_signature` that came in its "
+                "`extra_content`, and refuse one without: a workflow with tools is best begun and ended there",
+                source="https://newreleases.io/project/github/vercel/ai/release/@ai-sdk%2Fgoogle@3.0.80",
+            ),
         ),
     ),
     "anthropic": Row(
