@@ -209,7 +209,7 @@ def test_silence_ends_with_the_patience() -> None:
     with providing(silent) as fake:
         (found,) = tried(fake, patience=0.2)
         over.set()
-    assert (found.verdict, found.found) == (Verdict.FAIL, "no token came within 0 s")
+    assert (found.verdict, found.found) == (Verdict.FAIL, "no whole answer came within 0.2 s")
 
 
 def test_a_provider_that_nobody_serves_cannot_be_reached() -> None:
@@ -224,6 +224,13 @@ def test_a_route_whose_key_is_missing_is_not_asked() -> None:
         (found,) = try_routes(settings(fake.server_port), {})
     assert (found.verdict, found.found) == (Verdict.FAIL, "it was not asked: its key UP_KEY is not set")
     assert fake.bodies == []
+
+
+def test_a_key_that_its_provider_tells_back_is_not_shown() -> None:
+    for answer in (refusing(418, code=KEY), streamed(KEY)):
+        with providing(answer) as fake:
+            (found,) = tried(fake)
+        assert "…" in found.found
 
 
 def test_a_key_that_its_row_names_is_named_where_it_is_refused() -> None:

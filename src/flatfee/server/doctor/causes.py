@@ -42,7 +42,7 @@ def failing(route: RouteSettings, provider: ProviderSettings, error: Exception, 
     if isinstance(error, Refused):
         return _refused(check, route, provider, error)
     if isinstance(error, TimeoutError):
-        return fail(check, f"no token came within {seconds:.0f} s", _SILENT)
+        return fail(check, f"no whole answer came within {seconds:g} s", _SILENT)
     if isinstance(error, ProviderFailure) and error.outcome in {AttemptOutcome.TIMEOUT, AttemptOutcome.UNAVAILABLE}:
         return fail(check, f"its provider {error}", _REACH)
     if isinstance(error, ProviderFailure):

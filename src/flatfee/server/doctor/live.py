@@ -6,8 +6,8 @@ Costs about a token a route, and writes nothing. Why a route failed is told in `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
 
@@ -37,6 +37,9 @@ AT_ONCE: Final = 4
 
 MOST_BYTES: Final = 65_536
 """An answer of one token is not longer."""
+
+SHORTEST_SECRET: Final = 8
+"""Characters; what is shorter is a word that stands for a key that a server does not look at, such as ``none``."""
 
 _QUESTION: Final = [{"role": "user", "content": "ping"}]
 _LIMITS: Final[tuple[Mapping[str, int], ...]] = ({"max_completion_tokens": 1}, {"max_tokens": 16})
@@ -84,7 +87,16 @@ async def _try_all(settings: Settings, env: Mapping[str, str], patience: float) 
     finally:
         for provider in providers.values():
             await provider.close()
-    return [*chain.from_iterable(found)]
+    secrets = [key.get_secret_value() for each in settings.providers if (key := with_key(each, env).api_key)]
+    return [_masked(finding, secrets) for finding in chain.from_iterable(found)]
+
+
+def _masked(finding: Finding, secrets: Iterable[str]) -> Finding:
+    """Return a finding without the providers' keys: one may tell its own back as the name of a model, or a code."""
+    for secret in secrets:
+        if len(secret) >= SHORTEST_SECRET and secret in finding.found:
+            finding = replace(finding, found=finding.found.replace(secret, "…"))
+    return finding
 
 
 def _keyless(provider: ProviderSettings, env: Mapping[str, str]) -> str | None:

@@ -325,7 +325,7 @@ HOSTED: Final[Mapping[str, Row]] = {
             Quirk(
                 says="Gemini 3 and newer want each call of a tool back with the `thought_signature` that came in its "
                 "`extra_content`, and refuse one without: a workflow with tools is best begun and ended there",
-                source="https://newreleases.io/project/github/vercel/ai/release/@ai-sdk%2Fgoogle@3.0.80",
+                source="https://ai.google.dev/gemini-api/docs/thought-signatures",
             ),
         ),
     ),
