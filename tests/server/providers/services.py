@@ -172,7 +172,9 @@ SERVICES: Mapping[str, Service] = {
     "fireworks": Service(
         path="/inference/v1/chat/completions",
         limits=frozenset({"max_tokens"}),
-        refuses=frozenset({"safety_identifier", "store", "stream_options"}),
+        refuses=frozenset({"safety_identifier", "store"}),
+        knows_of_answers=frozenset({"reasoning_content", "tool_calls"}),
+        tool_names=False,
         refused=Told(
             status=400,
             body={"error": {"object": "error", "message": "Extra inputs are not permitted, field: 'top_k'"}},

@@ -35,6 +35,7 @@ MESSAGES = [
         "reasoning_content": "t",
         "reasoning_details": [{"type": "reasoning.text", "text": "t"}],
         "thinking_blocks": [{"type": "thinking", "thinking": "t", "signature": "s"}],
+        "provider_specific_fields": None,
     },
     {"role": "user", "content": "canary-more"},
     {

@@ -89,6 +89,8 @@ def _choice(
         return SIMULATED
     name = provider
     if provider.startswith(("http://", "https://")):
+        if base_url is not None:
+            raise Misplaced("--provider is an address already; leave --base-url out.")
         name, provider, base_url = "upstream", COMPATIBLE, provider
     usual = OPENAI if provider == OPENAI.kind and base_url is None else None
     premium = model or (usual.premium if usual else None)

@@ -12,10 +12,13 @@ _BOOKKEEPING: Final = frozenset({"metadata", "prompt_cache_key", "safety_identif
 """Members of OpenAI's request that say what is kept of an answer, or for whom it is, and nothing of the answer."""
 
 _BESIDE_WHAT_WAS_SAID: Final = frozenset(
-    {"annotations", "audio", "reasoning_content", "reasoning_details", "refusal", "thinking_blocks"}
+    {
+        *("annotations", "audio", "refusal"),  # OpenAI
+        *("reasoning", "reasoning_content", "reasoning_details"),  # thoughts: vLLM, DeepSeek, OpenRouter
+        *("provider_specific_fields", "thinking_blocks"),  # LiteLLM
+    }
 )
-"""Members that answers have beside what they say: OpenAI's own, and the names of thoughts: DeepSeek's, OpenRouter's,
-LiteLLM's."""
+"""Members that answers have beside what they say, by who has them."""
 
 HOSTED: Final[Mapping[str, Row]] = {
     "openai": Row(
@@ -28,8 +31,8 @@ HOSTED: Final[Mapping[str, Row]] = {
         quirks=(
             Quirk(
                 field="output_limit",
-                says="`max_tokens` is deprecated, and models that reason refuse it",
-                source="https://platform.openai.com/docs/api-reference/chat/create#chat-create-max_tokens",
+                says="`max_tokens` is deprecated, and models that reason refuse it; all others know both",
+                source="https://community.openai.com/t/developer-role-not-accepted-for-o1-o1-mini-o3-mini/1110750/7",
             ),
             Quirk(
                 field="prefill",
@@ -95,7 +98,9 @@ HOSTED: Final[Mapping[str, Row]] = {
         key_env="GROQ_API_KEY",
         needs_key=True,
         dialect=Dialect(
-            leave_out=_BOOKKEEPING - {"user"}, leave_out_of_answers=_BESIDE_WHAT_WAS_SAID, tool_names=False
+            leave_out=_BOOKKEEPING - {"user"},
+            leave_out_of_answers=_BESIDE_WHAT_WAS_SAID - {"reasoning"},
+            tool_names=False,
         ),
         source="https://console.groq.com/docs/openai",
         quirks=(
@@ -140,8 +145,9 @@ HOSTED: Final[Mapping[str, Row]] = {
         quirks=(
             Quirk(
                 field="output_limit",
-                says="documents `max_tokens`",
-                source="https://docs.together.ai/reference/chat-completions",
+                says="knows `max_tokens`; its own SDK has no other name",
+                source="https://github.com/togethercomputer/together-python/blob/main/src/together/types/"
+                "chat_completions.py",
             ),
             Quirk(
                 says="403 may mean that the context is too large",
@@ -155,24 +161,40 @@ HOSTED: Final[Mapping[str, Row]] = {
         key_env="FIREWORKS_API_KEY",
         needs_key=True,
         dialect=Dialect(
-            stream_options=False, output_limit="max_tokens", leave_out=frozenset({"safety_identifier", "store"})
+            stream_options=False,
+            output_limit="max_tokens",
+            leave_out=frozenset({"safety_identifier", "store"}),
+            leave_out_of_answers=_BESIDE_WHAT_WAS_SAID - {"reasoning_content"},
+            tool_names=False,
         ),
         source="https://docs.fireworks.ai/tools-sdks/openai-compatibility",
         quirks=(
             Quirk(
                 field="stream_options",
-                says="usage comes with the last event of every stream; the member was refused",
+                says="usage comes with the last event of every stream, also where it is not asked for",
                 source="https://docs.fireworks.ai/tools-sdks/openai-compatibility",
             ),
             Quirk(
                 field="output_limit",
-                says="documents `max_tokens`",
-                source="https://docs.fireworks.ai/api-reference/post-chatcompletions",
+                says="`max_completion_tokens` is another name for `max_tokens`, and not taken beside it",
+                source="https://github.com/fw-ai-external/python-sdk/blob/main/src/fireworks/types/chat/"
+                "completion_create_params.py",
             ),
             Quirk(
                 field="leave_out",
                 says="400 `Extra inputs are not permitted` for members it does not know",
-                source="https://github.com/FlowiseAI/Flowise/issues/2866",
+                source="https://github.com/web-infra-dev/midscene/issues/1322",
+            ),
+            Quirk(
+                field="leave_out_of_answers",
+                says="the same for `messages[1].thinking_blocks`: of thoughts it knows `reasoning_content` only",
+                source="https://github.com/BerriAI/litellm/issues/41277",
+            ),
+            Quirk(
+                field="tool_names",
+                says="a message has no `name`",
+                source="https://github.com/fw-ai-external/python-sdk/blob/main/src/fireworks/types/shared_params/"
+                "chat_message.py",
             ),
             Quirk(
                 says="412 for an account that is suspended",
@@ -230,7 +252,7 @@ HOSTED: Final[Mapping[str, Row]] = {
             output_limit="max_tokens",
             rename={"seed": "random_seed"},
             leave_out=frozenset({"safety_identifier", "service_tier", "store", "user"}),
-            leave_out_of_answers=_BESIDE_WHAT_WAS_SAID | {"reasoning"},
+            leave_out_of_answers=_BESIDE_WHAT_WAS_SAID,
             developer=False,
             prefill="prefix",
         ),
