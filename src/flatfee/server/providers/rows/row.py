@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from flatfee.server.providers.dialect import PLAIN, Dialect
+
+BOOKKEEPING: Final = frozenset({"metadata", "prompt_cache_key", "safety_identifier", "store", "user"})
+"""Members of OpenAI's request that say what is kept of an answer, or for whom it is, and nothing of the answer."""
+
+BESIDE_WHAT_WAS_SAID: Final = frozenset(
+    {
+        *("annotations", "audio", "refusal"),  # OpenAI
+        *("reasoning", "reasoning_content", "reasoning_details"),  # thoughts: vLLM, DeepSeek, OpenRouter
+        *("provider_specific_fields", "thinking_blocks"),  # LiteLLM
+    }
+)
+"""Members that answers have beside what they say, by who has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

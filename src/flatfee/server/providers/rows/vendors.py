@@ -1,4 +1,4 @@
-"""Services that are asked over the internet, with a key. Data only; each quirk stands beside where it was read."""
+"""Services of those who make the models, asked over the internet with a key. Data only."""
 
 from __future__ import annotations
 
@@ -6,21 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from flatfee.server.providers.dialect import Dialect
-from flatfee.server.providers.rows.row import Quirk, Row
+from flatfee.server.providers.rows.row import BESIDE_WHAT_WAS_SAID, BOOKKEEPING, Quirk, Row
 
-_BOOKKEEPING: Final = frozenset({"metadata", "prompt_cache_key", "safety_identifier", "store", "user"})
-"""Members of OpenAI's request that say what is kept of an answer, or for whom it is, and nothing of the answer."""
-
-_BESIDE_WHAT_WAS_SAID: Final = frozenset(
-    {
-        *("annotations", "audio", "refusal"),  # OpenAI
-        *("reasoning", "reasoning_content", "reasoning_details"),  # thoughts: vLLM, DeepSeek, OpenRouter
-        *("provider_specific_fields", "thinking_blocks"),  # LiteLLM
-    }
-)
-"""Members that answers have beside what they say, by who has them."""
-
-HOSTED: Final[Mapping[str, Row]] = {
+VENDORS: Final[Mapping[str, Row]] = {
     "openai": Row(
         title="OpenAI; with a `base_url` of your own, any compatible server",
         base_url="https://api.openai.com/v1",
@@ -68,137 +56,6 @@ HOSTED: Final[Mapping[str, Row]] = {
                 says="a prompt that its filter stops is 400 `content_filter`; streams begin with an event without "
                 "choices, which tells what the filter found",
                 source="https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter",
-            ),
-        ),
-    ),
-    "openrouter": Row(
-        title="OpenRouter",
-        base_url="https://openrouter.ai/api/v1",
-        key_env="OPENROUTER_API_KEY",
-        needs_key=True,
-        source="https://openrouter.ai/docs/api-reference/overview",
-        quirks=(
-            Quirk(
-                says="403 with `metadata.reasons` is its moderation, and no matter of the key",
-                source="https://openrouter.ai/docs/api/reference/errors-and-debugging",
-            ),
-            Quirk(
-                says="an error in mid-stream is an event with `error` and `finish_reason: error`",
-                source="https://openrouter.ai/docs/api/reference/errors-and-debugging",
-            ),
-            Quirk(
-                says="comments (`: OPENROUTER PROCESSING`) while it waits for a model",
-                source="https://openrouter.ai/docs/api-reference/streaming",
-            ),
-        ),
-    ),
-    "groq": Row(
-        title="Groq",
-        base_url="https://api.groq.com/openai/v1",
-        key_env="GROQ_API_KEY",
-        needs_key=True,
-        dialect=Dialect(
-            leave_out=_BOOKKEEPING - {"user"},
-            leave_out_of_answers=_BESIDE_WHAT_WAS_SAID - {"reasoning"},
-            tool_names=False,
-        ),
-        source="https://console.groq.com/docs/openai",
-        quirks=(
-            Quirk(
-                field="tool_names",
-                says="`messages[].name` is refused; it stays where it tells who speaks, so that is refused still",
-                source="https://console.groq.com/docs/openai",
-            ),
-            Quirk(
-                field="leave_out",
-                says="`store` and `metadata` are not supported, and the others not known",
-                source="https://github.com/groq/groq-python/blob/main/src/groq/types/chat/completion_create_params.py",
-            ),
-            Quirk(
-                field="leave_out_of_answers",
-                says="400 `property 'reasoning_content' is unsupported`, as for any member that an assistant's message "
-                "has not; `reasoning` it has",
-                source="https://github.com/janhq/jan/issues/8136",
-            ),
-            Quirk(
-                says="`logprobs`, `top_logprobs`, `logit_bias` and `n` above 1 are refused",
-                source="https://console.groq.com/docs/openai",
-            ),
-            Quirk(
-                says="400 `tool_use_failed` is its model's failure to call a tool, which another route may cure",
-                source="https://github.com/groq/groq-typescript/issues/28",
-            ),
-            Quirk(
-                says="413 `rate_limit_exceeded` where one request is more than the account's tokens per minute; "
-                "498 where the flex tier has no room",
-                source="https://console.groq.com/docs/errors",
-            ),
-        ),
-    ),
-    "together": Row(
-        title="Together AI",
-        base_url="https://api.together.ai/v1",
-        key_env="TOGETHER_API_KEY",
-        needs_key=True,
-        dialect=Dialect(output_limit="max_tokens"),
-        source="https://docs.together.ai/docs/inference/openai-compatibility",
-        quirks=(
-            Quirk(
-                field="output_limit",
-                says="knows `max_tokens`; its own SDK has no other name",
-                source="https://github.com/togethercomputer/together-python/blob/main/src/together/types/"
-                "chat_completions.py",
-            ),
-            Quirk(
-                says="403 may mean that the context is too large",
-                source="https://docs.together.ai/docs/error-codes",
-            ),
-        ),
-    ),
-    "fireworks": Row(
-        title="Fireworks AI",
-        base_url="https://api.fireworks.ai/inference/v1",
-        key_env="FIREWORKS_API_KEY",
-        needs_key=True,
-        dialect=Dialect(
-            stream_options=False,
-            output_limit="max_tokens",
-            leave_out=frozenset({"safety_identifier", "store"}),
-            leave_out_of_answers=_BESIDE_WHAT_WAS_SAID - {"reasoning_content"},
-            tool_names=False,
-        ),
-        source="https://docs.fireworks.ai/tools-sdks/openai-compatibility",
-        quirks=(
-            Quirk(
-                field="stream_options",
-                says="usage comes with the last event of every stream, also where it is not asked for",
-                source="https://docs.fireworks.ai/tools-sdks/openai-compatibility",
-            ),
-            Quirk(
-                field="output_limit",
-                says="`max_completion_tokens` is another name for `max_tokens`, and not taken beside it",
-                source="https://github.com/fw-ai-external/python-sdk/blob/main/src/fireworks/types/chat/"
-                "completion_create_params.py",
-            ),
-            Quirk(
-                field="leave_out",
-                says="400 `Extra inputs are not permitted` for members it does not know",
-                source="https://github.com/web-infra-dev/midscene/issues/1322",
-            ),
-            Quirk(
-                field="leave_out_of_answers",
-                says="the same for `messages[1].thinking_blocks`: of thoughts it knows `reasoning_content` only",
-                source="https://github.com/BerriAI/litellm/issues/41277",
-            ),
-            Quirk(
-                field="tool_names",
-                says="a message has no `name`",
-                source="https://github.com/fw-ai-external/python-sdk/blob/main/src/fireworks/types/shared_params/"
-                "chat_message.py",
-            ),
-            Quirk(
-                says="412 for an account that is suspended",
-                source="https://docs.fireworks.ai/guides/inference-error-codes",
             ),
         ),
     ),
@@ -252,7 +109,7 @@ HOSTED: Final[Mapping[str, Row]] = {
             output_limit="max_tokens",
             rename={"seed": "random_seed"},
             leave_out=frozenset({"safety_identifier", "service_tier", "store", "user"}),
-            leave_out_of_answers=_BESIDE_WHAT_WAS_SAID,
+            leave_out_of_answers=BESIDE_WHAT_WAS_SAID,
             developer=False,
             prefill="prefix",
         ),
@@ -327,7 +184,7 @@ HOSTED: Final[Mapping[str, Row]] = {
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
         key_env="GEMINI_API_KEY",
         needs_key=True,
-        dialect=Dialect(leave_out=_BOOKKEEPING),
+        dialect=Dialect(leave_out=BOOKKEEPING),
         source="https://ai.google.dev/gemini-api/docs/openai",
         quirks=(
             Quirk(
