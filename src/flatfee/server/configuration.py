@@ -239,7 +239,7 @@ def _prefill_problem(route: tables.RouteSettings, settings: Settings) -> str | N
     if provider.speaks.prefill == "refused":
         return f"{provider.kind} does not go on from a begun answer; leave it out"
     needed = provider.row.prefill_url
-    if needed is not None and provider.base_url == provider.row.base_url:
+    if needed is not None and provider.base_url != needed and provider.row.is_at(provider.base_url):
         return f"{provider.kind} goes on from a begun answer only at base_url = {needed!r}; write that, or leave it out"
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from flatfee.server.providers.dialect import PLAIN, Dialect
 
@@ -50,5 +51,10 @@ class Row:
     quirks: tuple[Quirk, ...] = ()
 
     def is_at(self, base_url: str | None) -> bool:
-        """Tell whether an address is the service's own, so that its key may go there. One without is anywhere."""
-        return self.base_url is None or base_url in {self.base_url, self.prefill_url}
+        """Tell whether an address is at the service's own host, where its key may go. One without is anywhere."""
+        return self.base_url is None or (base_url is not None and _origin(base_url) == _origin(self.base_url))
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
