@@ -97,6 +97,23 @@ def test_only_answers_lose_what_a_service_does_not_know_beside_them() -> None:
     assert sent(PLAIN, messages=messages)["messages"] == messages
 
 
+def test_calls_lose_what_a_service_does_not_know_of_them_and_nothing_that_makes_them() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"extra_content": "id"}'}}
+    signed = {**call, "extra_content": {"google": {"thought_signature": "s"}}}
+    answer = {"role": "assistant", "content": None, "tool_calls": [signed, call]}
+    body = sent(Dialect(leave_out_of_answers=frozenset({"extra_content", "id"})), messages=[USER, answer])
+    assert body["messages"] == [USER, {**answer, "tool_calls": [call, call]}]
+
+
+@pytest.mark.parametrize("calls", ["null", "[]", '"extra_content"', "[1]", "{}"])
+def test_calls_that_are_none_are_left_for_the_provider_to_refuse(calls: str) -> None:
+    answer = f'{{"role":"assistant","tool_calls":{calls},"extra_content":1}}'
+    body = f'{{"model":"auto","messages":[{answer},{{"role":"user"}}]}}'
+    dialect = Dialect(leave_out_of_answers=frozenset({"extra_content"}))
+    told = json.loads(body_for(read_ask({}, body.encode()), "m", dialect))["messages"]
+    assert told == [{"role": "assistant", "tool_calls": json.loads(calls)}, {"role": "user"}]
+
+
 def test_answers_of_other_services_get_an_empty_thought_where_tools_were_called() -> None:
     dialect = Dialect(wants_thoughts=True)
     own = {**CALLS, "reasoning_content": "why"}

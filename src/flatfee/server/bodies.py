@@ -7,7 +7,8 @@ provider's ``Dialect``; an API of another shape is translated by its provider.
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 
@@ -31,6 +32,8 @@ _CALLS: Final = b'"tool_calls"'
 _THOUGHTS: Final = "reasoning_content"
 _NO_THOUGHT: Final = Raw(b'""')
 
+_OF_A_CALL: Final = frozenset({"id", "type", "function"})
+_calls: Final = msgspec.json.Decoder(list[dict[str, Raw]])
 _messages: Final = msgspec.json.Decoder(list[dict[str, Raw]])
 
 
@@ -111,8 +114,16 @@ def _translate_messages(fields: MutableMapping[str, Raw], dialect: Dialect) -> N
     fields["messages"] = Raw(msgspec.json.encode(messages))
 
 
+def _without(call: Mapping[str, Raw], unknown: frozenset[str]) -> dict[str, Raw]:
+    return {name: value for name, value in call.items() if name in _OF_A_CALL or name not in unknown}
+
+
 def _translate_answer(message: MutableMapping[str, Raw], unknown: frozenset[str], *, thoughts: bool) -> None:
     for name in unknown:
         message.pop(name, None)
+    calls = message.get("tool_calls", Raw())
+    if unknown and _any_of(unknown).search(calls):
+        with suppress(msgspec.ValidationError):  # what is no list of calls is its provider's to refuse
+            message["tool_calls"] = Raw(msgspec.json.encode([_without(call, unknown) for call in _calls.decode(calls)]))
     if thoughts and "prefix" not in message and bytes(message.get(_THOUGHTS, Raw())) in _NOTHING:
         message[_THOUGHTS] = _NO_THOUGHT

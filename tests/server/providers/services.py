@@ -85,6 +85,8 @@ class Service:
         answers = [message for message in messages if message["role"] == "assistant"]
         known = self.knows_of_answers
         unknown = known is not None and any(message.keys() - {"role", "content", *known} for message in answers)
+        calls = [call for message in answers for call in message.get("tool_calls", ())]
+        unknown |= known is not None and any(call.keys() - {"id", "type", "function", "index"} for call in calls)
         called = self.wants_thoughts and any("tool_calls" in message for message in answers)
         thoughtless = called and any("reasoning_content" not in message for message in answers)
         return self.refused if odd or named or unknown or thoughtless else None

@@ -40,6 +40,18 @@ MESSAGES = [
     {"role": "user", "content": "canary-more"},
     {
         "role": "assistant",
+        "tool_calls": [
+            {
+                "id": "0",
+                "type": "function",
+                "function": {"name": "f", "arguments": "{}"},
+                "extra_content": {"google": {"thought_signature": "s"}},
+            }
+        ],
+    },
+    {"role": "tool", "name": "f", "tool_call_id": "0", "content": "0"},
+    {
+        "role": "assistant",
         "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
     },
     {"role": "tool", "name": "f", "tool_call_id": "1", "content": "1"},

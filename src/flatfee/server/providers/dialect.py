@@ -46,7 +46,7 @@ class Dialect(BaseModel):
     without being asked. ``output_limit``: the one name by which it knows the most tokens of an answer; absent:
     what the caller wrote goes on. ``rename``: members it knows by another name. ``leave_out``: members it would
     refuse a request for, and without which the answer is the same. ``leave_out_of_answers``: the same of earlier
-    answers, the assistant's messages, which callers give back as they got them from whichever service.
+    answers, the assistant's messages and the calls in them, which callers give back as whichever service told them.
     ``wants_thoughts``: where tools were called, it wants ``reasoning_content`` on those, if only an empty one.
     ``developer``: it knows that role; otherwise it is told ``system``. ``tool_names``: results of tools may have a
     ``name`` beside their ``tool_call_id``. ``prefill``: how it goes on from a begun answer. ``key_header``: where

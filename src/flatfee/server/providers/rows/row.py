@@ -16,6 +16,7 @@ BESIDE_WHAT_WAS_SAID: Final = frozenset(
         *("annotations", "audio", "refusal"),  # OpenAI
         *("reasoning", "reasoning_content", "reasoning_details"),  # thoughts: vLLM, DeepSeek, OpenRouter
         *("provider_specific_fields", "thinking_blocks"),  # LiteLLM
+        "extra_content",  # Gemini, in a call
     }
 )
 """Members that answers have beside what they say, by who has them."""
