@@ -149,12 +149,12 @@ def test_a_key_that_is_there_need_not_be_exported(flatfee: Flatfee, folder: Path
 
 def test_a_url_is_a_provider_with_one_model(flatfee: Flatfee, folder: Path) -> None:
     url = "http://127.0.0.1:8080/v1"
-    made = flatfee("init", "--provider", url, "--model", 'ge"mma', "--key-env", "UP_KEY")
+    made = flatfee("init", "--provider", url, "--model", 'ge"mma😀', "--key-env", "UP_KEY")
     assert made.exit_code == 0, made.output
     env = {"UP_KEY": "secret"}
     settings = parse_settings((folder / "flatfee.toml").read_text(), source="flatfee.toml", env=env)
     assert (settings.providers[0].base_url, settings.providers[0].api_key_env) == (url, "UP_KEY")
-    assert {route.model for route in settings.routes} == {'ge"mma'}
+    assert {route.model for route in settings.routes} == {'ge"mma😀'}
 
 
 @pytest.mark.parametrize(
@@ -169,6 +169,7 @@ def test_a_url_is_a_provider_with_one_model(flatfee: Flatfee, folder: Path) -> N
         ),
         (("--model", "x"), "simulated answers have no model, address or key to choose"),
         (("--provider", "http://127.0.0.1:8080/v1"), "--model NAME"),
+        (("--provider", "http://a/v1", "--base-url", "http://b/v1", "--model", "x"), "--provider is an address alr"),
         (("--provider", "http://me@127.0.0.1/v1", "--model", "x"), "providers[0].base_url: must have no user"),
         (("--provider", "http://[::1/v1", "--model", "x"), "providers[0].base_url: is not an http or https URL"),
         (("--provider", "http://127.0.0.1:99999/v1", "--model", "x"), "providers[0].base_url: is not an http"),

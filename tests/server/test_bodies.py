@@ -85,9 +85,61 @@ def test_only_results_of_tools_lose_their_name() -> None:
     assert sent(Dialect(tool_names=False), messages=messages)["messages"] == [messages[0], nameless]
 
 
+THOUGHTFUL = {"role": "assistant", "content": "a", "reasoning": "r", "reasoning_content": "c", "refusal": None}
+CALLS = {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]}
+
+
+def test_only_answers_lose_what_a_service_does_not_know_beside_them() -> None:
+    messages = [{"role": "user", "content": "a", "refusal": "mine"}, THOUGHTFUL, CALLS]
+    dialect = Dialect(leave_out_of_answers=frozenset({"reasoning_content", "refusal"}))
+    left = {"role": "assistant", "content": "a", "reasoning": "r"}
+    assert sent(dialect, messages=messages)["messages"] == [messages[0], left, CALLS]
+    assert sent(PLAIN, messages=messages)["messages"] == messages
+
+
+def test_calls_lose_what_a_service_does_not_know_of_them_and_nothing_that_makes_them() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"extra_content": "id"}'}}
+    signed = {**call, "extra_content": {"google": {"thought_signature": "s"}}}
+    answer = {"role": "assistant", "content": None, "tool_calls": [signed, call]}
+    body = sent(Dialect(leave_out_of_answers=frozenset({"extra_content", "id"})), messages=[USER, answer])
+    assert body["messages"] == [USER, {**answer, "tool_calls": [call, call]}]
+
+
+@pytest.mark.parametrize("calls", ["null", "[]", '"extra_content"', "[1]", "{}"])
+def test_calls_that_are_none_are_left_for_the_provider_to_refuse(calls: str) -> None:
+    answer = f'{{"role":"assistant","tool_calls":{calls},"extra_content":1}}'
+    body = f'{{"model":"auto","messages":[{answer},{{"role":"user"}}]}}'
+    dialect = Dialect(leave_out_of_answers=frozenset({"extra_content"}))
+    told = json.loads(body_for(read_ask({}, body.encode()), "m", dialect))["messages"]
+    assert told == [{"role": "assistant", "tool_calls": json.loads(calls)}, {"role": "user"}]
+
+
+def test_answers_of_other_services_get_an_empty_thought_where_tools_were_called() -> None:
+    dialect = Dialect(wants_thoughts=True)
+    own = {**CALLS, "reasoning_content": "why"}
+    unsaid = {**CALLS, "reasoning_content": None}
+    wanted = sent(dialect, messages=[USER, CALLS, own, unsaid, {"role": "assistant", "content": "b"}, USER])
+    told = [message.get("reasoning_content") for message in wanted["messages"]]
+    assert told == [None, "", "why", "", "", None]
+    without_tools = [USER, {"role": "assistant", "content": "b"}, USER]
+    assert sent(dialect, messages=without_tools)["messages"] == without_tools
+
+
+def test_a_begun_answer_has_no_thought_that_would_end_its_thinking() -> None:
+    ask = read_ask({}, json.dumps({"model": "auto", "messages": [USER, CALLS, USER]}).encode())
+    *_, begun = json.loads(body_after(ask, "m", "Once", ROWS["deepseek"].dialect))["messages"]
+    assert begun == {"role": "assistant", "content": "Once", "prefix": True}
+
+
 def test_messages_that_need_no_change_stay_the_bytes_that_came() -> None:
     body = b'{"model":"auto","messages":[ {"role" : "user","content":"\\u00e4"} ]}'
-    dialect = Dialect(developer=False, tool_names=False, leave_out=frozenset({"user"}))
+    dialect = Dialect(
+        developer=False,
+        tool_names=False,
+        wants_thoughts=True,
+        leave_out=frozenset({"user"}),
+        leave_out_of_answers=frozenset({"reasoning"}),
+    )
     assert b'[ {"role" : "user","content":"\\u00e4"} ]' in body_for(read_ask({}, body), "m", dialect)
 
 

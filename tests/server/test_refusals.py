@@ -61,6 +61,8 @@ async def test_what_a_model_failed_to_say_is_no_refusal_and_not_held_against_the
         (402, {"error": {"message": "Insufficient Balance", "code": "invalid_request_error"}}),
         (400, {"code": "Client specified an invalid argument", "error": "Incorrect API key provided: canary."}),
         (400, [{"error": {"code": 400, "message": "API key not valid. Please pass a valid API key."}}]),
+        (400, [{"error": {"code": 400, "message": "API key expired. Please renew the API key."}}]),
+        (400, [{"error": {"code": 400, "message": "User location is not supported for the API use."}}]),
         (400, {"error": {"message": "API Key not found. Please pass a valid API key."}}),
     ],
 )

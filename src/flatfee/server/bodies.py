@@ -6,7 +6,10 @@ provider's ``Dialect``; an API of another shape is translated by its provider.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+import re
+from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -21,10 +24,16 @@ _LIMITS: Final = ("max_completion_tokens", "max_tokens")
 """Names of the most tokens of an answer; the first one counts where both are there."""
 
 _NOTHING: Final = frozenset({b"", b"null"})
-_DEVELOPER: Final = Raw(b'"developer"')
+_DEVELOPER: Final = b'"developer"'
 _SYSTEM: Final = Raw(b'"system"')
+_ASSISTANT: Final = b'"assistant"'
 _TOOL: Final = b'"tool"'
+_CALLS: Final = b'"tool_calls"'
+_THOUGHTS: Final = "reasoning_content"
+_NO_THOUGHT: Final = Raw(b'""')
 
+_OF_A_CALL: Final = frozenset({"id", "type", "function"})
+_calls: Final = msgspec.json.Decoder(list[dict[str, Raw]])
 _messages: Final = msgspec.json.Decoder(list[dict[str, Raw]])
 
 
@@ -73,19 +82,48 @@ def _translate(fields: MutableMapping[str, Raw], dialect: Dialect) -> None:
     for name, known in dialect.rename.items():
         if name in fields:
             fields.setdefault(known, fields.pop(name))
-    messages = bytes(fields["messages"])
-    roles = not dialect.developer and bytes(_DEVELOPER) in messages
-    names = not dialect.tool_names and _TOOL in messages
-    if roles or names:
-        _translate_messages(fields, roles=roles, names=names)
+    _translate_messages(fields, dialect)
 
 
-def _translate_messages(fields: MutableMapping[str, Raw], *, roles: bool, names: bool) -> None:
-    messages = _messages.decode(fields["messages"])
+@lru_cache(maxsize=64)
+def _any_of(names: frozenset[str]) -> re.Pattern[bytes]:
+    """Return what finds one of the names in one pass: a history may be megabytes."""
+    return re.compile(b'"(?:%b)"' % b"|".join(re.escape(name.encode()) for name in names))
+
+
+def _translate_messages(fields: MutableMapping[str, Raw], dialect: Dialect) -> None:
+    """Translate the history; where nothing in it needs that, it stays the bytes that came, and is not decoded."""
+    came = bytes(fields["messages"])
+    roles = not dialect.developer and _DEVELOPER in came
+    names = not dialect.tool_names and _TOOL in came
+    unknown = dialect.leave_out_of_answers
+    if unknown and not _any_of(unknown).search(came):
+        unknown = frozenset()
+    thoughts = dialect.wants_thoughts and _CALLS in came
+    if not (roles or names or unknown or thoughts):
+        return
+    messages = _messages.decode(came)
     for message in messages:
         role = bytes(message["role"])
-        if roles and role == bytes(_DEVELOPER):
+        if roles and role == _DEVELOPER:
             message["role"] = _SYSTEM
         if names and role == _TOOL:
             message.pop("name", None)
+        if role == _ASSISTANT:
+            _translate_answer(message, unknown, thoughts=thoughts)
     fields["messages"] = Raw(msgspec.json.encode(messages))
+
+
+def _without(call: Mapping[str, Raw], unknown: frozenset[str]) -> dict[str, Raw]:
+    return {name: value for name, value in call.items() if name in _OF_A_CALL or name not in unknown}
+
+
+def _translate_answer(message: MutableMapping[str, Raw], unknown: frozenset[str], *, thoughts: bool) -> None:
+    for name in unknown:
+        message.pop(name, None)
+    calls = message.get("tool_calls", Raw())
+    if unknown and _any_of(unknown).search(calls):
+        with suppress(msgspec.ValidationError):  # what is no list of calls is its provider's to refuse
+            message["tool_calls"] = Raw(msgspec.json.encode([_without(call, unknown) for call in _calls.decode(calls)]))
+    if thoughts and "prefix" not in message and bytes(message.get(_THOUGHTS, Raw())) in _NOTHING:
+        message[_THOUGHTS] = _NO_THOUGHT

@@ -251,7 +251,7 @@ def _prefill_problem(route: tables.RouteSettings, settings: Settings) -> str | N
     if provider.speaks.prefill == "refused":
         return f"{provider.kind} does not go on from a begun answer; leave it out"
     needed = provider.row.prefill_url
-    if needed is not None and provider.base_url == provider.row.base_url:
+    if needed is not None and provider.base_url != needed and provider.row.is_at(provider.base_url):
         return f"{provider.kind} goes on from a begun answer only at base_url = {needed!r}; write that, or leave it out"
     return None
 
@@ -285,6 +285,12 @@ def _keys(settings: Settings) -> Iterator[tuple[str, tables.KeySettings]]:
                 yield f"accounts[{a}].projects[{p}].keys[{k}]", key
 
 
+_UNSENDABLE: Final = (
+    "the key in {where} has white space or a character that no header may hold; set it without, also without a "
+    "line's end"
+)
+
+
 def _variable(name: str) -> str:
     """Name an environment variable, unless it looks as if the secret itself had been written there."""
     return f"environment variable {name!r}" if name == name.upper() else "the environment variable it names"
@@ -300,18 +306,23 @@ def secret_problems(settings: Settings, env: Mapping[str, str]) -> Iterator[str]
 
 
 def provider_key_problems(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:
-    """Yield a line for every key of a provider that the environment should hold and does not."""
+    """Yield a line for every key of a provider that is missing, or cannot be sent."""
     for index, provider in enumerate(settings.providers):
-        name = provider.key_env
-        if name is None or env.get(name):
-            continue
-        if provider.api_key_env:
-            yield f"providers[{index}].api_key_env: {_variable(name)} is not set; export it"
-        elif provider.row.needs_key:
+        name, key = provider.key_env, with_key(provider, env).api_key
+        if provider.api_key_env and not env.get(provider.api_key_env):
+            yield f"providers[{index}].api_key_env: {_variable(provider.api_key_env)} is not set; export it"
+        elif key is not None and not is_sendable(key.get_secret_value()):
+            yield f"providers[{index}]: {_UNSENDABLE.format(where=_variable(name) if name else 'api_key')}"
+        elif key is None and provider.row.needs_key and name is not None:
             yield (
                 f"providers[{index}]: {provider.kind} needs a key, and environment variable {name!r} is not set; "
                 "export it, or name another variable: api_key_env"
             )
+
+
+def is_sendable(key: str) -> bool:
+    """Tell whether a key can stand in a header as it is: many that come from a file end with a line's end."""
+    return key.isascii() and key.isprintable() and " " not in key
 
 
 def with_key(provider: tables.ProviderSettings, env: Mapping[str, str]) -> tables.ProviderSettings:

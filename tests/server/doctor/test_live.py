@@ -167,6 +167,10 @@ def test_an_answer_without_end_is_cut_off() -> None:
         (refusing(429, code="insufficient_quota"), Verdict.FAIL, "nothing left to spend (429, insuf", "Top it up"),
         (refusing(402), Verdict.FAIL, "nothing left to spend (402)", "Top it up"),
         (refusing(403, code="forbidden"), Verdict.FAIL, "this is not allowed (403, forbidden)", "'m-1'"),
+        (
+            lambda asked: asked.tell(400, '{"error": {"message": "User location is not supported for the API use."}}'),
+            *(Verdict.FAIL, "this is not allowed (400)", "from which country"),
+        ),
         (refusing(404, code="model_not_found"), Verdict.FAIL, "there is no model 'm-1' (404, model_not_", "lists"),
         (lambda asked: asked.tell(404, "<html>"), Verdict.FAIL, "under this address and model (404)", "/v1"),
         (lambda asked: asked.tell(301, ""), Verdict.FAIL, "under this address and model (301)", "/v1"),
@@ -205,7 +209,7 @@ def test_silence_ends_with_the_patience() -> None:
     with providing(silent) as fake:
         (found,) = tried(fake, patience=0.2)
         over.set()
-    assert (found.verdict, found.found) == (Verdict.FAIL, "no token came within 0 s")
+    assert (found.verdict, found.found) == (Verdict.FAIL, "no whole answer came within 0.2 s")
 
 
 def test_a_provider_that_nobody_serves_cannot_be_reached() -> None:
@@ -220,6 +224,28 @@ def test_a_route_whose_key_is_missing_is_not_asked() -> None:
         (found,) = try_routes(settings(fake.server_port), {})
     assert (found.verdict, found.found) == (Verdict.FAIL, "it was not asked: its key UP_KEY is not set")
     assert fake.bodies == []
+
+
+def test_a_key_that_its_provider_tells_back_is_not_shown() -> None:
+    for answer in (refusing(418, code=KEY), streamed(KEY)):
+        with providing(answer) as fake:
+            (found,) = tried(fake)
+        assert "…" in found.found
+
+
+def test_a_key_that_its_row_names_is_named_where_it_is_refused() -> None:
+    with providing(refusing(401)) as fake:
+        named = settings(fake.server_port, provider={"kind": "azure-openai", "api_key_env": None})
+        (found,) = try_routes(named, {"AZURE_OPENAI_API_KEY": KEY})
+    assert "Check the value of AZURE_OPENAI_API_KEY" in (found.cure or "")
+
+
+def test_a_key_that_no_header_may_hold_is_not_sent() -> None:
+    with providing(streamed()) as fake:
+        (found,) = try_routes(settings(fake.server_port), {"UP_KEY": f"{KEY}\n"})
+    assert (found.verdict, found.found) == (Verdict.FAIL, "it was not asked: its key UP_KEY cannot stand in a header")
+    assert KEY not in (found.cure or "")
+    assert (fake.bodies, fake.lists) == ([], [])
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,8 @@ class Service:
     refuses: frozenset[str] = frozenset()
     roles: frozenset[str] = OPENAI_ROLES
     tool_names: bool = True
+    knows_of_answers: frozenset[str] | None = None
+    wants_thoughts: bool = False
     refused: Told
     too_large: Told
     busy: Told
@@ -80,7 +82,14 @@ class Service:
         messages = asked["messages"]
         odd = any(message["role"] not in self.roles for message in messages)
         named = not self.tool_names and any("name" in message for message in messages)
-        return self.refused if odd or named else None
+        answers = [message for message in messages if message["role"] == "assistant"]
+        known = self.knows_of_answers
+        unknown = known is not None and any(message.keys() - {"role", "content", *known} for message in answers)
+        calls = [call for message in answers for call in message.get("tool_calls", ())]
+        unknown |= known is not None and any(call.keys() - {"id", "type", "function", "index"} for call in calls)
+        called = self.wants_thoughts and any("tool_calls" in message for message in answers)
+        thoughtless = called and any("reasoning_content" not in message for message in answers)
+        return self.refused if odd or named or unknown or thoughtless else None
 
 
 _TPM = openai_error("Rate limit reached.", "rate_limit_exceeded", "tokens")
@@ -142,6 +151,7 @@ SERVICES: Mapping[str, Service] = {
         path="/openai/v1/chat/completions",
         refuses=frozenset({"metadata", "prompt_cache_key", "store", "logprobs", "logit_bias", "top_logprobs"}),
         tool_names=False,
+        knows_of_answers=frozenset({"function_call", "name", "reasoning", "tool_calls"}),
         refused=Told(
             status=400, body={"error": {"message": "property 'x' is unsupported", "type": "t"}}, words="property 'x'"
         ),
@@ -164,7 +174,9 @@ SERVICES: Mapping[str, Service] = {
     "fireworks": Service(
         path="/inference/v1/chat/completions",
         limits=frozenset({"max_tokens"}),
-        refuses=frozenset({"safety_identifier", "store", "stream_options"}),
+        refuses=frozenset({"safety_identifier", "store"}),
+        knows_of_answers=frozenset({"reasoning_content", "tool_calls"}),
+        tool_names=False,
         refused=Told(
             status=400,
             body={"error": {"object": "error", "message": "Extra inputs are not permitted, field: 'top_k'"}},
@@ -184,6 +196,7 @@ SERVICES: Mapping[str, Service] = {
     ),
     "deepseek": Service(
         goes_on="prefix",
+        wants_thoughts=True,
         path="/chat/completions",
         limits=frozenset({"max_tokens"}),
         ignores_other_limits=True,
@@ -210,6 +223,7 @@ SERVICES: Mapping[str, Service] = {
     ),
     "mistral": Service(
         goes_on="prefix",
+        knows_of_answers=frozenset({"prefix", "tool_calls"}),
         limits=frozenset({"max_tokens"}),
         wrong_key=Told(status=401, body={"detail": "Unauthorized"}),
         refuses=frozenset({"stream_options", "seed", "store", "user", "service_tier", "safety_identifier"}),

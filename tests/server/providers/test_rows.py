@@ -73,11 +73,35 @@ def test_a_key_that_is_needed_and_missing_is_named() -> None:
     )
 
 
+@pytest.mark.parametrize("end", ["\n", " ", "\r\nx: y", "\x00", "ä"])
+@pytest.mark.parametrize("named", ["", 'api_key_env = "GROQ_API_KEY"'])
+def test_a_key_that_no_header_may_hold_is_an_error_at_start_and_not_shown(end: str, named: str) -> None:
+    (problem,) = problems(f'kind = "groq"\n{named}', {"GROQ_API_KEY": SECRET + end})
+    assert problem.startswith("providers[0]: the key in environment variable 'GROQ_API_KEY' has white space or ")
+    assert SECRET not in problem
+
+
 def test_a_services_key_does_not_go_to_another_address() -> None:
     (made,) = settings('kind = "openai"\nbase_url = "http://elsewhere.test/v1"', {"OPENAI_API_KEY": SECRET}).providers
     assert made.api_key is None
     (made,) = settings('kind = "groq"\nbase_url = "http://elsewhere.test/v1"', {"GROQ_API_KEY": SECRET}).providers
     assert made.api_key is None
+
+
+@pytest.mark.parametrize(
+    ("address", "own"),
+    [
+        ("https://api.deepseek.com/v1", True),
+        ("https://API.deepseek.com:443", True),
+        ("http://api.deepseek.com", False),
+        ("https://api.deepseek.com:444", False),
+        ("https://api.deepseek.com.evil.test/v1", False),
+        ("https://evil.test/api.deepseek.com", False),
+    ],
+)
+def test_a_services_key_goes_to_its_own_host_whatever_the_path(address: str, own: bool) -> None:
+    (made,) = settings(f'kind = "deepseek"\nbase_url = "{address}"', {"DEEPSEEK_API_KEY": SECRET}).providers
+    assert made.api_key == (SecretStr(SECRET) if own else None)
 
 
 def test_a_service_without_an_address_of_its_own_has_its_key_wherever_it_is() -> None:
@@ -120,7 +144,10 @@ def test_a_route_whose_service_does_not_go_on_from_a_begun_answer_may_not_promis
 
 
 def test_deepseek_goes_on_from_a_begun_answer_at_one_of_its_addresses_and_has_its_key_there() -> None:
-    (problem,) = problems('kind = "deepseek"', {"DEEPSEEK_API_KEY": SECRET}, prefill=True)
+    (problem,) = problems(
+        'kind = "deepseek"\nbase_url = "https://api.deepseek.com/v1"', {"DEEPSEEK_API_KEY": SECRET}, prefill=True
+    )
+    assert (problem,) == problems('kind = "deepseek"', {"DEEPSEEK_API_KEY": SECRET}, prefill=True)
     assert problem == (
         "routes[0].prefill: deepseek goes on from a begun answer only at base_url = 'https://api.deepseek.com/beta'; "
         "write that, or leave it out"

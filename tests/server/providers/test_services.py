@@ -26,6 +26,30 @@ WITH_KEYS = [kind for kind in KINDS if SERVICES[kind].key is not None]
 MESSAGES = [
     {"role": "developer", "content": "Be brief."},
     {"role": "user", "content": "canary-prompt"},
+    {  # as a service answered, and an SDK gives it back
+        "role": "assistant",
+        "content": "canary-earlier",
+        "refusal": None,
+        "annotations": [],
+        "reasoning": "t",
+        "reasoning_content": "t",
+        "reasoning_details": [{"type": "reasoning.text", "text": "t"}],
+        "thinking_blocks": [{"type": "thinking", "thinking": "t", "signature": "s"}],
+        "provider_specific_fields": None,
+    },
+    {"role": "user", "content": "canary-more"},
+    {
+        "role": "assistant",
+        "tool_calls": [
+            {
+                "id": "0",
+                "type": "function",
+                "function": {"name": "f", "arguments": "{}"},
+                "extra_content": {"google": {"thought_signature": "s"}},
+            }
+        ],
+    },
+    {"role": "tool", "name": "f", "tool_call_id": "0", "content": "0"},
     {
         "role": "assistant",
         "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],

@@ -89,6 +89,8 @@ def _choice(
         return SIMULATED
     name = provider
     if provider.startswith(("http://", "https://")):
+        if base_url is not None:
+            raise Misplaced("--provider is an address already; leave --base-url out.")
         name, provider, base_url = "upstream", COMPATIBLE, provider
     usual = OPENAI if provider == OPENAI.kind and base_url is None else None
     premium = model or (usual.premium if usual else None)
@@ -113,7 +115,7 @@ def _drafted(config: Path, choice: Choice) -> tuple[str, Settings]:
     text = draft(template, choice, store)
     try:
         settings = parse_values(text, str(config), os.environ)
-        with_secrets(settings, str(config), os.environ | dict.fromkeys(_to_export(settings), "to come"))
+        with_secrets(settings, str(config), os.environ | dict.fromkeys(_to_export(settings), "to-come"))
     except SettingsError as error:
         raise Misplaced(str(error)) from error
     return text, settings

@@ -50,5 +50,5 @@ def _table(name: str, rows: Sequence[tuple[str, str]]) -> str:
 
 
 def _text(value: str) -> str:
-    """Return a string as TOML writes it: JSON's escapes are TOML's, too."""
-    return json.dumps(value)
+    """Return a string as TOML writes it: JSON's escapes are TOML's, too, but for halves of characters."""
+    return json.dumps(value, ensure_ascii=False)

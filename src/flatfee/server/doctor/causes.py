@@ -13,7 +13,7 @@ from flatfee.server.answers.members import UnusableAnswer
 from flatfee.server.doctor.finding import Finding, fail, warn
 from flatfee.server.providers.base import ProviderFailure
 from flatfee.server.settings import ProviderSettings, RouteSettings
-from flatfee.server.stages.failures import is_spent, is_wrong_key
+from flatfee.server.stages.failures import is_spent, is_wrong_key, is_wrong_place
 from flatfee.wire import AttemptOutcome
 
 _CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
@@ -42,7 +42,7 @@ def failing(route: RouteSettings, provider: ProviderSettings, error: Exception, 
     if isinstance(error, Refused):
         return _refused(check, route, provider, error)
     if isinstance(error, TimeoutError):
-        return fail(check, f"no token came within {seconds:.0f} s", _SILENT)
+        return fail(check, f"no whole answer came within {seconds:g} s", _SILENT)
     if isinstance(error, ProviderFailure) and error.outcome in {AttemptOutcome.TIMEOUT, AttemptOutcome.UNAVAILABLE}:
         return fail(check, f"its provider {error}", _REACH)
     if isinstance(error, ProviderFailure):
@@ -62,7 +62,7 @@ def _refused(check: str, route: RouteSettings, provider: ProviderSettings, refus
         )
     if status == 402 or is_spent(status, error):
         return fail(check, f"the account has nothing left to spend {shown}", "Top it up, or raise its limit.")
-    if status in {403, 412}:
+    if status in {403, 412} or is_wrong_place(status, error):
         cure = f"Check what the account and {key} may use, {route.model!r} among it, and from which country."
         return fail(check, f"this is not allowed {shown}", cure)
     if status == 404 and code in _UNKNOWN_MODEL:

@@ -6,8 +6,8 @@ Costs about a token a route, and writes nothing. Why a route failed is told in `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
 
@@ -20,7 +20,7 @@ from flatfee.server.answers.sse import cut_events, payload_of
 from flatfee.server.answers.stream import RelayedStream
 from flatfee.server.ask import read_ask
 from flatfee.server.bodies import body_for
-from flatfee.server.configuration import with_key
+from flatfee.server.configuration import is_sendable, with_key
 from flatfee.server.doctor.causes import Refused, failing
 from flatfee.server.doctor.finding import Finding, fail, ok, warn
 from flatfee.server.doctor.listed import ListedModels, read_list
@@ -37,6 +37,9 @@ AT_ONCE: Final = 4
 
 MOST_BYTES: Final = 65_536
 """An answer of one token is not longer."""
+
+SHORTEST_SECRET: Final = 8
+"""Characters; what is shorter is a word that stands for a key that a server does not look at, such as ``none``."""
 
 _QUESTION: Final = [{"role": "user", "content": "ping"}]
 _LIMITS: Final[tuple[Mapping[str, int], ...]] = ({"max_completion_tokens": 1}, {"max_tokens": 16})
@@ -62,18 +65,21 @@ def try_routes(settings: Settings, env: Mapping[str, str], *, patience: float = 
 
 
 async def _try_all(settings: Settings, env: Mapping[str, str], patience: float) -> list[Finding]:
-    configured = {provider.name: with_key(provider, env) for provider in settings.providers}
-    providers = make_providers(configured.values())
+    configured = {provider.name: provider for provider in settings.providers}
+    keyless = {name: _keyless(provider, env) for name, provider in configured.items()}
+    providers = make_providers(with_key(provider, env) for provider in settings.providers)
     turn = asyncio.Semaphore(AT_ONCE)
 
     async def listed(name: str) -> ListedModels | None:
         async with turn:
-            return await _listed(configured[name], providers[name], patience)
+            return await _listed(providers[name], patience) if keyless[name] is None else None
 
     async def tried(route: RouteSettings, lists: Mapping[str, ListedModels | None]) -> Iterator[Finding]:
+        name = route.provider
+        if (why := keyless[name]) is not None:
+            return iter([_not_asked(route, why, configured[name])])
         async with turn:
-            settings_of, provider = configured[route.provider], providers[route.provider]
-            return await _try_route(route, settings_of, provider, lists[route.provider], patience)
+            return await _try_route(route, configured[name], providers[name], lists[name], patience)
 
     try:
         lists = dict(zip(configured, await asyncio.gather(*map(listed, configured)), strict=True))
@@ -81,27 +87,41 @@ async def _try_all(settings: Settings, env: Mapping[str, str], patience: float) 
     finally:
         for provider in providers.values():
             await provider.close()
-    return [*chain.from_iterable(found)]
+    secrets = [key.get_secret_value() for each in settings.providers if (key := with_key(each, env).api_key)]
+    return [_masked(finding, secrets) for finding in chain.from_iterable(found)]
 
 
-def _missing_key(provider: ProviderSettings) -> str | None:
-    wants = provider.api_key_env is not None or provider.row.needs_key
-    return provider.key_env if wants and provider.api_key is None else None
+def _masked(finding: Finding, secrets: Iterable[str]) -> Finding:
+    """Return a finding without the providers' keys: one may tell its own back as the name of a model, or a code."""
+    for secret in secrets:
+        if len(secret) >= SHORTEST_SECRET and secret in finding.found:
+            finding = replace(finding, found=finding.found.replace(secret, "…"))
+    return finding
 
 
-async def _listed(settings: ProviderSettings, provider: Provider, patience: float) -> ListedModels | None:
-    if _missing_key(settings) or not isinstance(provider, ListsModels):
-        return None
-    data = await provider.models(patience=patience)
+def _keyless(provider: ProviderSettings, env: Mapping[str, str]) -> str | None:
+    """Return why a provider cannot be asked with its key, if it should have one."""
+    key = with_key(provider, env).api_key
+    if key is not None:
+        return None if is_sendable(key.get_secret_value()) else "cannot stand in a header"
+    wants = provider.key_env and (provider.api_key_env or provider.row.needs_key)
+    return "is not set" if wants else None
+
+
+def _not_asked(route: RouteSettings, why: str, provider: ProviderSettings) -> Finding:
+    name = provider.key_env or "api_key"
+    cure = f"Export {name}; the doctor sees only its own environment."
+    return fail(f"route {route.name}", f"it was not asked: its key {name} {why}", cure)
+
+
+async def _listed(provider: Provider, patience: float) -> ListedModels | None:
+    data = await provider.models(patience=patience) if isinstance(provider, ListsModels) else None
     return read_list(data) if data is not None else None
 
 
 async def _try_route(
     route: RouteSettings, settings: ProviderSettings, provider: Provider, listed: ListedModels | None, patience: float
 ) -> Iterator[Finding]:
-    if missing := _missing_key(settings):
-        cure = f"Export {missing}; the doctor sees only its own environment."
-        return iter([fail(f"route {route.name}", f"it was not asked: its key {missing} is not set", cure)])
     seconds = min(patience, route.total_timeout)
     try:
         async with asyncio.timeout(seconds):

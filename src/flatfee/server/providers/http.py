@@ -96,7 +96,7 @@ class HttpConnection:
 
     async def get(self, url: str, *, patience: float) -> bytes | None:
         """Fetch a document of at most ``MAX_DOCUMENT`` bytes; ``None`` where it does not come in time and whole."""
-        data = b""
+        data = bytearray()
         try:
             async with (
                 asyncio.timeout(patience),
@@ -110,7 +110,7 @@ class HttpConnection:
                         return None
         except (ProviderFailure, aiohttp.ClientError, TimeoutError, OSError):
             return None
-        return data
+        return bytes(data)
 
     async def close(self) -> None:
         """Close the session and its connections."""

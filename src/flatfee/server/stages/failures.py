@@ -45,9 +45,15 @@ _OPERATORS_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_r
 _FAILED_GENERATION: Final = frozenset({"tool_use_failed", "json_validate_failed"})
 """Groq's 400s for what its model said, not the caller: a call of a tool that is none, or no JSON
 (https://console.groq.com/docs/tool-use, https://console.groq.com/docs/structured-outputs)."""
-_WRONG_KEY: Final = re.compile(r"(?:incorrect api key provided|api key not (?:valid|found))\b", re.IGNORECASE)
+_WRONG_KEY: Final = re.compile(
+    r"(?:incorrect api key provided|api key (?:not (?:valid|found)|expired))\b", re.IGNORECASE
+)
 """How a 400 begins that is a 401 elsewhere: xAI's (https://docs.x.ai/developers/debugging) and Gemini's
-(https://ai.google.dev/gemini-api/docs/generate-content/api-errors)."""
+(https://ai.google.dev/gemini-api/docs/generate-content/api-errors,
+https://github.com/continuedev/continue/issues/11310)."""
+_WRONG_PLACE: Final = re.compile(r"user location is not supported\b", re.IGNORECASE)
+"""How a 400 of Gemini begins that says where the gateway is, and nothing of the request
+(https://discuss.ai.google.dev/t/gemini-api-location-support/454)."""
 _CONTEXT_OVERFLOW: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 """How providers say that the context is too large: OpenAI in ``code``, llama.cpp's server in ``type``."""
 _MAY_OVERFLOW: Final = frozenset({400, 403, 413, 422})
@@ -163,13 +169,18 @@ def is_wrong_key(status: int, error: Mapping[str, object]) -> bool:
     return status == 401 or (status == 400 and _WRONG_KEY.match(str(error["message"])) is not None)
 
 
+def is_wrong_place(status: int, error: Mapping[str, object]) -> bool:
+    """Tell whether a provider serves nobody from where the gateway is, by another status than 403."""
+    return status == 400 and _WRONG_PLACE.match(str(error["message"])) is not None
+
+
 def is_spent(status: int, error: Mapping[str, object]) -> bool:
     """Tell whether a provider says, by another status than 402, that the account may spend no more."""
     return status in {400, 429} and bool(_said(error) & _OPERATORS_CODES)
 
 
 def _is_operators_fault(status: int, error: Mapping[str, object]) -> bool:
-    return status in _OPERATORS_FAULT or is_wrong_key(status, error)
+    return status in _OPERATORS_FAULT or is_wrong_key(status, error) or is_wrong_place(status, error)
 
 
 async def told_error(upstream: Upstream) -> dict[str, object]:

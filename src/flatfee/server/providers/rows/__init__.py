@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from flatfee.server.providers.rows.hosted import HOSTED
+from flatfee.server.providers.rows.hosts import HOSTS
 from flatfee.server.providers.rows.own import OWN
 from flatfee.server.providers.rows.row import Quirk, Row
+from flatfee.server.providers.rows.vendors import VENDORS
 
 __all__ = ["COMPATIBLE", "ROWS", "Quirk", "Row"]
 
 COMPATIBLE: Final = "openai-compatible"
 """The row of what has none: any server that calls itself OpenAI-compatible."""
 
-ROWS: Final[Mapping[str, Row]] = {**HOSTED, **OWN, "simulated": Row(title="made-up answers", api="simulated")}
+ROWS: Final[Mapping[str, Row]] = {**VENDORS, **HOSTS, **OWN, "simulated": Row(title="made-up answers", api="simulated")}
 """``kind`` → its row."""

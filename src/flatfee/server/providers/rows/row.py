@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from flatfee.server.providers.dialect import PLAIN, Dialect
+
+BOOKKEEPING: Final = frozenset({"metadata", "prompt_cache_key", "safety_identifier", "store", "user"})
+"""Members of OpenAI's request that say what is kept of an answer, or for whom it is, and nothing of the answer."""
+
+BESIDE_WHAT_WAS_SAID: Final = frozenset(
+    {
+        *("annotations", "audio", "refusal"),  # OpenAI
+        *("reasoning", "reasoning_content", "reasoning_details"),  # thoughts: vLLM, DeepSeek, OpenRouter
+        *("provider_specific_fields", "thinking_blocks"),  # LiteLLM
+        "extra_content",  # Gemini, in a call
+    }
+)
+"""Members that answers have beside what they say, by who has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,5 +52,10 @@ class Row:
     quirks: tuple[Quirk, ...] = ()
 
     def is_at(self, base_url: str | None) -> bool:
-        """Tell whether an address is the service's own, so that its key may go there. One without is anywhere."""
-        return self.base_url is None or base_url in {self.base_url, self.prefill_url}
+        """Tell whether an address is at the service's own host, where its key may go. One without is anywhere."""
+        return self.base_url is None or (base_url is not None and _origin(base_url) == _origin(self.base_url))
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)

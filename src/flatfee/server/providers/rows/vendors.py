@@ -1,4 +1,4 @@
-"""Services that are asked over the internet, with a key. Data only; each quirk stands beside where it was read."""
+"""Services of those who make the models, asked over the internet with a key. Data only."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from flatfee.server.providers.dialect import Dialect
-from flatfee.server.providers.rows.row import Quirk, Row
+from flatfee.server.providers.rows.row import BESIDE_WHAT_WAS_SAID, BOOKKEEPING, Quirk, Row
 
-_BOOKKEEPING: Final = frozenset({"metadata", "prompt_cache_key", "safety_identifier", "store", "user"})
-"""Members of OpenAI's request that say what is kept of an answer, or for whom it is, and nothing of the answer."""
-
-HOSTED: Final[Mapping[str, Row]] = {
+VENDORS: Final[Mapping[str, Row]] = {
     "openai": Row(
         title="OpenAI; with a `base_url` of your own, any compatible server",
         base_url="https://api.openai.com/v1",
@@ -22,8 +19,8 @@ HOSTED: Final[Mapping[str, Row]] = {
         quirks=(
             Quirk(
                 field="output_limit",
-                says="`max_tokens` is deprecated, and models that reason refuse it",
-                source="https://platform.openai.com/docs/api-reference/chat/create#chat-create-max_tokens",
+                says="`max_tokens` is deprecated, and models that reason refuse it; all others know both",
+                source="https://community.openai.com/t/developer-role-not-accepted-for-o1-o1-mini-o3-mini/1110750/7",
             ),
             Quirk(
                 field="prefill",
@@ -62,123 +59,25 @@ HOSTED: Final[Mapping[str, Row]] = {
             ),
         ),
     ),
-    "openrouter": Row(
-        title="OpenRouter",
-        base_url="https://openrouter.ai/api/v1",
-        key_env="OPENROUTER_API_KEY",
-        needs_key=True,
-        source="https://openrouter.ai/docs/api-reference/overview",
-        quirks=(
-            Quirk(
-                says="403 with `metadata.reasons` is its moderation, and no matter of the key",
-                source="https://openrouter.ai/docs/api/reference/errors-and-debugging",
-            ),
-            Quirk(
-                says="an error in mid-stream is an event with `error` and `finish_reason: error`",
-                source="https://openrouter.ai/docs/api/reference/errors-and-debugging",
-            ),
-            Quirk(
-                says="comments (`: OPENROUTER PROCESSING`) while it waits for a model",
-                source="https://openrouter.ai/docs/api-reference/streaming",
-            ),
-        ),
-    ),
-    "groq": Row(
-        title="Groq",
-        base_url="https://api.groq.com/openai/v1",
-        key_env="GROQ_API_KEY",
-        needs_key=True,
-        dialect=Dialect(leave_out=_BOOKKEEPING - {"user"}, tool_names=False),
-        source="https://console.groq.com/docs/openai",
-        quirks=(
-            Quirk(
-                field="tool_names",
-                says="`messages[].name` is refused; it stays where it tells who speaks, so that is refused still",
-                source="https://console.groq.com/docs/openai",
-            ),
-            Quirk(
-                field="leave_out",
-                says="`store` and `metadata` are not supported, and the others not known",
-                source="https://github.com/groq/groq-python/blob/main/src/groq/types/chat/completion_create_params.py",
-            ),
-            Quirk(
-                says="`logprobs`, `top_logprobs`, `logit_bias` and `n` above 1 are refused",
-                source="https://console.groq.com/docs/openai",
-            ),
-            Quirk(
-                says="400 `tool_use_failed` is its model's failure to call a tool, which another route may cure",
-                source="https://github.com/groq/groq-typescript/issues/28",
-            ),
-            Quirk(
-                says="413 `rate_limit_exceeded` where one request is more than the account's tokens per minute; "
-                "498 where the flex tier has no room",
-                source="https://console.groq.com/docs/errors",
-            ),
-        ),
-    ),
-    "together": Row(
-        title="Together AI",
-        base_url="https://api.together.ai/v1",
-        key_env="TOGETHER_API_KEY",
-        needs_key=True,
-        dialect=Dialect(output_limit="max_tokens"),
-        source="https://docs.together.ai/docs/inference/openai-compatibility",
-        quirks=(
-            Quirk(
-                field="output_limit",
-                says="documents `max_tokens`",
-                source="https://docs.together.ai/reference/chat-completions",
-            ),
-            Quirk(
-                says="403 may mean that the context is too large",
-                source="https://docs.together.ai/docs/error-codes",
-            ),
-        ),
-    ),
-    "fireworks": Row(
-        title="Fireworks AI",
-        base_url="https://api.fireworks.ai/inference/v1",
-        key_env="FIREWORKS_API_KEY",
-        needs_key=True,
-        dialect=Dialect(
-            stream_options=False, output_limit="max_tokens", leave_out=frozenset({"safety_identifier", "store"})
-        ),
-        source="https://docs.fireworks.ai/tools-sdks/openai-compatibility",
-        quirks=(
-            Quirk(
-                field="stream_options",
-                says="usage comes with the last event of every stream; the member was refused",
-                source="https://docs.fireworks.ai/tools-sdks/openai-compatibility",
-            ),
-            Quirk(
-                field="output_limit",
-                says="documents `max_tokens`",
-                source="https://docs.fireworks.ai/api-reference/post-chatcompletions",
-            ),
-            Quirk(
-                field="leave_out",
-                says="400 `Extra inputs are not permitted` for members it does not know",
-                source="https://github.com/FlowiseAI/Flowise/issues/2866",
-            ),
-            Quirk(
-                says="412 for an account that is suspended",
-                source="https://docs.fireworks.ai/guides/inference-error-codes",
-            ),
-        ),
-    ),
     "deepseek": Row(
         title="DeepSeek",
         base_url="https://api.deepseek.com",
         prefill_url="https://api.deepseek.com/beta",
         key_env="DEEPSEEK_API_KEY",
         needs_key=True,
-        dialect=Dialect(output_limit="max_tokens", developer=False, prefill="prefix"),
+        dialect=Dialect(output_limit="max_tokens", wants_thoughts=True, developer=False, prefill="prefix"),
         source="https://api-docs.deepseek.com/api/create-chat-completion",
         quirks=(
             Quirk(
                 field="output_limit",
                 says="knows `max_tokens` only",
                 source="https://api-docs.deepseek.com/api/create-chat-completion",
+            ),
+            Quirk(
+                field="wants_thoughts",
+                says="while it thinks, as it does unless told not to, 400 where tools were called and the "
+                "`reasoning_content` is not passed back; an empty one will do",
+                source="https://github.com/earendil-works/pi/issues/7702",
             ),
             Quirk(
                 field="developer",
@@ -210,6 +109,7 @@ HOSTED: Final[Mapping[str, Row]] = {
             output_limit="max_tokens",
             rename={"seed": "random_seed"},
             leave_out=frozenset({"safety_identifier", "service_tier", "store", "user"}),
+            leave_out_of_answers=BESIDE_WHAT_WAS_SAID,
             developer=False,
             prefill="prefix",
         ),
@@ -234,6 +134,12 @@ HOSTED: Final[Mapping[str, Row]] = {
                 field="leave_out",
                 says="422 `extra_forbidden` for members it does not know, such as `store`",
                 source="https://github.com/Gitlawb/openclaude/issues/739",
+            ),
+            Quirk(
+                field="leave_out_of_answers",
+                says="422 `extra_forbidden` for what an assistant's message has beside `content`, `tool_calls` and "
+                "`prefix`",
+                source="https://github.com/BerriAI/litellm/issues/30835",
             ),
             Quirk(
                 field="developer",
@@ -278,7 +184,7 @@ HOSTED: Final[Mapping[str, Row]] = {
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
         key_env="GEMINI_API_KEY",
         needs_key=True,
-        dialect=Dialect(leave_out=_BOOKKEEPING),
+        dialect=Dialect(leave_out=BOOKKEEPING),
         source="https://ai.google.dev/gemini-api/docs/openai",
         quirks=(
             Quirk(
@@ -290,6 +196,15 @@ HOSTED: Final[Mapping[str, Row]] = {
                 says="errors may be a list of one; a wrong key is a 400 with the reason `API_KEY_INVALID`; 429 tells "
                 "its `retryDelay` in the body",
                 source="https://ai.google.dev/gemini-api/docs/generate-content/api-errors",
+            ),
+            Quirk(
+                says="a country that is not served is a 400 as well, and no matter of the request",
+                source="https://discuss.ai.google.dev/t/gemini-api-location-support/454",
+            ),
+            Quirk(
+                says="Gemini 3 and newer want each call of a tool back with the `thought_signature` that came in its "
+                "`extra_content`, and refuse one without: a workflow with tools is best begun and ended there",
+                source="https://ai.google.dev/gemini-api/docs/thought-signatures",
             ),
         ),
     ),
