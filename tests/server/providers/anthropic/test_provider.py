@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
+import threading
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -155,3 +157,37 @@ async def test_a_stream_to_who_asks_for_a_plain_answer_is_a_stream_of_chunks() -
     ):
         data = await answer.read()
     assert json.loads(as_completion(data))["choices"][0]["message"]["content"] == "Hello"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_stands_before_the_first_event_is_passed_over(stream: bool) -> None:
+    async with (
+        upstream(whole(b"\xef\xbb\xbf" + b'data: {"type":"message_stop"}\n\n')) as fake,
+        provider(fake.port) as api,
+        api.send(a_route(), BODY, stream=stream) as answer,
+    ):
+        data = b"".join([part async for part in answer.chunks()]) if stream else await answer.read()
+    assert data == b"data: [DONE]\n\n"
+
+
+async def test_what_is_large_is_translated_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+
+    def seen(work: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            threads.append(threading.current_thread())
+            return work(*given)
+
+        return call
+
+    monkeypatch.setattr(module, "LARGE", len(BODY) - 1)
+    monkeypatch.setattr(module, "read_request", seen(module.read_request))
+    monkeypatch.setattr(module, "as_completion", seen(module.as_completion))
+    async with (
+        upstream(whole(json.dumps(Says([text("Hello")]).message()).encode())) as fake,
+        provider(fake.port) as api,
+        api.send(a_route(), BODY, stream=False) as answer,
+    ):
+        assert b"Hello" in await answer.read()
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads

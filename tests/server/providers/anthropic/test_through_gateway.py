@@ -284,6 +284,26 @@ async def test_what_cannot_be_said_there_is_refused_before_asking() -> None:
     assert run.api.heads == []
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_cannot_be_said_there_is_asked_of_the_next_route(stream: bool) -> None:
+    async with rig(Says([text("Hello")]), others=["second"]) as run:
+        answers = [await run.client.post("/v1/chat/completions", json=make_body(n=2, stream=stream)) for _ in range(4)]
+        receipt = (await run.ask())["flatfee"]
+    assert [answer.headers["x-flatfee-route"] for answer in answers] == ["second"] * 4
+    assert receipt["route"] == "claude"  # it is not blamed for what it was not asked
+    assert len(run.api.heads) == 1
+
+
+async def test_what_the_model_cannot_do_is_asked_of_the_next_route() -> None:
+    why = 'tool_choice: type "tool" and "any" are not supported for this model.'
+    async with rig(Fails(400, "invalid_request_error", why), others=["second"]) as run:
+        receipt = (await run.ask(tools=[TOOL], tool_choice="required"))["flatfee"]
+    assert [(tried["route"], tried["outcome"]) for tried in receipt["attempts"]] == [
+        ("claude", "refused"),
+        ("second", "ok"),
+    ]
+
+
 async def test_the_key_is_told_nobody(caplog: pytest.LogCaptureFixture) -> None:
     async with rig(Fails(401, "authentication_error", "invalid x-api-key")) as run:
         response = await run.client.post("/v1/chat/completions", json=make_body())
