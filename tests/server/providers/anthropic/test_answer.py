@@ -172,8 +172,9 @@ def test_a_call_whose_arguments_come_with_its_beginning_has_them() -> None:
     translator = StreamTranslator(CREATED)
     begun = {"type": "content_block_start", "index": 0, "content_block": tool_use("a", "f", x=1)}
     stopped = {"type": "content_block_stop", "index": 0}
-    data = b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in (begun, stopped))
-    assert put_together(translator.feed(data))["choices"][0]["message"]["tool_calls"][0]["function"] == {
+    assert put_together(translator.feed(as_events(begun, stopped)))["choices"][0]["message"]["tool_calls"][0][
+        "function"
+    ] == {
         "name": "f",
         "arguments": '{"x": 1}',
     }
@@ -238,16 +239,13 @@ def test_usage_tells_how_much_was_thought() -> None:
     assert plain(Says([text("x")], usage=usage))["usage"]["completion_tokens_details"] == {"reasoning_tokens": 4}
 
 
-def test_later_counts_of_a_stream_replace_earlier_ones() -> None:
-    translator = StreamTranslator(CREATED)
+@pytest.mark.parametrize(("later", "prompt"), [(8, 10), (None, 7), (0, 7)])
+def test_the_larger_of_two_counts_of_a_stream_holds(later: int | None, prompt: int) -> None:
     begun = {"type": "message_start", "message": {"id": "m", "model": "c", "usage": {"input_tokens": 5}}}
-    ended = {
-        "type": "message_delta",
-        "delta": {"stop_reason": "end_turn"},
-        "usage": {"input_tokens": 8, "cache_read_input_tokens": 2, "output_tokens": 3},
-    }
-    data = b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in (begun, ended))
-    assert chunks(translator.feed(data))[-1]["usage"]["prompt_tokens"] == 10
+    usage = {"input_tokens": later, "cache_read_input_tokens": 2, "output_tokens": 3}
+    ended = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage}
+    told = chunks(StreamTranslator(CREATED).feed(as_events(begun, ended)))[-1]["usage"]
+    assert (told["prompt_tokens"], told["completion_tokens"]) == (prompt, 3)
 
 
 @pytest.mark.parametrize(

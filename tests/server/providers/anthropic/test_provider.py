@@ -159,6 +159,17 @@ async def test_a_stream_to_who_asks_for_a_plain_answer_is_a_stream_of_chunks() -
     assert json.loads(as_completion(data))["choices"][0]["message"]["content"] == "Hello"
 
 
+async def test_a_stream_to_who_asks_for_a_plain_answer_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_LINES", 10)
+    async with (
+        upstream(whole(b"".join(Says([text("Hello")]).events()))) as fake,
+        provider(fake.port) as api,
+        api.send(a_route(), BODY, stream=False) as answer,
+    ):
+        with pytest.raises(ProviderFailure, match="more than 10 lines"):
+            await answer.read()
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_what_stands_before_the_first_event_is_passed_over(stream: bool) -> None:
     async with (

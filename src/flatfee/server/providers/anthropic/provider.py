@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from flatfee.server.answers.members import UnusableAnswer
-from flatfee.server.answers.reshape import shape_of
+from flatfee.server.answers.reshape import MAX_LINES, shape_of
 from flatfee.server.answers.sse import BOM
 from flatfee.server.providers.anthropic.answer import as_completion
 from flatfee.server.providers.anthropic.errors import Untranslatable, read_trouble
@@ -138,6 +138,8 @@ class _Answer:
         data = data.removeprefix(BOM)
         if shape_of(data) != "events":
             return as_completion(data, self._created)
+        if data.count(b"\n") + data.count(b"\r") > MAX_LINES:
+            raise UnusableAnswer(f"is a stream of more than {MAX_LINES} lines")
         translator = StreamTranslator(self._created)
         return translator.feed(data) + translator.end()
 
