@@ -15,7 +15,9 @@ from tests.server.providers.anthropic.fake_messages import Says, text
 
 from flatfee.server.answers.reshape import as_completion
 from flatfee.server.providers.anthropic import provider as module
+from flatfee.server.providers.anthropic.answer import as_completion as as_message
 from flatfee.server.providers.anthropic.provider import AnthropicProvider
+from flatfee.server.providers.anthropic.request import read_request
 from flatfee.server.providers.base import ProviderFailure
 from flatfee.server.providers.registry import make_providers
 from flatfee.server.settings import ProviderSettings
@@ -192,8 +194,8 @@ async def test_what_is_large_is_translated_beside_the_loop(monkeypatch: pytest.M
         return call
 
     monkeypatch.setattr(module, "LARGE", len(BODY) - 1)
-    monkeypatch.setattr(module, "read_request", seen(module.read_request))
-    monkeypatch.setattr(module, "as_completion", seen(module.as_completion))
+    monkeypatch.setattr(module, "read_request", seen(read_request))
+    monkeypatch.setattr(module, "as_completion", seen(as_message))
     async with (
         upstream(whole(json.dumps(Says([text("Hello")]).message()).encode())) as fake,
         provider(fake.port) as api,

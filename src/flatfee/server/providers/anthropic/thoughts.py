@@ -59,8 +59,8 @@ def _put_together(details: list[Any]) -> list[dict[str, Any]]:
                 pieces.setdefault((key, name), []).append(value)
             elif value is not None:
                 known.setdefault(name, value)
-    for (key, name), texts in pieces.items():
-        whole[key][name] = "".join(texts)
+    for (place, name), texts in pieces.items():
+        whole[place][name] = "".join(texts)
     return list(whole.values())
 
 
