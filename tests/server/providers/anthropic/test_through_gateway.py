@@ -169,6 +169,19 @@ async def test_thoughts_of_another_model_are_left_out_when_they_are_refused() ->
     assert [message["content"][0]["type"] for message in run.api.asked[0]["messages"]] == ["text"] * 3
 
 
+async def test_asking_without_thoughts_takes_of_the_same_time() -> None:
+    foreign = {"type": "reasoning.text", "text": "Hm.", "signature": "another's"}
+    history = [QUESTION, {"role": "assistant", "content": "Hi.", "reasoning_details": [foreign]}, QUESTION]
+    silent = Says([text("Hello")], breaks_off=2)  # before the first token
+    async with rig(silent, others=["second"], first_token_timeout=0.2) as run:
+        chunks = await run.stream(messages=history)
+        run.api.may_break.set()
+    tried = chunks[-1]["flatfee"]["attempts"]
+    assert [(one["route"], one["outcome"]) for one in tried] == [("claude", "timeout"), ("second", "ok")]
+    assert tried[0]["duration_ms"] >= 190
+    assert (len(run.api.refused), len(run.api.asked)) == (1, 1)
+
+
 async def test_a_refusal_that_no_thoughts_are_to_blame_for_is_not_asked_again() -> None:
     said = {"role": "assistant", "content": "Hi.", "thinking_blocks": [thinking("Hm.")]}
     async with rig(Fails(400, "invalid_request_error", "max_tokens: too many"), others=["second"]) as run:

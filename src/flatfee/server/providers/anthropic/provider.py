@@ -63,15 +63,17 @@ class AnthropicProvider:
             ProviderFailure: on entering, where no answer's head arrived.
         """
         try:
-            request, said = await _done(_translated, body)
+            said, thoughtful = await _done(_translated, body)
         except Untranslatable as error:
             yield _Told(400, {}, error.body())
             return
+        del body  # an answer may take minutes, and images are large
         async with self._asked(route, said, stream=stream) as answer:
-            if not (request.has_thoughts and isinstance(answer, _Told) and answer.blames_thinking):
+            if thoughtful is None or not (isinstance(answer, _Told) and answer.blames_thinking):
                 yield answer
                 return
-        async with self._asked(route, request.without_thoughts().encoded(), stream=stream) as answer:
+        said = await _done(lambda _: thoughtful.without_thoughts().encoded(), said)
+        async with self._asked(route, said, stream=stream) as answer:
             yield answer
 
     @asynccontextmanager
@@ -159,9 +161,10 @@ class _Answer:
                 yield out
 
 
-def _translated(body: bytes) -> tuple[MessagesRequest, bytes]:
+def _translated(body: bytes) -> tuple[bytes, MessagesRequest | None]:
+    """Return the body that is sent, and the request, if it has thoughts that could be left out."""
     request = read_request(body)
-    return request, request.encoded()
+    return request.encoded(), request if request.has_thoughts else None
 
 
 async def _done(work: Callable[[bytes], _T], data: bytes) -> _T:
