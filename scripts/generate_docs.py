@@ -63,7 +63,7 @@ REASONS: Final[Mapping[Reason, str]] = {
     Reason.FAIR_USE_EXHAUSTED: "What is left of fair-use does not cover the request.",
     Reason.BILLING_STATE: "The account's billing state allows no premium.",
     Reason.PROVIDER_TIMEOUT: "The first choice was silent for too long.",
-    Reason.PROVIDER_ERROR: "The first choice failed.",
+    Reason.PROVIDER_ERROR: "The first choice failed, or its model cannot do what was asked for.",
     Reason.PROVIDER_UNAVAILABLE: "The first choice could not be reached, or had failed too often to be asked.",
     Reason.PROVIDER_RATE_LIMITED: "The first choice refused for its own rate limit.",
     Reason.CONTEXT_OVERFLOW: "The first choice could not hold the context.",
@@ -83,7 +83,7 @@ OUTCOMES: Final[Mapping[AttemptOutcome, str]] = {
     AttemptOutcome.RATE_LIMITED: "It refused for its own rate limit.",
     AttemptOutcome.UNAVAILABLE: "It could not be reached, or was not asked because it had failed too often.",
     AttemptOutcome.CONTEXT_OVERFLOW: "It could not hold the context.",
-    AttemptOutcome.REFUSED: "It refused the request for good; another route would refuse it too.",
+    AttemptOutcome.REFUSED: "It refused the request. Another is asked only if it says that its model cannot do that.",
     AttemptOutcome.CANCELLED: "The caller left or the deadline passed while it worked.",
     AttemptOutcome.DIVERGED: "It was to go on with an answer that broke off, and gave another one.",
 }

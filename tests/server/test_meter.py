@@ -32,7 +32,7 @@ def test_before_any_try_nothing_was_left() -> None:
         (AttemptOutcome.RATE_LIMITED, Reason.PROVIDER_RATE_LIMITED),
         (AttemptOutcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE),
         (AttemptOutcome.CONTEXT_OVERFLOW, Reason.CONTEXT_OVERFLOW),
-        (AttemptOutcome.REFUSED, None),
+        (AttemptOutcome.REFUSED, Reason.PROVIDER_ERROR),
         (AttemptOutcome.CANCELLED, None),
     ],
 )

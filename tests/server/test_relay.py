@@ -241,6 +241,32 @@ async def test_a_context_too_long_for_every_route_is_the_providers_refusal() -> 
     assert response.json()["error"]["code"] == "context_length_exceeded"
 
 
+@pytest.mark.parametrize("code", ["unsupported_value", "unsupported_parameter"])
+async def test_what_only_a_model_does_not_take_goes_to_another_and_tells_nothing_of_the_route(code: str) -> None:
+    async with running(make_settings(routes=two()), ScriptedProvider(first=error(400, code))) as rig:
+        for _ in range(FAILURES_TO_OPEN + 1):
+            receipt = await rig.receipt(await rig.ask())
+        assert rig.gateway.health.down(rig.gateway.monotonic()) == frozenset()
+    assert outcomes(receipt) == [("first", "refused", 400), ("second", "ok", 200)]
+    assert (receipt["lane"], receipt["reason"]) == ("fallback", "provider_error")
+
+
+async def test_what_no_model_takes_is_the_last_ones_refusal() -> None:
+    provider = ScriptedProvider(first=error(400, "unsupported_value"), second=error(400, "context_length_exceeded"))
+    async with running(make_settings(routes=two()), provider) as rig:
+        response = await rig.ask()
+        receipt = await rig.receipt(response)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "context_length_exceeded")
+    assert receipt["fair_use"]["charged"] == 0
+
+
+async def test_what_one_model_does_not_take_and_another_could_is_worth_a_retry_later() -> None:
+    provider = ScriptedProvider(first=error(400, "unsupported_value"), second=error(500))
+    async with running(make_settings(routes=two()), provider) as rig:
+        response = await rig.ask()
+    assert response.json()["error"]["code"] == "fallback_exhausted"
+
+
 async def test_all_routes_failing_is_exhaustion_that_is_not_worth_a_retry() -> None:
     provider = ScriptedProvider(first=error(500), second=unreachable(), thrifty=error(429, retry_after="60"))
     async with running(provider=provider) as rig:

@@ -14,6 +14,7 @@ _LEFT_BECAUSE: dict[AttemptOutcome, Reason] = {
     AttemptOutcome.RATE_LIMITED: Reason.PROVIDER_RATE_LIMITED,
     AttemptOutcome.UNAVAILABLE: Reason.PROVIDER_UNAVAILABLE,
     AttemptOutcome.CONTEXT_OVERFLOW: Reason.CONTEXT_OVERFLOW,
+    AttemptOutcome.REFUSED: Reason.PROVIDER_ERROR,
 }
 
 

@@ -260,6 +260,6 @@ def _code(walk: Walk) -> ErrorCode | None:
         return None
     if meter.route is not None or past.ending is Ending.GONE:
         return ErrorCode(past.line.code) if past.line.code is not None else None
-    if all(each.outcome == AttemptOutcome.CONTEXT_OVERFLOW for each in tries):
+    if all(each.outcome in {AttemptOutcome.CONTEXT_OVERFLOW, AttemptOutcome.REFUSED} for each in tries):
         return None
     return ErrorCode.FALLBACK_EXHAUSTED if len(walk.routes) > 1 else ErrorCode.PROVIDER_UNAVAILABLE

@@ -45,6 +45,9 @@ _OPERATORS_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_r
 _FAILED_GENERATION: Final = frozenset({"tool_use_failed", "json_validate_failed"})
 """Groq's 400s for what its model said, not the caller: a call of a tool that is none, or no JSON
 (https://console.groq.com/docs/tool-use, https://console.groq.com/docs/structured-outputs)."""
+_MODEL_CANNOT: Final = frozenset({"unsupported_value", "unsupported_parameter"})
+"""How OpenAI says that the model, or the service, does not take something: another may
+(https://github.com/appatalks/eva-agent/issues/83). What a provider cannot translate is told so, too."""
 _WRONG_KEY: Final = re.compile(
     r"(?:incorrect api key provided|api key (?:not (?:valid|found)|expired))\b", re.IGNORECASE
 )
@@ -91,7 +94,8 @@ class Failed(Exception):
 
     ``pause`` is how long to wait before the same route may be tried again; ``retry_after`` is what
     the provider asked for; ``blameless`` means that it tells nothing of the route. ``flowed`` means that
-    the answer still came when the route's whole time was over: it is charged. Times are in seconds.
+    the answer still came when the route's whole time was over: it is charged. ``curable`` means that another
+    route may well take what this one refused. Times are in seconds.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class Failed(Exception):
         blameless: bool = False,
         flowed: bool = False,
         refusal: ProviderRefusal | None = None,
+        curable: bool = False,
     ) -> None:
         super().__init__(outcome)
         self.outcome = outcome
@@ -111,6 +116,7 @@ class Failed(Exception):
         self.blameless = blameless or flowed
         self.flowed = flowed
         self.refusal = refusal
+        self.curable = curable
 
     @property
     def leave_for(self) -> float | None:
@@ -129,7 +135,7 @@ async def rejected(route: RouteSettings, upstream: Upstream, chance: Callable[[]
         # Groq: more at once than the account may ask for in a minute, which tells nothing of how the route is.
         return Failed(AttemptOutcome.RATE_LIMITED, blameless=True)
     if status in _MAY_OVERFLOW and _is_too_large(status, error):
-        return Failed(AttemptOutcome.CONTEXT_OVERFLOW, refusal=ProviderRefusal(status, error))
+        return Failed(AttemptOutcome.CONTEXT_OVERFLOW, refusal=ProviderRefusal(status, error), curable=True)
     quota = is_spent(status, error)
     if status < 400 or quota or _is_operators_fault(status, error):
         log.error(
@@ -146,7 +152,8 @@ async def rejected(route: RouteSettings, upstream: Upstream, chance: Callable[[]
         outcome = AttemptOutcome.RATE_LIMITED if status == 429 else AttemptOutcome.ERROR
         asked = _asked(upstream.headers, error)
         return Failed(outcome, pause=_pause(chance, status, asked), retry_after=asked, blameless=model_failed)
-    return Failed(AttemptOutcome.REFUSED, refusal=ProviderRefusal(status, error))
+    cannot = bool(_said(error) & _MODEL_CANNOT)  # where we refuse it ourselves, the provider was not even asked
+    return Failed(AttemptOutcome.REFUSED, refusal=ProviderRefusal(status, error), curable=cannot, blameless=cannot)
 
 
 def _said(error: Mapping[str, object]) -> set[object]:

@@ -66,7 +66,7 @@ async def relay(job: Job, call: Call, bill: Bill, gateway: Gateway) -> None:
         ProviderRefusal: a provider refused the request, and no other route could cure that.
     """
     refusal: ProviderRefusal | None = None
-    only_too_large = True
+    only_refused = True
     failed: Failed | None = None
     cut: _Cut | None = None
     floor = 0
@@ -77,11 +77,12 @@ async def relay(job: Job, call: Call, bill: Bill, gateway: Gateway) -> None:
         failed = await _try_behind(cut, this)
         if failed is None:
             return
-        if failed.outcome is AttemptOutcome.CONTEXT_OVERFLOW:
+        if failed.curable:
             refusal = failed.refusal
-            floor = max(floor, route.context_tokens or 0)
         else:
-            only_too_large = False
+            only_refused = False
+        if failed.outcome is AttemptOutcome.CONTEXT_OVERFLOW:
+            floor = max(floor, route.context_tokens or 0)
         _log_leaving(this, failed)
         cut = _Cut.of(this, failed) if this.forwarded else cut
         if cut is None:
@@ -91,7 +92,7 @@ async def relay(job: Job, call: Call, bill: Bill, gateway: Gateway) -> None:
             break
     if cut is not None:
         raise _broke_midway(cut)
-    if refusal is not None and only_too_large:
+    if refusal is not None and only_refused:
         raise refusal
     raise _exhausted(job, gateway, failed)
 
@@ -181,7 +182,7 @@ def _judge(this: Try, failed: Failed) -> Failed:
         health.succeeded(name, this.opening)
     else:
         health.failed(name, this.gateway.monotonic(), this.opening, leave_for=failed.leave_for)
-    if failed.refusal is not None and failed.outcome is AttemptOutcome.REFUSED and this.half is None:
+    if failed.refusal is not None and not failed.curable and this.half is None:
         raise failed.refusal from None
     if this.late() and not this.forwarded:
         raise deadline_passed() from failed

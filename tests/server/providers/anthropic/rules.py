@@ -120,12 +120,12 @@ def _thinking(body: dict[str, Any]) -> Iterator[str]:
     manual = thinking["type"] == "enabled"
     if manual and body["model"].startswith("claude-opus-4-8"):
         yield '"thinking.type.enabled" is not supported for this model'
+    if thinking["type"] != "disabled" and body.get("tool_choice", {}).get("type") in {"any", "tool"}:
+        yield "Thinking may not be enabled when tool_choice forces tool use."
     if not manual:
         return
     if not 1024 <= thinking["budget_tokens"] < body["max_tokens"]:
         yield "`max_tokens` must be greater than `thinking.budget_tokens`"
-    if body.get("tool_choice", {}).get("type") in {"any", "tool"}:
-        yield "Thinking may not be enabled when tool_choice forces tool use."
     if body.keys() & {"temperature", "top_k"}:
         yield "`temperature` may only be set to 1 when thinking is enabled"
     results = any(block["type"] == "tool_result" for block in body["messages"][-1]["content"])

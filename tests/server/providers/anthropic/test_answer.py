@@ -58,6 +58,10 @@ def chunks(data: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+def as_events(*told: dict[str, Any]) -> bytes:
+    return b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in told)
+
+
 def put_together(data: bytes) -> dict[str, Any]:
     """Return the completion that a client makes of a stream."""
     whole = CompletionSum({})
@@ -168,8 +172,9 @@ def test_a_call_whose_arguments_come_with_its_beginning_has_them() -> None:
     translator = StreamTranslator(CREATED)
     begun = {"type": "content_block_start", "index": 0, "content_block": tool_use("a", "f", x=1)}
     stopped = {"type": "content_block_stop", "index": 0}
-    data = b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in (begun, stopped))
-    assert put_together(translator.feed(data))["choices"][0]["message"]["tool_calls"][0]["function"] == {
+    assert put_together(translator.feed(as_events(begun, stopped)))["choices"][0]["message"]["tool_calls"][0][
+        "function"
+    ] == {
         "name": "f",
         "arguments": '{"x": 1}',
     }
@@ -222,24 +227,34 @@ def test_usage_counts_what_was_cached_once(usage: dict[str, Any], told: tuple[in
     assert chunks(stream(Says([text("x")], usage=usage)))[-1]["usage"] == found
 
 
+def test_an_answer_without_usage_is_an_answer() -> None:
+    message = {name: value for name, value in Says([text("x")]).message().items() if name != "usage"}
+    found = json.loads(as_completion(json.dumps(message).encode(), CREATED))
+    assert found["choices"][0]["message"]["content"] == "x"
+    assert "usage" not in found
+
+
 def test_usage_tells_how_much_was_thought() -> None:
     usage = {**USAGE, "output_tokens_details": {"thinking_tokens": 4}}
     assert plain(Says([text("x")], usage=usage))["usage"]["completion_tokens_details"] == {"reasoning_tokens": 4}
 
 
-def test_later_counts_of_a_stream_replace_earlier_ones() -> None:
-    translator = StreamTranslator(CREATED)
+@pytest.mark.parametrize(("later", "prompt"), [(8, 10), (None, 7), (0, 7)])
+def test_the_larger_of_two_counts_of_a_stream_holds(later: int | None, prompt: int) -> None:
     begun = {"type": "message_start", "message": {"id": "m", "model": "c", "usage": {"input_tokens": 5}}}
-    ended = {
-        "type": "message_delta",
-        "delta": {"stop_reason": "end_turn"},
-        "usage": {"input_tokens": 8, "cache_read_input_tokens": 2, "output_tokens": 3},
-    }
-    data = b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in (begun, ended))
-    assert chunks(translator.feed(data))[-1]["usage"]["prompt_tokens"] == 10
+    usage = {"input_tokens": later, "cache_read_input_tokens": 2, "output_tokens": 3}
+    ended = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage}
+    told = chunks(StreamTranslator(CREATED).feed(as_events(begun, ended)))[-1]["usage"]
+    assert (told["prompt_tokens"], told["completion_tokens"]) == (prompt, 3)
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"type":"error","error":{"type":"api_error"}}', b"<html>"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"[]", b"{}", b'{"type":"error","error":{"type":"api_error"}}', b"<html>"),
+        b'{"id":"a","model":"m","content":[],"stop_reason":null}',
+    ],
+)
 def test_what_is_no_message_stays_as_it_came(body: bytes) -> None:
     assert as_completion(body, CREATED) == body
 
@@ -249,6 +264,74 @@ def test_an_error_in_mid_stream_is_one_for_who_reads_it() -> None:
     relayed.feed(stream(Says([text("Hello")], breaks_off=4)))
     assert relayed.failure is not None
     assert not relayed.whole
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'data: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}',
+        b'data: {"type":"error","error":"text"}',
+        b'data: {"type":"error"}',
+        b'data: {"error":{"message":"a proxy\'s","type":"server_error"}}',
+        b'data: {"error":{"message":5}}',
+        b'event: error\ndata: {"message":"a proxy\'s"}',
+    ],
+)
+def test_an_error_of_any_shape_ends_the_answer(event: bytes) -> None:
+    relayed = RelayedStream(include_usage=False)
+    relayed.feed(StreamTranslator(CREATED).feed(event + b"\n\n"))
+    assert relayed.failure is not None
+
+
+def test_members_that_are_null_are_absent() -> None:
+    """Some services write those of a block that belong to other kinds."""
+    nulls = dict.fromkeys(("text", "id", "name", "input", "thinking", "signature", "data"))
+    blocks = [{**nulls, **thinking("Hm.")}, {**nulls, **text("Hello")}, {**nulls, **tool_use("a", "f"), "input": None}]
+    message = {**Says([]).message(), "content": blocks}
+    plainly = json.loads(as_completion(json.dumps(message).encode(), CREATED))["choices"][0]["message"]
+    empty = [{**blocks[0], "thinking": None, "signature": None}, {**blocks[1], "text": None}, blocks[2]]
+    deltas = [
+        {"type": "thinking_delta", "thinking": "Hm."},
+        {"type": "text_delta", "text": "Hello"},
+        {"type": "input_json_delta", "partial_json": None},
+    ]
+    told: list[dict[str, Any]] = []
+    for index, (block, delta) in enumerate(zip(empty, deltas, strict=True)):
+        told.append({"type": "content_block_start", "index": index, "content_block": block})
+        told.append({"type": "content_block_delta", "index": index, "delta": delta})
+        told.append({"type": "content_block_stop", "index": index})
+    streamed = put_together(StreamTranslator(CREATED).feed(as_events(*told)))["choices"][0]["message"]
+    for said in (plainly, streamed):
+        assert (said["reasoning_content"], said["content"]) == ("Hm.", "Hello")
+        assert said["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
+
+
+@pytest.mark.parametrize("piece", [5, {"a": 1}, [], True])
+def test_a_piece_that_is_no_text_is_passed_over(piece: Any) -> None:
+    begun = {"type": "content_block_start", "index": 0, "content_block": tool_use("a", "f")}
+    delta = {"type": "input_json_delta", "partial_json": piece}
+    told = {"type": "content_block_delta", "index": 0, "delta": delta}
+    translator = StreamTranslator(CREATED)
+    translator.feed(as_events(begun))
+    assert translator.feed(as_events(told)) == b""
+
+
+def test_a_chunk_names_itself_even_where_the_message_has_no_beginning() -> None:
+    begun = {"type": "content_block_start", "index": 0, "content_block": text("Hello")}
+    chunk = chunks(StreamTranslator(CREATED).feed(as_events(begun)))[0]
+    assert {name: chunk[name] for name in ("object", "id", "model", "created")} == {
+        "object": "chat.completion.chunk",
+        "id": "",
+        "model": "",
+        "created": CREATED,
+    }
+
+
+def test_a_block_of_another_kind_in_its_place_ends_a_block() -> None:
+    begun = {"type": "content_block_start", "index": 0, "content_block": text("Hello")}
+    other = {"type": "content_block_start", "index": 0, "content_block": {"type": "block_of_tomorrow"}}
+    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "of another kind"}}
+    assert len(chunks(StreamTranslator(CREATED).feed(as_events(begun, other, delta)))) == 1
 
 
 def test_an_event_that_cannot_be_read_is_seen_to_be_broken() -> None:
@@ -291,7 +374,23 @@ def test_an_event_without_end_is_refused() -> None:
         translator.feed(b"x")
 
 
-def test_blocks_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kinds", [["text"], ["a", "b", "c", "d"]])
+def test_blocks_of_any_kind_without_end_are_refused(monkeypatch: pytest.MonkeyPatch, kinds: list[str]) -> None:
     monkeypatch.setattr(events, "MAX_BLOCKS", 3)
+    told = [
+        {"type": "content_block_start", "index": 0, "content_block": {"type": kind}}
+        for kind in kinds * (4 // len(kinds))
+    ]
+    translator = StreamTranslator(CREATED)
+    translator.feed(as_events(*told[:3]))
     with pytest.raises(UnusableAnswer):
-        stream(Says([text("x")] * 4))
+        translator.feed(as_events(told[3]))
+
+
+def test_arguments_that_are_kept_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "MAX_EVENT", 1000)
+    translator = StreamTranslator(CREATED)
+    begun = {"type": "content_block_start", "index": 0, "content_block": tool_use("a", "f", x="y" * 600)}
+    translator.feed(as_events(begun))
+    with pytest.raises(UnusableAnswer):
+        translator.feed(as_events(begun))

@@ -55,6 +55,24 @@ def test_thinking_that_was_given_back_is_blamed_by_the_apis_own_words(message: s
     assert not Trouble(type="api_error", message=message).blames_thinking
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        'tool_choice: type "tool" and "any" are not supported for this model.',
+        '"thinking.type.disabled" is not supported for this model. Use "thinking.type.adaptive" and …',
+        "adaptive thinking is not supported on this model",
+        "`temperature` is deprecated for this model.",
+        "This model does not support assistant message prefill. The conversation must end with a user message.",
+        "max_tokens: 100000 > 64000, which is the maximum allowed number of output tokens for claude-haiku-4-5",
+    ],
+)
+def test_what_only_the_model_does_not_take_has_the_code_of_it(message: str) -> None:
+    assert json.loads(Trouble(type="invalid_request_error", message=message).body())["error"]["code"] == (
+        "unsupported_value"
+    )
+    assert json.loads(Trouble(type="api_error", message=message).body())["error"]["code"] is None
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>502</html>", b"[]", b'{"error":"text"}', b'{"error":null}', b"\xff"])
 def test_what_is_no_error_of_this_api_is_none(body: bytes) -> None:
     assert read_trouble(body) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64encode
 from typing import Any
 
@@ -251,3 +252,20 @@ def test_only_texts_are_taken_of_others_than_the_user(role: str) -> None:
 def test_thoughts_go_back_first_if_they_are_signed(message: dict[str, Any], blocks: list[dict[str, Any]]) -> None:
     found = conversation(HI, {"role": "assistant", "content": "Yes.", **message}, HI)
     assert found[1]["content"] == [*blocks, words("Yes.")]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [HI, *([result("a", "")] * 15_000)],
+        [HI, said(*([call("a")] * 15_000)), result("a")],
+        [HI, said(content="x", reasoning_details=[{"index": 0, "text": "x" * 200}] * 30_000), HI],
+    ],
+    ids=["results", "one id", "pieces of a thought"],
+)
+def test_a_long_conversation_takes_time_in_proportion(messages: list[dict[str, Any]]) -> None:
+    """It is translated while nobody else is served; with every pair of them looked at, it took from 4 to 20 s."""
+    body = json.dumps({"model": "m", "messages": messages}).encode()
+    begun = time.process_time()
+    read_request(body).encoded()
+    assert time.process_time() - begun < 2

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
+import threading
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -13,7 +15,9 @@ from tests.server.providers.anthropic.fake_messages import Says, text
 
 from flatfee.server.answers.reshape import as_completion
 from flatfee.server.providers.anthropic import provider as module
+from flatfee.server.providers.anthropic.answer import as_completion as as_message
 from flatfee.server.providers.anthropic.provider import AnthropicProvider
+from flatfee.server.providers.anthropic.request import read_request
 from flatfee.server.providers.base import ProviderFailure
 from flatfee.server.providers.registry import make_providers
 from flatfee.server.settings import ProviderSettings
@@ -155,3 +159,48 @@ async def test_a_stream_to_who_asks_for_a_plain_answer_is_a_stream_of_chunks() -
     ):
         data = await answer.read()
     assert json.loads(as_completion(data))["choices"][0]["message"]["content"] == "Hello"
+
+
+async def test_a_stream_to_who_asks_for_a_plain_answer_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_LINES", 10)
+    async with (
+        upstream(whole(b"".join(Says([text("Hello")]).events()))) as fake,
+        provider(fake.port) as api,
+        api.send(a_route(), BODY, stream=False) as answer,
+    ):
+        with pytest.raises(ProviderFailure, match="more than 10 lines"):
+            await answer.read()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_stands_before_the_first_event_is_passed_over(stream: bool) -> None:
+    async with (
+        upstream(whole(b"\xef\xbb\xbf" + b'data: {"type":"message_stop"}\n\n')) as fake,
+        provider(fake.port) as api,
+        api.send(a_route(), BODY, stream=stream) as answer,
+    ):
+        data = b"".join([part async for part in answer.chunks()]) if stream else await answer.read()
+    assert data == b"data: [DONE]\n\n"
+
+
+async def test_what_is_large_is_translated_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+
+    def seen(work: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            threads.append(threading.current_thread())
+            return work(*given)
+
+        return call
+
+    monkeypatch.setattr(module, "LARGE", len(BODY) - 1)
+    monkeypatch.setattr(module, "read_request", seen(read_request))
+    monkeypatch.setattr(module, "as_completion", seen(as_message))
+    async with (
+        upstream(whole(json.dumps(Says([text("Hello")]).message()).encode())) as fake,
+        provider(fake.port) as api,
+        api.send(a_route(), BODY, stream=False) as answer,
+    ):
+        assert b"Hello" in await answer.read()
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads

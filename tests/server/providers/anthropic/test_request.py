@@ -126,6 +126,13 @@ def test_an_older_model_does_not_think_where_it_may_not(body: dict[str, Any]) ->
     assert "thinking" not in translated(reasoning_effort="high", **body)
 
 
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "f"}}])
+def test_a_newer_model_that_must_call_a_tool_is_not_told_to_think(choice: Any) -> None:
+    request = translated(model=NEW, reasoning_effort="high", tools=[TOOL], tool_choice=choice)
+    assert "thinking" not in request
+    assert request["output_config"] == {"effort": "high"}
+
+
 def test_the_callers_own_thinking_goes_along() -> None:
     own = {"type": "enabled", "budget_tokens": 2000}
     request = translated(thinking=own, reasoning_effort="high", temperature=0.5, top_k=4)

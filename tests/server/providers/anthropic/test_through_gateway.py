@@ -169,6 +169,19 @@ async def test_thoughts_of_another_model_are_left_out_when_they_are_refused() ->
     assert [message["content"][0]["type"] for message in run.api.asked[0]["messages"]] == ["text"] * 3
 
 
+async def test_asking_without_thoughts_takes_of_the_same_time() -> None:
+    foreign = {"type": "reasoning.text", "text": "Hm.", "signature": "another's"}
+    history = [QUESTION, {"role": "assistant", "content": "Hi.", "reasoning_details": [foreign]}, QUESTION]
+    silent = Says([text("Hello")], breaks_off=2)  # before the first token
+    async with rig(silent, others=["second"], first_token_timeout=0.2) as run:
+        chunks = await run.stream(messages=history)
+        run.api.may_break.set()
+    tried = chunks[-1]["flatfee"]["attempts"]
+    assert [(one["route"], one["outcome"]) for one in tried] == [("claude", "timeout"), ("second", "ok")]
+    assert tried[0]["duration_ms"] >= 190
+    assert (len(run.api.refused), len(run.api.asked)) == (1, 1)
+
+
 async def test_a_refusal_that_no_thoughts_are_to_blame_for_is_not_asked_again() -> None:
     said = {"role": "assistant", "content": "Hi.", "thinking_blocks": [thinking("Hm.")]}
     async with rig(Fails(400, "invalid_request_error", "max_tokens: too many"), others=["second"]) as run:
@@ -282,6 +295,26 @@ async def test_what_cannot_be_said_there_is_refused_before_asking() -> None:
     error = response.json()["error"]
     assert (error["code"], error["param"]) == ("unsupported_value", "n")
     assert run.api.heads == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_cannot_be_said_there_is_asked_of_the_next_route(stream: bool) -> None:
+    async with rig(Says([text("Hello")]), others=["second"]) as run:
+        answers = [await run.client.post("/v1/chat/completions", json=make_body(n=2, stream=stream)) for _ in range(4)]
+        receipt = (await run.ask())["flatfee"]
+    assert [answer.headers["x-flatfee-route"] for answer in answers] == ["second"] * 4
+    assert receipt["route"] == "claude"  # it is not blamed for what it was not asked
+    assert len(run.api.heads) == 1
+
+
+async def test_what_the_model_cannot_do_is_asked_of_the_next_route() -> None:
+    why = 'tool_choice: type "tool" and "any" are not supported for this model.'
+    async with rig(Fails(400, "invalid_request_error", why), others=["second"]) as run:
+        receipt = (await run.ask(tools=[TOOL], tool_choice="required"))["flatfee"]
+    assert [(tried["route"], tried["outcome"]) for tried in receipt["attempts"]] == [
+        ("claude", "refused"),
+        ("second", "ok"),
+    ]
 
 
 async def test_the_key_is_told_nobody(caplog: pytest.LogCaptureFixture) -> None:

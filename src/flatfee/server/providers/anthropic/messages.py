@@ -94,6 +94,7 @@ class _Turns:
 
     def __init__(self) -> None:
         self.messages: list[Json] = []
+        self._results = 0
 
     def add(self, role: str, blocks: list[Json]) -> None:
         """Add blocks, if there are any."""
@@ -102,13 +103,13 @@ class _Turns:
 
     def add_result(self, block: Json) -> None:
         """Add the result of a tool: behind other results, before anything else that the user says."""
-        content = self._content("user")
-        first = next((at for at, other in enumerate(content) if other["type"] != "tool_result"), len(content))
-        content.insert(first, block)
+        self._content("user").insert(self._results, block)
+        self._results += 1
 
     def _content(self, role: str) -> list[Json]:
         if not self.messages or self.messages[-1]["role"] != role:
             self.messages.append({"role": role, "content": []})
+            self._results = 0
         content: list[Json] = self.messages[-1]["content"]
         return content
 

@@ -1,7 +1,7 @@
 """What a model takes, by its name: the generations of Claude differ in their parameters. Pure.
 
 A name that tells no version is the newest; one that is no Claude's, of a service that only speaks the Messages
-API, takes what the oldest do.
+API, takes what the oldest do, and strict tools.
 
 https://platform.claude.com/docs/en/build-with-claude/thinking-troubleshooting (thinking by model),
 https://platform.claude.com/docs/en/build-with-claude/effort (levels by model),

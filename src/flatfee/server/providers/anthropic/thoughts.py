@@ -47,6 +47,7 @@ def blocks_of(details: Any, native: Any) -> list[dict[str, Any]]:
 def _put_together(details: list[Any]) -> list[dict[str, Any]]:
     """Join the pieces that a client only gathered from a stream: those of one block have one index."""
     whole: dict[object, dict[str, Any]] = {}
+    pieces: dict[tuple[object, str], list[str]] = {}
     for position, detail in enumerate(details):
         if not isinstance(detail, dict):
             continue
@@ -55,9 +56,11 @@ def _put_together(details: list[Any]) -> list[dict[str, Any]]:
         known = whole.setdefault(key, {})
         for name, value in detail.items():
             if name in _JOINED and isinstance(value, str):
-                known[name] = known.get(name, "") + value
+                pieces.setdefault((key, name), []).append(value)
             elif value is not None:
                 known.setdefault(name, value)
+    for (place, name), texts in pieces.items():
+        whole[place][name] = "".join(texts)
     return list(whole.values())
 
 

@@ -31,14 +31,16 @@ class ToolIds:
     def __init__(self) -> None:
         self._now: dict[str, str] = {}
         self._taken: set[str] = set()
+        self._last: dict[str, int] = {}
 
     def call(self, told: str) -> str:
         """Return the id of a call."""
         base = _NOT_IN_AN_ID.sub("_", told) or "call"
-        known, number = base, 1
+        known, number = base, self._last.get(base, 1)
         while known in self._taken:
             number += 1
             known = f"{base}_{number}"
+        self._last[base] = number
         self._taken.add(known)
         self._now[told] = known
         return known

@@ -15,7 +15,7 @@ class _OutputDetails(msgspec.Struct):
 
 
 class Usage(msgspec.Struct):
-    """``usage`` of a message, of ``message_start``, and of ``message_delta``, where counts are cumulative."""
+    """``usage`` of a message, of ``message_start``, and of ``message_delta``."""
 
     input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
@@ -24,12 +24,15 @@ class Usage(msgspec.Struct):
     output_tokens_details: _OutputDetails | None = None
 
     def after(self, earlier: Usage | None) -> Usage:
-        """Return these counts, and those told earlier that are not among them."""
+        """Return these counts, or those told earlier: they only grow, but some services end with zeros."""
         if earlier is None:
             return self
-        names = self.__struct_fields__
         return Usage(
-            **{name: getattr(earlier if getattr(self, name) is None else self, name) for name in names},
+            input_tokens=_more(self.input_tokens, earlier.input_tokens),
+            cache_creation_input_tokens=_more(self.cache_creation_input_tokens, earlier.cache_creation_input_tokens),
+            cache_read_input_tokens=_more(self.cache_read_input_tokens, earlier.cache_read_input_tokens),
+            output_tokens=_more(self.output_tokens, earlier.output_tokens),
+            output_tokens_details=self.output_tokens_details or earlier.output_tokens_details,
         )
 
     def as_openai(self) -> dict[str, object]:
@@ -46,3 +49,8 @@ class Usage(msgspec.Struct):
         if details is not None and details.thinking_tokens is not None:
             told["completion_tokens_details"] = {"reasoning_tokens": details.thinking_tokens}
         return told
+
+
+def _more(one: int | None, other: int | None) -> int | None:
+    told = [count for count in (one, other) if count is not None]
+    return max(told, default=None)
