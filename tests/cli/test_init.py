@@ -162,6 +162,7 @@ def test_a_url_is_a_provider_with_one_model(flatfee: Flatfee, folder: Path) -> N
     [
         (("--provider", "acme", "--model", "x"), "providers[0].kind: unknown kind 'acme'; use one of: openai, azure"),
         (("--provider", "grok", "--model", "x"), "providers[0].kind: unknown kind 'grok'; did you mean 'groq'?"),
+        (("--provider", "grok"), "providers[0].kind: unknown kind 'grok'; did you mean 'groq'?"),
         (("--provider", "groq"), "Say which model to ask groq for: --model NAME"),
         (
             ("--provider", "azure-openai", "--model", "x"),
