@@ -27,20 +27,32 @@ FINISHES: Final = {
 """https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons. ``pause_turn`` is of tools that the
 API runs itself, which cannot be asked for from here; a reason that is not here is ``stop``."""
 
-EMPTY_INPUT: Final = Raw(b"{}")
+_EMPTY_INPUT: Final = Raw(b"{}")
 
 
 class Block(msgspec.Struct):
-    """One block of a message, or its beginning."""
+    """One block of a message, or its beginning. Some services write members that a block does not have as null."""
 
     type: str
-    text: str = ""
-    id: str = ""
-    name: str = ""
-    input: Raw = EMPTY_INPUT
-    thinking: str = ""
-    signature: str = ""
-    data: str = ""
+    text: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: Raw = _EMPTY_INPUT
+    thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
+
+    @property
+    def arguments(self) -> str:
+        """Its input, as OpenAI's callers get it: JSON in a text."""
+        told = bytes(self.input).decode(errors="replace")
+        return "{}" if told == "null" else told
+
+    def detail(self, index: int) -> dict[str, object]:
+        """Return a thinking block as an entry of ``reasoning_details``."""
+        return thoughts.detail_of(
+            index, self.type, text=self.thinking or "", signature=self.signature or "", data=self.data or ""
+        )
 
 
 class StopDetails(msgspec.Struct):
@@ -53,8 +65,8 @@ class _Message(msgspec.Struct):
     id: str
     model: str
     content: list[Block]
-    usage: Usage
-    stop_reason: str | None = None
+    stop_reason: str
+    usage: Usage | None = None
     stop_details: StopDetails | None = None
 
 
@@ -64,7 +76,7 @@ _message: Final = msgspec.json.Decoder(_Message)
 def as_completion(body: bytes, created: int) -> bytes:
     """Return a message as a chat completion; what is no message stays as it came, for it is no completion either.
 
-    ``created`` is in seconds since the epoch.
+    Neither is one without a ``stop_reason``: it may not be whole. ``created`` is in seconds since the epoch.
     """
     try:
         message = decoded(_message, body)
@@ -76,40 +88,38 @@ def as_completion(body: bytes, created: int) -> bytes:
         "logprobs": None,
         "finish_reason": finish_reason(message.stop_reason),
     }
-    completion = {
+    completion: dict[str, object] = {
         "id": message.id,
         "object": "chat.completion",
         "created": created,
         "model": message.model,
         "choices": [choice],
-        "usage": message.usage.as_openai(),
     }
+    if message.usage is not None:
+        completion["usage"] = message.usage.as_openai()
     return msgspec.json.encode(completion)
 
 
-def finish_reason(stop_reason: str | None) -> str:
+def finish_reason(stop_reason: str) -> str:
     """Return OpenAI's reason for one of Anthropic's."""
-    return FINISHES.get(stop_reason or "", "stop")
+    return FINISHES.get(stop_reason, "stop")
 
 
 def _said(message: _Message) -> dict[str, Any]:
-    texts = [block.text for block in message.content if block.type == "text"]
+    texts = [block.text or "" for block in message.content if block.type == "text"]
     calls = [_call(block) for block in message.content if block.type == "tool_use"]
     blocks = [block for block in message.content if block.type in {"thinking", "redacted_thinking"}]
     said: dict[str, Any] = {"role": "assistant", "content": "".join(texts) if texts or not calls else None}
     said["refusal"] = message.stop_details.explanation if message.stop_details is not None else None
-    if thought := "".join(block.thinking for block in blocks):
+    if thought := "".join(block.thinking or "" for block in blocks):
         said["reasoning_content"] = thought
     if blocks:
-        said["reasoning_details"] = [
-            thoughts.detail_of(index, block.type, text=block.thinking, signature=block.signature, data=block.data)
-            for index, block in enumerate(blocks)
-        ]
+        said["reasoning_details"] = [block.detail(index) for index, block in enumerate(blocks)]
     if calls:
         said["tool_calls"] = calls
     return said
 
 
 def _call(block: Block) -> dict[str, Any]:
-    arguments = bytes(block.input).decode(errors="replace")
-    return {"id": block.id, "type": "function", "function": {"name": block.name, "arguments": arguments}}
+    function = {"name": block.name or "", "arguments": block.arguments}
+    return {"id": block.id or "", "type": "function", "function": function}

@@ -6,6 +6,7 @@ the route is told elsewhere (``stages/failures``).
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
@@ -26,6 +27,14 @@ spent what its owner allowed (https://platform.claude.com/docs/en/api/rate-limit
 
 _SPEND_LIMIT: Final = "enforced_spend_limit_reached"
 """What ``details.error_code`` of a 429 says that no waiting cures."""
+
+_MODEL_CANNOT: Final = re.compile(
+    r"\b(?:not supported|deprecated) (?:for|on|by|with) this model\b"
+    r"|\b[Tt]his model does not support\b"
+    r"|, which is the maximum allowed number of output tokens\b"
+)
+"""What is in the message of an ``invalid_request_error`` about something that other models take, such as a tool that
+must be called (https://platform.claude.com/docs/en/models/opus-5-5/migration-guide)."""
 
 _OF_THOUGHTS: Final = ("`signature`", "`thinking` block", "`redacted_thinking` block")
 """What is in the message of an ``invalid_request_error`` about thinking blocks, and in no other's: "Invalid
@@ -63,6 +72,8 @@ class Trouble(msgspec.Struct):
         spent = self.type == "invalid_request_error" and self.message.startswith(_SPENT)
         if spent or (self.details is not None and self.details.error_code == _SPEND_LIMIT):
             return "insufficient_quota"
+        if self.type == "invalid_request_error" and _MODEL_CANNOT.search(self.message):
+            return "unsupported_value"
         return _CODES.get(self.type)
 
     @property

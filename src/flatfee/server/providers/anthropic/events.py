@@ -15,11 +15,11 @@ from msgspec import Raw
 
 from flatfee.server.answers.lenient import UNREADABLE, decoded
 from flatfee.server.answers.members import UnusableAnswer
-from flatfee.server.answers.sse import DONE, EventCutter, one_line, payload_of
+from flatfee.server.answers.sse import DONE, EventCutter, is_named_error, one_line, payload_of
 from flatfee.server.answers.stream import MAX_EVENT
 from flatfee.server.providers.anthropic import thoughts
 from flatfee.server.providers.anthropic.answer import Block, StopDetails, finish_reason
-from flatfee.server.providers.anthropic.errors import Trouble
+from flatfee.server.providers.anthropic.errors import Trouble, read_trouble
 from flatfee.server.providers.anthropic.usage import Usage
 
 KEEP_ALIVE: Final = b": ping\n\n"
@@ -27,12 +27,18 @@ MAX_BLOCKS: Final = 10_000
 """A message of more blocks than this is no answer."""
 
 _ABSENT: Final = Raw()
-_NOTHING: Final = frozenset({b"", b'""', b"null"})
+_KINDS: Final = {
+    "text": "text",
+    "tool_use": "tool_use",
+    "thinking": "thinking",
+    "redacted_thinking": "thinking",
+}
+"""Blocks that chat completions have → what they are numbered with."""
 
 
 class _Start(msgspec.Struct):
-    id: str = ""
-    model: str = ""
+    id: str | None = None
+    model: str | None = None
     usage: Usage | None = None
 
 
@@ -56,16 +62,27 @@ class _Event(msgspec.Struct):
     error: Trouble | None = None
 
 
+class _Strange(msgspec.Struct):
+    """An event of which something is of another type than it should be."""
+
+    type: Any = None
+    error: Any = None
+
+
 class _Open(msgspec.Struct):
-    """A block that has begun. ``number`` counts calls, or thinking blocks; ``told`` once a piece was passed on."""
+    """A block that has begun. ``number`` counts calls, or thinking blocks; ``told`` once a piece was passed on.
+
+    ``arguments`` are those of a call that came with its beginning.
+    """
 
     kind: str
     number: int
-    input: Raw
+    arguments: str
     told: bool = False
 
 
 _event: Final = msgspec.json.Decoder(_Event)
+_strange: Final = msgspec.json.Decoder(_Strange)
 
 
 class StreamTranslator:
@@ -74,9 +91,11 @@ class StreamTranslator:
     def __init__(self, created: int) -> None:
         self._created = created
         self._cutter = EventCutter()
-        self._head: dict[str, object] = {}
+        self._head = self._named("", "")
         self._open: dict[int, _Open] = {}
         self._begun: dict[str, int] = {}
+        self._blocks = 0
+        self._held = 0
         self._usage: Usage | None = None
         self._hear: Mapping[str, Callable[[_Event], bytes]] = {
             "message_start": self._start,
@@ -86,14 +105,14 @@ class StreamTranslator:
             "message_delta": self._finish,
             "message_stop": lambda _: DONE,
             "ping": lambda _: KEEP_ALIVE,
-            "error": lambda event: one_line((event.error or Trouble()).body()),
+            "error": lambda event: _failure(event.error),
         }
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes from the provider; return what they come to, which may be nothing yet.
 
         Raises:
-            UnusableAnswer: there is no end to an event, or to blocks.
+            UnusableAnswer: there is no end to an event, to blocks, or to what they begin with.
         """
         out = b"".join([self._translated(event) for event in self._cutter.cut(data)])
         if self._cutter.waiting > MAX_EVENT:
@@ -108,32 +127,46 @@ class StreamTranslator:
         payload = payload_of(event)
         if not payload:
             return b""
+        if b"error" in event and is_named_error(event):
+            return _failure(read_trouble(payload))
         try:
             heard = decoded(_event, payload)
         except msgspec.ValidationError:
-            return b""
+            return _failure(read_trouble(payload)) if _is_an_error(payload) else b""
         except UNREADABLE:
             return one_line(payload)
-        hear = self._hear.get(heard.type)
+        hear = self._hear.get(heard.type if heard.error is None else "error")
         return hear(heard) if hear is not None else b""
 
     def _start(self, event: _Event) -> bytes:
         start = event.message or _Start()
         self._usage = start.usage
-        self._head = {"id": start.id, "object": "chat.completion.chunk", "created": self._created, "model": start.model}
+        self._head = self._named(start.id or "", start.model or "")
         return self._chunk({"role": "assistant", "content": ""})
+
+    def _named(self, answer: str, model: str) -> dict[str, object]:
+        """Return what is the same in each chunk."""
+        return {"id": answer, "object": "chat.completion.chunk", "created": self._created, "model": model}
 
     def _begin(self, event: _Event) -> bytes:
         block = event.content_block
         if block is None:
             return b""
-        kind = "thinking" if block.type == "redacted_thinking" else block.type
-        number = self._begun.get(kind, 0)
-        if sum(self._begun.values()) >= MAX_BLOCKS:
+        if self._blocks >= MAX_BLOCKS:
             raise UnusableAnswer(f"has more than {MAX_BLOCKS} blocks")
+        self._blocks += 1
+        kind = _KINDS.get(block.type)
+        if kind is None:
+            self._open.pop(event.index, None)
+            return b""
+        number = self._begun.get(kind, 0)
         self._begun[kind] = number + 1
         delta = _first_delta(block, number)
-        self._open[event.index] = _Open(block.type, number, block.input, told=bool(delta) and kind == "thinking")
+        arguments = block.arguments if kind == "tool_use" else ""
+        self._held += len(arguments)
+        if self._held > MAX_EVENT:
+            raise UnusableAnswer(f"has calls that begin with more than {MAX_EVENT} bytes")
+        self._open[event.index] = _Open(block.type, number, arguments, told=bool(delta) and kind == "thinking")
         return self._chunk(delta) if delta else b""
 
     def _go_on(self, event: _Event) -> bytes:
@@ -156,7 +189,7 @@ class StreamTranslator:
         block = self._open.pop(event.index, None)
         if block is None or block.kind != "tool_use" or block.told:
             return b""
-        return self._arguments(block, bytes(block.input).decode(errors="replace"))
+        return self._arguments(block, block.arguments)
 
     def _finish(self, event: _Event) -> bytes:
         delta = event.delta or _Delta()
@@ -189,14 +222,26 @@ def _first_delta(block: Block, number: int) -> dict[str, Any]:
     What says nothing must not be passed on: until a token came, another route can still answer.
     """
     if block.type == "tool_use":
-        function = {"name": block.name, "arguments": ""}
-        return {"tool_calls": [{"index": number, "id": block.id, "type": "function", "function": function}]}
+        function = {"name": block.name or "", "arguments": ""}
+        return {"tool_calls": [{"index": number, "id": block.id or "", "type": "function", "function": function}]}
     if block.type == "redacted_thinking" or (block.type == "thinking" and (block.thinking or block.signature)):
-        detail = thoughts.detail_of(number, block.type, text=block.thinking, signature=block.signature, data=block.data)
         told = {"reasoning_content": block.thinking} if block.thinking else {}
-        return {**told, "reasoning_details": [detail]}
+        return {**told, "reasoning_details": [block.detail(number)]}
     return {"content": block.text} if block.type == "text" and block.text else {}
 
 
 def _says(text: Raw) -> bool:
-    return bytes(text) not in _NOTHING
+    """Tell whether a piece is a text, and not an empty one."""
+    return bytes(memoryview(text)[:1]) == b'"' and len(memoryview(text)) > 2
+
+
+def _failure(trouble: Trouble | None) -> bytes:
+    return one_line((trouble or Trouble()).body())
+
+
+def _is_an_error(payload: bytes) -> bool:
+    try:
+        told = decoded(_strange, payload)
+    except msgspec.ValidationError:
+        return False
+    return told.type == "error" or told.error is not None

@@ -38,7 +38,8 @@ def max_tokens(chat: Chat) -> int:
 def thinking(chat: Chat, takes: Generation, *, may_think: bool) -> Json | None:
     """Return ``thinking``: the caller's own, else what its ``reasoning_effort`` comes to.
 
-    Older models get a budget, at most half of what the answer may have, and only where it ``may_think``.
+    Where a tool must be called there is none: the API refuses to think then. Older models get a budget, at most half
+    of what the answer may have, and only where it ``may_think``.
     The text of thoughts is asked for, which newer models leave out by default.
 
     Raises:
@@ -49,11 +50,12 @@ def thinking(chat: Chat, takes: Generation, *, may_think: bool) -> Json | None:
     if chat.reasoning_effort is None:
         return None
     _, budget = _effort(chat)
+    if not budget or chat.tool_choice not in (None, "auto", "none"):
+        return None
     if takes.adaptive:
-        return {"type": "adaptive", "display": "summarized"} if budget else None
+        return {"type": "adaptive", "display": "summarized"}
     budget = min(budget, max_tokens(chat) // 2)
-    forced = chat.tool_choice not in (None, "auto", "none")  # the API refuses to think then
-    if budget < _MIN_BUDGET or forced or not may_think:
+    if budget < _MIN_BUDGET or not may_think:
         return None
     return {"type": "enabled", "budget_tokens": budget}
 

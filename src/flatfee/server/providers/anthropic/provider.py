@@ -10,14 +10,15 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from flatfee.server.answers.members import UnusableAnswer
 from flatfee.server.answers.reshape import shape_of
+from flatfee.server.answers.sse import BOM
 from flatfee.server.providers.anthropic.answer import as_completion
 from flatfee.server.providers.anthropic.errors import Untranslatable, read_trouble
 from flatfee.server.providers.anthropic.events import StreamTranslator
-from flatfee.server.providers.anthropic.request import read_request
+from flatfee.server.providers.anthropic.request import MessagesRequest, read_request
 from flatfee.server.providers.base import MAX_ANSWER, ProviderFailure, Upstream
 from flatfee.server.providers.http import HttpAnswer, HttpConnection, key_headers
 from flatfee.server.settings import ProviderSettings, RouteSettings
@@ -27,11 +28,16 @@ VERSION: Final = "2023-06-01"
 """The newest that still takes a temperature, for the models that do
 (https://platform.claude.com/docs/en/api/migration-2026-10-21)."""
 
+LARGE: Final = 262_144
+"""A body of more bytes than this is translated in a thread: a long conversation, or an image, takes a while."""
+
 ERROR_BYTES: Final = 65_536
 """More of an error's body than this is not read."""
 
 ERROR_SECONDS: Final = 2.0
 """An error gets this long to say why; its status is known by then."""
+
+_T = TypeVar("_T")
 
 _KEPT_HEADERS: Final = frozenset({"retry-after", "retry-after-ms", "date"})
 
@@ -57,11 +63,11 @@ class AnthropicProvider:
             ProviderFailure: on entering, where no answer's head arrived.
         """
         try:
-            request = read_request(body)
+            request, said = await _done(_translated, body)
         except Untranslatable as error:
             yield _Told(400, {}, error.body())
             return
-        async with self._asked(route, request.encoded(), stream=stream) as answer:
+        async with self._asked(route, said, stream=stream) as answer:
             if not (request.has_thoughts and isinstance(answer, _Told) and answer.blames_thinking):
                 yield answer
                 return
@@ -125,17 +131,21 @@ class _Answer:
 
     async def read(self) -> bytes:
         data = await self._answer.read()
+        with _usable():
+            return await _done(self._whole, data)
+
+    def _whole(self, data: bytes) -> bytes:
+        data = data.removeprefix(BOM)
         if shape_of(data) != "events":
             return as_completion(data, self._created)
         translator = StreamTranslator(self._created)
-        with _usable():
-            return translator.feed(data) + translator.end()
+        return translator.feed(data) + translator.end()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         parts = self._answer.chunks()
-        data = await anext(parts, b"")
+        data = (await anext(parts, b"")).removeprefix(BOM)
         if shape_of(data) == "json":
-            yield as_completion(await _rest(data, parts), self._created)
+            yield await _done(self._whole, await _rest(data, parts))
             return
         translator = StreamTranslator(self._created)
         with _usable():
@@ -145,6 +155,16 @@ class _Answer:
                 data = await anext(parts, b"")
             if out := translator.end():
                 yield out
+
+
+def _translated(body: bytes) -> tuple[MessagesRequest, bytes]:
+    request = read_request(body)
+    return request, request.encoded()
+
+
+async def _done(work: Callable[[bytes], _T], data: bytes) -> _T:
+    """Return what ``work`` makes of ``data``, without keeping everybody else waiting if that is large."""
+    return work(data) if len(data) <= LARGE else await asyncio.to_thread(work, data)
 
 
 @contextmanager
