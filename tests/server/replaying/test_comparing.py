@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+import pytest
 from tests.server.replaying.past import NOON, line, read, refused, settings, tried
 
 from flatfee.server.replaying.comparing import Comparison
@@ -74,5 +77,17 @@ def test_units_of_the_fallback_lane_are_told_apart() -> None:
 def test_what_plans_grant_is_counted_when_a_window_begins() -> None:
     hourly = [line(number * 3600.0, number=number) for number in range(4)]
     comparison = compared(settings(fair_use=5000, window="2h"), *hourly)
-    granted = {hour - int(NOON // 3600): units["token"] for hour, units in comparison.would.granted.items()}
-    assert granted == {0: 5000, 2: 5000}
+    granted = {begins - NOON: units["token"] for begins, units in comparison.would.granted.items()}
+    assert granted == {0: 5000, 7200: 5000}
+
+
+@pytest.mark.parametrize(("hours", "step"), [(6, 60), (7, 3600)])
+def test_short_traffic_is_summed_by_the_minute_and_long_by_the_hour(hours: int, step: int) -> None:
+    spread = [line(number * 1800.0 + 90, number=number) for number in range(hours * 2 + 1)]
+    comparison = compared(settings(fair_use=900), *spread)
+    for tally in (comparison.was, comparison.would):
+        assert tally.step == step
+        assert all(begins % step == 0 for begins in tally.lanes_of)
+        assert sum((lanes for lanes in tally.lanes_of.values()), Counter()) == tally.lanes
+        assert sum((units for units in tally.premium_of.values()), Counter()) == tally.premium
+    assert [units["token"] for units in comparison.would.granted.values()] == [900]

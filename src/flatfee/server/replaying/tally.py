@@ -1,4 +1,4 @@
-"""Sums over the results of many requests: one side of a comparison. Pure; its size grows with accounts and hours."""
+"""Sums over the results of many requests: one side of a comparison. Pure; its size grows with accounts and time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import Final
 from flatfee.server.replaying.results import Result
 from flatfee.wire import ErrorCode, Lane
 
+MINUTE: Final = 60
 HOUR: Final = 3600
+
+Steps = defaultdict[int, Counter[str]]
+"""Sums by the second since the epoch at which a step of time begins."""
 
 
 @dataclass(slots=True)
@@ -25,9 +29,9 @@ class AccountSums:
 
 @dataclass(slots=True)
 class Tally:
-    """One side's sums. Units are by the name of the unit; hours are counted from the epoch.
+    """One side's sums. Units are by the name of the unit, and what is drawn over time is by ``step``, in seconds.
 
-    ``granted`` is what plans allow: each window's allowance, in the hour when it began or the traffic did.
+    ``granted`` is what plans allow: each window's allowance, in the step when it began or the traffic did.
     """
 
     requests: int = 0
@@ -39,30 +43,47 @@ class Tally:
     continuation: Counter[str] | None = field(default_factory=Counter)
     workflows: set[tuple[str, str | None, str]] = field(default_factory=set)
     accounts: defaultdict[str, AccountSums] = field(default_factory=lambda: defaultdict(AccountSums))
-    lanes_of: defaultdict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    premium_of: defaultdict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    granted: defaultdict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    step: int = MINUTE
+    lanes_of: Steps = field(default_factory=lambda: defaultdict(Counter))
+    premium_of: Steps = field(default_factory=lambda: defaultdict(Counter))
+    granted: Steps = field(default_factory=lambda: defaultdict(Counter))
     first: float | None = None
 
     def add(self, result: Result) -> None:
         """Count one result."""
-        hour, unit = int(result.at // HOUR), result.fair_use.unit or "token"
+        begins, unit = self._begin(result.at), result.fair_use.unit or "token"
         if self.first is None:
             self.first = result.at
         self.requests += 1
         self.lanes[result.lane] += 1
-        self.lanes_of[hour][result.lane] += 1
+        self.lanes_of[begins][result.lane] += 1
         if result.route is not None:
             self.routes[result.route] += 1
         if result.code is not None:
             self.codes[result.code] += 1
-        self._charge(result, unit, hour)
+        self._charge(result, unit, begins)
         self._account(result, unit)
 
-    def _charge(self, result: Result, unit: str, hour: int) -> None:
+    def by_hours(self) -> None:
+        """Take hours for steps from now on, also for what was counted: minutes are too many where traffic is long."""
+        if self.step < HOUR:
+            self.step = HOUR
+            self.lanes_of, self.premium_of = self._summed(self.lanes_of), self._summed(self.premium_of)
+            self.granted = self._summed(self.granted)
+
+    def _summed(self, finer: Steps) -> Steps:
+        sums: Steps = defaultdict(Counter)
+        for begins, counts in finer.items():
+            sums[self._begin(begins)].update(counts)
+        return sums
+
+    def _begin(self, at: float) -> int:
+        return int(at // self.step) * self.step
+
+    def _charge(self, result: Result, unit: str, begins: int) -> None:
         if result.premium:
             self.premium[unit] += result.premium
-            self.premium_of[hour][unit] += result.premium
+            self.premium_of[begins][unit] += result.premium
             if result.lane == Lane.FALLBACK:
                 self.fallback[unit] += result.premium
         if result.continuation is None:
@@ -85,7 +106,7 @@ class Tally:
         ends = use.resets_at.timestamp()
         if account.resets_at is None or ends > account.resets_at:
             began = min(account.resets_at or 0.0, result.at) if account.resets_at else self.first or result.at
-            self.granted[int(began // HOUR)][unit] += use.limit
+            self.granted[self._begin(began)][unit] += use.limit
             account.resets_at = ends
 
     def ran_out(self) -> list[tuple[str, float]]:
