@@ -47,6 +47,13 @@ def test_lines_stay_within_their_panel_and_never_fall() -> None:
         assert [y for _, y in points] == sorted((y for _, y in points), reverse=True)
 
 
+def test_a_plan_that_shrank_stays_within_its_panel() -> None:
+    use = {"unit": "token", "charged": 140, "remaining": 0, "resets_at": "2026-12-01T00:00:00Z"}
+    shrunk = [line(n * 600.0, number=n, fair_use=use | {"limit": limit}) for n, limit in enumerate((900, 400))]
+    for each in drawn(*shrunk).iter(f"{SVG}polyline"):
+        assert all(138 <= float(point.split(",")[1]) <= 408 for point in each.get("points", "").split())
+
+
 def test_traffic_of_some_minutes_is_drawn_by_the_minute() -> None:
     chart = drawn(*DAY)
     words = [each.text for each in chart.iter(f"{SVG}text")]

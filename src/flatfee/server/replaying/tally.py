@@ -18,20 +18,26 @@ Steps = defaultdict[int, Counter[str]]
 
 @dataclass(slots=True)
 class AccountSums:
-    """What one account came to. ``ran_out_at`` is when fair-use first did not cover a request."""
+    """What one account came to. ``ran_out_at`` is when fair-use first did not cover a request.
+
+    ``spent`` is what was charged before the window that ``resets_at`` ends, and ``allowed`` that and its allowance.
+    """
 
     requests: int = 0
     premium: int = 0
     refused: int = 0
     ran_out_at: float | None = None
     resets_at: float | None = None
+    spent: int = 0
+    allowed: int = 0
 
 
 @dataclass(slots=True)
 class Tally:
     """One side's sums. Units are by the name of the unit, and what is drawn over time is by ``step``, in seconds.
 
-    ``granted`` is what plans allow: each window's allowance, in the step when it began or the traffic did.
+    ``allowed`` is how much more may be charged, in the step when a window began or the traffic did: its allowance, less
+    what was left of the one before, which is gone.
     """
 
     requests: int = 0
@@ -46,7 +52,7 @@ class Tally:
     step: int = MINUTE
     lanes_of: Steps = field(default_factory=lambda: defaultdict(Counter))
     premium_of: Steps = field(default_factory=lambda: defaultdict(Counter))
-    granted: Steps = field(default_factory=lambda: defaultdict(Counter))
+    allowed: Steps = field(default_factory=lambda: defaultdict(Counter))
     first: float | None = None
 
     def add(self, result: Result) -> None:
@@ -69,7 +75,7 @@ class Tally:
         if self.step < HOUR:
             self.step = HOUR
             self.lanes_of, self.premium_of = self._summed(self.lanes_of), self._summed(self.premium_of)
-            self.granted = self._summed(self.granted)
+            self.allowed = self._summed(self.allowed)
 
     def _summed(self, finer: Steps) -> Steps:
         sums: Steps = defaultdict(Counter)
@@ -103,11 +109,14 @@ class Tally:
         use = result.fair_use
         if use.limit is None or use.resets_at is None:
             return
-        ends = use.resets_at.timestamp()
+        ends, at = use.resets_at.timestamp(), result.at
         if account.resets_at is None or ends > account.resets_at:
-            began = min(account.resets_at or 0.0, result.at) if account.resets_at else self.first or result.at
-            self.granted[self._begin(began)][unit] += use.limit
-            account.resets_at = ends
+            at = (self.first or at) if account.resets_at is None else min(account.resets_at, at)
+            account.resets_at, account.spent = ends, account.premium - result.premium
+        allowed = account.spent + use.limit
+        if ends == account.resets_at and allowed != account.allowed:
+            self.allowed[self._begin(at)][unit] += allowed - account.allowed
+            account.allowed = allowed
 
     def ran_out(self) -> list[tuple[str, float]]:
         """Return the accounts that ran out of fair-use, and when, the first to do so first."""

@@ -138,15 +138,15 @@ def _subtitle(comparison: Comparison, span: _Span) -> str:
 def _units_panel(was: Tally, would: Tally, span: _Span, unit: str) -> Iterator[str]:
     tallies = {"was": was, "would": would}
     lines = {name: _running(tally.premium_of, span, unit) for name, tally in tallies.items()}
-    caps = {name: _running(tally.granted, span, unit) for name, tally in tallies.items()}
-    used, granted = (max(series[-1][1] for series in sides.values()) for sides in (lines, caps))
-    shows_granted = 0 < granted <= used * _FAR_ABOVE
-    marks = ticks(max(granted, used) if shows_granted else used)
+    caps = {name: _running(tally.allowed, span, unit) for name, tally in tallies.items()}
+    used, allowed = (max(value for series in sides.values() for _, value in series) for sides in (lines, caps))
+    shows_caps = 0 < allowed <= used * _FAR_ABOVE
+    marks = ticks(max(allowed, used) if shows_caps else used)
     x, y = Scale(span.first, span.last, _LEFT, _RIGHT), Scale(0, marks[-1], _MIDDLE, _TOP)
     yield text(f"Premium fair-use charged so far, in {unit} units", _LEFT, _TOP - 30, class_="ink heading")
     yield from _axes(x, y, marks, span, most_dates=10)
     for name in ("was", "would"):
-        if shows_granted:
+        if shows_caps:
             steps = [(x.at(at), y.at(value)) for at, value in _as_steps(caps[name])]
             yield polyline(steps, class_=f"cap {name}")
         points = [(x.at(at), y.at(value)) for at, value in lines[name]]
@@ -155,17 +155,17 @@ def _units_panel(was: Tally, would: Tally, span: _Span, unit: str) -> Iterator[s
         [
             ("was-key", f"was {lines['was'][-1][1]:,.0f}"),
             ("would-key", f"would be {lines['would'][-1][1]:,.0f}"),
-            (None, _of_granted(caps, shown=shows_granted)),
+            (None, _of_caps(caps, shown=shows_caps)),
         ],
         _MIDDLE + 44,
     )
 
 
-def _of_granted(caps: Mapping[str, Sequence[tuple[int, float]]], *, shown: bool) -> str:
+def _of_caps(caps: Mapping[str, Sequence[tuple[int, float]]], *, shown: bool) -> str:
     if shown:
-        return "dashed: what the plans had granted by then"
+        return "dashed: where the fair-use of the plans ends"
     was, would = caps["was"][-1][1], caps["would"][-1][1]
-    return f"the plans granted far more: {would:,.0f}" + (f", and {was:,.0f} before" if was not in {0, would} else "")
+    return f"the plans allow far more: {would:,.0f}" + (f", and {was:,.0f} before" if was not in {0, would} else "")
 
 
 def _running(of_steps: Mapping[int, Counter[str]], span: _Span, unit: str) -> list[tuple[int, float]]:
@@ -181,7 +181,7 @@ def _running(of_steps: Mapping[int, Counter[str]], span: _Span, unit: str) -> li
 
 
 def _as_steps(points: Sequence[tuple[int, float]]) -> Iterator[tuple[int, float]]:
-    """Yield the corners of steps: what is granted is there from the begin of its step on."""
+    """Yield the corners of steps: what is allowed is there from the begin of its step on."""
     for (begins, _), (ends, value) in pairwise(points):
         yield begins, value
         yield ends, value
