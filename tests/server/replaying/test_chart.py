@@ -49,7 +49,10 @@ def test_lines_stay_within_their_panel_and_never_fall() -> None:
 
 def test_a_plan_that_shrank_stays_within_its_panel() -> None:
     use = {"unit": "token", "charged": 140, "remaining": 0, "resets_at": "2026-12-01T00:00:00Z"}
-    shrunk = [line(n * 600.0, number=n, fair_use=use | {"limit": limit}) for n, limit in enumerate((900, 400))]
+    shrunk = [
+        line(n * 600.0, number=n, fair_use=use | {"limit": limit})
+        for n, limit in enumerate((2500, 2500, 2500, 2500, 1500))
+    ]
     for each in drawn(*shrunk).iter(f"{SVG}polyline"):
         assert all(138 <= float(point.split(",")[1]) <= 408 for point in each.get("points", "").split())
 
