@@ -58,7 +58,7 @@ REASONS: Final[Mapping[Reason, str]] = {
     Reason.FRAGILE_REASONING: "The task or the reasoning effort asks for careful work.",
     Reason.SMALL_TASK: "The task is small enough for economy.",
     Reason.CONTEXT_SIZE: "The context is too large to spend premium on.",
-    Reason.DEFAULT: "No rule said otherwise.",
+    Reason.DEFAULT: "No rule said otherwise, or a rule of the operator's gave no closer reason.",
     Reason.WORKFLOW_AFFINITY: "A tool loop stays on the route where it began.",
     Reason.FAIR_USE_EXHAUSTED: "What is left of fair-use does not cover the request.",
     Reason.BILLING_STATE: "The account's billing state allows no premium.",

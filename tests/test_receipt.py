@@ -271,6 +271,11 @@ def test_every_reason_has_words_of_its_own(reason: Any) -> None:
     assert f"because {reason}" not in Receipt(reason=reason).explain()
 
 
+def test_the_default_is_put_so_that_it_holds_for_an_operators_rule_too() -> None:
+    told = Receipt(lane="budget", reason="default", state="settled").explain()
+    assert told == "Served on the budget lane because the gateway's policy says so."
+
+
 def test_the_sentence_in_full() -> None:
     receipt: Any = Receipt.from_body(
         {"flatfee": BODY | {"fair_use": BODY["fair_use"] | {"resets_at": "2026-12-01T00:00:00Z"}}}

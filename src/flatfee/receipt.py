@@ -262,7 +262,7 @@ _BECAUSE: Mapping[str, str] = {
     Reason.FRAGILE_REASONING: "the task needs careful reasoning",
     Reason.SMALL_TASK: "the task is small",
     Reason.CONTEXT_SIZE: "the context is large",
-    Reason.DEFAULT: "no rule said otherwise",
+    Reason.DEFAULT: "the gateway's policy says so",
     Reason.WORKFLOW_AFFINITY: "its tool loop had begun there",
     Reason.FAIR_USE_EXHAUSTED: "premium fair-use does not cover it",
     Reason.BILLING_STATE: "of the account's billing state",

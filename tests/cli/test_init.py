@@ -141,6 +141,23 @@ def test_an_own_server_wants_no_key(flatfee: Flatfee, folder: Path) -> None:
     assert (shown.exit_code, "VLLM_API_KEY" in shown.stdout) == (0, False)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "seconds"),
+    [
+        (("ollama",), 60.0),
+        (("http://localhost:9000/v1",), 60.0),
+        (("ollama", "--base-url", "http://gpu.example:11434/v1"), None),
+        (("groq",), None),
+    ],
+)
+def test_a_model_on_this_machine_has_time_to_be_loaded(
+    arguments: tuple[str, ...], seconds: float | None, flatfee: Flatfee, folder: Path
+) -> None:
+    assert flatfee("init", "--model", "qwen", "--provider", *arguments).exit_code == 0
+    settings = parse_settings((folder / "flatfee.toml").read_text(), source="x", env={"GROQ_API_KEY": "k"})
+    assert [route.first_token_timeout for route in settings.routes] == [seconds, seconds]
+
+
 def test_a_key_that_is_there_need_not_be_exported(flatfee: Flatfee, folder: Path) -> None:
     shown = flatfee("init", "--provider", "openai", env={"OPENAI_API_KEY": "sk-secret"})
     assert "OPENAI_API_KEY" not in shown.stdout
@@ -162,6 +179,7 @@ def test_a_url_is_a_provider_with_one_model(flatfee: Flatfee, folder: Path) -> N
     [
         (("--provider", "acme", "--model", "x"), "providers[0].kind: unknown kind 'acme'; use one of: openai, azure"),
         (("--provider", "grok", "--model", "x"), "providers[0].kind: unknown kind 'grok'; did you mean 'groq'?"),
+        (("--provider", "grok"), "providers[0].kind: unknown kind 'grok'; did you mean 'groq'?"),
         (("--provider", "groq"), "Say which model to ask groq for: --model NAME"),
         (
             ("--provider", "azure-openai", "--model", "x"),

@@ -412,10 +412,11 @@ def test_a_bad_name_is_answered_with_what_a_name_is() -> None:
     assert problem.startswith("plans[0].name: 'a b' is not a name; use letters, digits and . _ -")
 
 
-def test_a_rule_may_only_give_a_reason_of_the_policy() -> None:
-    rule = '[policy]\nrules = [{tier = "premium", reason = "provider_timeout"}]\n'
+@pytest.mark.parametrize("reason", ["provider_timeout", "important"])
+def test_a_rule_may_only_give_a_reason_of_the_policy(reason: str) -> None:
+    rule = f'[policy]\nrules = [{{tier = "premium", reason = "{reason}"}}]\n'
     (problem,) = problems(BASE + rule)
     assert problem == (
-        "policy.rules[0].reason: 'provider_timeout' is not a reason of the policy; "
+        f"policy.rules[0].reason: {reason!r} is not a reason of the policy; "
         "use one of: fragile_reasoning, small_task, context_size, default"
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+import pytest
 from tests.server.replaying.past import NOON, line, read, refused, settings, tried
 
 from flatfee.server.replaying.comparing import Comparison
 from flatfee.server.replaying.engine import Replay
 from flatfee.server.replaying.payers import Payers
+from flatfee.server.replaying.tally import Tally
 from flatfee.server.replaying.telling import as_json
 from flatfee.server.settings import Settings
 
@@ -71,8 +75,31 @@ def test_units_of_the_fallback_lane_are_told_apart() -> None:
     assert (told["was"]["fallback_units"], told["would"]["fallback_units"]) == ({"token": 140}, {"token": 280})
 
 
-def test_what_plans_grant_is_counted_when_a_window_begins() -> None:
+def allowed(tally: Tally) -> dict[float, int]:
+    return {begins - NOON: units["token"] for begins, units in tally.allowed.items()}
+
+
+def test_a_new_window_allows_what_was_used_of_the_last_one_for_its_rest_is_gone() -> None:
     hourly = [line(number * 3600.0, number=number) for number in range(4)]
     comparison = compared(settings(fair_use=5000, window="2h"), *hourly)
-    granted = {hour - int(NOON // 3600): units["token"] for hour, units in comparison.would.granted.items()}
-    assert granted == {0: 5000, 2: 5000}
+    assert allowed(comparison.would) == {0: 5000, 7200: 280}
+
+
+def test_a_plan_that_changed_in_the_middle_of_a_window_allows_more_from_then_on() -> None:
+    use = {"unit": "token", "charged": 140, "remaining": 0, "resets_at": "2026-12-01T00:00:00Z"}
+    changed = [
+        line(number * 600.0, number=number, fair_use={**use, "limit": 500 + 100 * number}) for number in range(2)
+    ]
+    assert allowed(compared(settings(), *changed).was) == {0: 500, 600: 100}
+
+
+@pytest.mark.parametrize(("hours", "step"), [(6, 60), (7, 3600)])
+def test_short_traffic_is_summed_by_the_minute_and_long_by_the_hour(hours: int, step: int) -> None:
+    spread = [line(number * 1800.0 + 90, number=number) for number in range(hours * 2 + 1)]
+    comparison = compared(settings(fair_use=900), *spread)
+    for tally in (comparison.was, comparison.would):
+        assert tally.step == step
+        assert all(begins % step == 0 for begins in tally.lanes_of)
+        assert sum((lanes for lanes in tally.lanes_of.values()), Counter()) == tally.lanes
+        assert sum((units for units in tally.premium_of.values()), Counter()) == tally.premium
+    assert [units["token"] for units in comparison.would.allowed.values()] == [900]

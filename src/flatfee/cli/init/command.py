@@ -81,7 +81,7 @@ def init(
 def _choice(
     provider: str, model: str | None, economy_model: str | None, base_url: str | None, key_env: str | None
 ) -> Choice:
-    from flatfee.server.providers.rows import COMPATIBLE
+    from flatfee.server.providers.rows import COMPATIBLE, ROWS
 
     if provider == SIMULATED.kind:
         if any((model, economy_model, base_url, key_env)):
@@ -94,8 +94,9 @@ def _choice(
         name, provider, base_url = "upstream", COMPATIBLE, provider
     usual = OPENAI if provider == OPENAI.kind and base_url is None else None
     premium = model or (usual.premium if usual else None)
-    if premium is None:
+    if premium is None and provider in ROWS:
         raise Misplaced(f"Say which model to ask {name} for: --model NAME")
+    premium = premium or "?"  # of a kind that there is not, which is told first
     economy = economy_model or model or (usual.economy if usual else premium)
     return Choice(name=name, kind=provider, base_url=base_url, key_env=key_env, premium=premium, economy=economy)
 

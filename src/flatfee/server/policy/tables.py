@@ -19,10 +19,10 @@ POLICY_REASONS = (Reason.FRAGILE_REASONING, Reason.SMALL_TASK, Reason.CONTEXT_SI
 """The reasons a rule may give; the others tell what happened, not what was chosen."""
 
 
-def _policy_reason(reason: Reason) -> Reason:
-    if reason not in POLICY_REASONS:
-        raise ValueError(f"{str(reason)!r} is not a reason of the policy; use one of: {', '.join(POLICY_REASONS)}")
-    return reason
+def _policy_reason(value: object) -> object:
+    if isinstance(value, str) and value not in POLICY_REASONS:
+        raise ValueError(f"{value[:40]!r} is not a reason of the policy; use one of: {', '.join(POLICY_REASONS)}")
+    return value
 
 
 def _workflow_patterns(value: object) -> object:
@@ -81,7 +81,7 @@ class RuleSettings(Table):
     name: Name | None = None
     when: Condition = Condition()
     tier: Tier
-    reason: Annotated[Reason, AfterValidator(_policy_reason)]
+    reason: Annotated[Reason, BeforeValidator(_policy_reason)]
 
     @property
     def called(self) -> str:

@@ -11,10 +11,13 @@ from typing import Final
 from flatfee.server.replaying.engine import Played, Replay
 from flatfee.server.replaying.past import BadLine, Past
 from flatfee.server.replaying.results import Result
-from flatfee.server.replaying.tally import Tally
+from flatfee.server.replaying.tally import HOUR, Tally
 
 _OUT_OF_ORDER: Final = 10_000
 """So many lines are held back: ids are made when a request comes, and it is admitted once its body was read."""
+
+_SHORT: Final = 6 * HOUR
+"""Traffic of so many seconds is drawn by the minute."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,6 +51,9 @@ class Comparison:
         for past in pasts:
             self.first = past.arrived if self.first is None else self.first
             self.last = past.arrived
+            if self.last - self.first > _SHORT:
+                self.was.by_hours()
+                self.would.by_hours()
             self.approximate += past.judged and past.approximate
             self.unjudged += not past.judged
             if self.before is None:

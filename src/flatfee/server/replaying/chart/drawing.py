@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from flatfee.server.replaying.chart.scales import Scale, bar_hours, date_text, dates, short, ticks
+from flatfee.server.replaying.chart.scales import Scale, bar_width, date_text, dates, is_long, short, ticks
 from flatfee.server.replaying.chart.svg import element, polyline, text
 from flatfee.server.replaying.comparing import Comparison
 from flatfee.server.replaying.results import REFUSED
-from flatfee.server.replaying.tally import HOUR, Tally
+from flatfee.server.replaying.tally import HOUR, MINUTE, Tally
 from flatfee.server.replaying.telling import LANES
 from flatfee.wire import Lane
 
@@ -26,8 +26,19 @@ _BARS: Final = 512.0
 _BOTTOM: Final = 730.0
 _GUTTER: Final = 76.0
 _MOST_POINTS: Final = 500
+_WEEK: Final = 7 * 24 * HOUR
 _FAR_ABOVE: Final = 4
 """A line that is so many times as high as the others would leave them no room."""
+
+_EVERY: Final[Mapping[int, str]] = {
+    MINUTE: "minute",
+    5 * MINUTE: "five minutes",
+    10 * MINUTE: "ten minutes",
+    HOUR: "hour",
+    6 * HOUR: "six hours",
+    24 * HOUR: "day",
+    _WEEK: "week",
+}
 
 _COLOURS: Final[Mapping[str, str]] = {
     Lane.PREMIUM: "#7f63d2",
@@ -55,21 +66,22 @@ svg { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """The hours since the epoch that are drawn; the last is the one behind the traffic's."""
+    """What is drawn, in seconds since the epoch: whole steps from the one of the first request to that of the last."""
 
     first: int
     last: int
+    step: int
 
     @property
     def days(self) -> bool:
-        return self.last - self.first >= 72
+        return is_long(self.first, self.last)
 
 
 def draw(comparison: Comparison, title: str) -> str:
     """Return the chart as SVG."""
-    first, last = int((comparison.first or 0.0) // HOUR), int((comparison.last or 0.0) // HOUR) + 1
-    span = _Span(first, last)
     was, would = comparison.was, comparison.would
+    first, last = (int((at or 0.0) // was.step) * was.step for at in (comparison.first, comparison.last))
+    span = _Span(first, last + was.step, was.step)
     unit = _unit(was, would)
     parts = [
         element("title", text_of(title)),
@@ -118,82 +130,85 @@ def _subtitle(comparison: Comparison, span: _Span) -> str:
     before = "as the receipts tell it" if comparison.before is None else "replayed with the old configuration"
     return (
         f"{comparison.was.requests:,} requests of {accounts:,} account{'s' if accounts != 1 else ''}, "
-        f"{date_text(span.first, days=span.days)} to {date_text(span.last - 1, days=span.days)} (UTC); was: {before}"
+        f"{date_text(span.first, days=span.days)} to {date_text(span.last - span.step, days=span.days)} (UTC); "
+        f"was: {before}"
     )
 
 
 def _units_panel(was: Tally, would: Tally, span: _Span, unit: str) -> Iterator[str]:
     tallies = {"was": was, "would": would}
     lines = {name: _running(tally.premium_of, span, unit) for name, tally in tallies.items()}
-    caps = {name: _running(tally.granted, span, unit) for name, tally in tallies.items()}
-    used, granted = (max(series[-1][1] for series in sides.values()) for sides in (lines, caps))
-    shows_granted = 0 < granted <= used * _FAR_ABOVE
-    marks = ticks(max(granted, used) if shows_granted else used)
+    caps = {name: _running(tally.allowed, span, unit) for name, tally in tallies.items()}
+    used, allowed = (max(value for series in sides.values() for _, value in series) for sides in (lines, caps))
+    shows_caps = 0 < allowed <= used * _FAR_ABOVE
+    marks = ticks(max(allowed, used) if shows_caps else used)
     x, y = Scale(span.first, span.last, _LEFT, _RIGHT), Scale(0, marks[-1], _MIDDLE, _TOP)
     yield text(f"Premium fair-use charged so far, in {unit} units", _LEFT, _TOP - 30, class_="ink heading")
     yield from _axes(x, y, marks, span, most_dates=10)
     for name in ("was", "would"):
-        if shows_granted:
-            steps = [(x.at(hour), y.at(value)) for hour, value in _as_steps(caps[name])]
+        if shows_caps:
+            steps = [(x.at(at), y.at(value)) for at, value in _as_steps(caps[name])]
             yield polyline(steps, class_=f"cap {name}")
-        points = [(x.at(hour), y.at(value)) for hour, value in lines[name]]
+        points = [(x.at(at), y.at(value)) for at, value in lines[name]]
         yield polyline(points, class_=f"line {name}")
     yield from _key(
         [
             ("was-key", f"was {lines['was'][-1][1]:,.0f}"),
             ("would-key", f"would be {lines['would'][-1][1]:,.0f}"),
-            (None, _of_granted(caps, shown=shows_granted)),
+            (None, _of_caps(caps, shown=shows_caps)),
         ],
         _MIDDLE + 44,
     )
 
 
-def _of_granted(caps: Mapping[str, Sequence[tuple[int, float]]], *, shown: bool) -> str:
+def _of_caps(caps: Mapping[str, Sequence[tuple[int, float]]], *, shown: bool) -> str:
     if shown:
-        return "dashed: what the plans had granted by then"
+        return "dashed: where the fair-use of the plans ends"
     was, would = caps["was"][-1][1], caps["would"][-1][1]
-    return f"the plans granted far more: {would:,.0f}" + (f", and {was:,.0f} before" if was not in {0, would} else "")
+    return f"the plans allow far more: {would:,.0f}" + (f", and {was:,.0f} before" if was not in {0, would} else "")
 
 
-def _running(of_hours: Mapping[int, Counter[str]], span: _Span, unit: str) -> list[tuple[int, float]]:
-    """Return the sum so far at each hour's end, thinned to what can be seen."""
+def _running(of_steps: Mapping[int, Counter[str]], span: _Span, unit: str) -> list[tuple[int, float]]:
+    """Return the sum so far at each step's end, thinned to what can be seen."""
     total, points = 0.0, [(span.first, 0.0)]
-    step = max(1, (span.last - span.first) // _MOST_POINTS)
-    for hour in range(span.first, span.last):
-        total += of_hours[hour][unit] if hour in of_hours else 0
-        if (hour + 1 - span.first) % step == 0 or hour + 1 == span.last:
-            points.append((hour + 1, total))
+    some = max(1, (span.last - span.first) // span.step // _MOST_POINTS)
+    for number, begins in enumerate(range(span.first, span.last, span.step), start=1):
+        total += of_steps[begins][unit] if begins in of_steps else 0
+        ends = begins + span.step
+        if number % some == 0 or ends == span.last:
+            points.append((ends, total))
     return points
 
 
 def _as_steps(points: Sequence[tuple[int, float]]) -> Iterator[tuple[int, float]]:
-    """Yield the corners of steps: what is granted is there from the begin of its hour on."""
-    for (hour, _), (until, value) in pairwise(points):
-        yield hour, value
-        yield until, value
+    """Yield the corners of steps: what is allowed is there from the begin of its step on."""
+    for (begins, _), (ends, value) in pairwise(points):
+        yield begins, value
+        yield ends, value
 
 
 def _lanes_panels(was: Tally, would: Tally, span: _Span) -> Iterator[str]:
-    width = bar_hours(span.last - span.first)
+    width = bar_width(span.last - span.first, span.step)
     half = (_RIGHT - _LEFT - _GUTTER) / 2
     bins = [_bins(tally, span, width) for tally in (was, would)]
     marks = ticks(max((sum(lanes.values()) for bars in bins for lanes in bars.values()), default=1))
     y = Scale(0, marks[-1], _BOTTOM, _BARS)
-    per = {1: "hour", 6: "six hours", 24: "day", 168: "week"}.get(width, f"{width // 168} weeks")
+    per = _EVERY.get(width, f"{width // _WEEK} weeks")
     for number, (bars, side) in enumerate(zip(bins, ("was", "would be"), strict=True)):
         left = _LEFT + number * (half + _GUTTER)
         x = Scale(span.first, max(span.last, span.first + width), left, left + half)
         yield text(f"Requests by lane, per {per}: {side}", left, _BARS - 22, class_="ink heading")
-        yield from _axes(x, y, marks, span, most_dates=5)
+        yield from _axes(x, y, marks, span, most_dates=4)
         for start, lanes in bars.items():
-            yield from _bar(x, y, start, min(start + width, int(x.high)), lanes, days=span.days)
+            end = min((start // width + 1) * width, int(x.high))
+            yield from _bar(x, y, start, end, lanes, days=span.days)
     yield from _key([(None, "")] + [(lane, str(lane)) for lane in LANES], _BOTTOM + 52)
 
 
 def _bins(tally: Tally, span: _Span, width: int) -> dict[int, Counter[str]]:
     found: dict[int, Counter[str]] = {}
-    for hour, lanes in tally.lanes_of.items():
-        start = max(span.first, hour // width * width)
+    for begins, lanes in tally.lanes_of.items():
+        start = max(span.first, begins // width * width)
         found.setdefault(start, Counter()).update(lanes)
     return found
 
@@ -226,10 +241,10 @@ def _axes(x: Scale, y: Scale, marks: Sequence[float], span: _Span, *, most_dates
         at = y.at(mark)
         yield element("line", class_="grid" if mark else "axis", x1=x.start, x2=x.end, y1=at, y2=at)
         yield text(short(mark), x.start - 10, at + 4.5, class_="faint", text_anchor="end")
-    for hour in dates(span.first, span.last - 1, most_dates):
-        at = x.at(hour)
+    for second in dates(span.first, span.last - span.step, most_dates):
+        at = x.at(second)
         yield element("line", class_="axis", x1=at, x2=at, y1=y.start, y2=y.start + 5)
-        yield text(date_text(hour, days=span.days), at, y.start + 21, class_="faint", text_anchor="middle")
+        yield text(date_text(second, days=span.days), at, y.start + 21, class_="faint", text_anchor="middle")
 
 
 def _key(entries: Sequence[tuple[str | None, str]], y: float) -> Iterator[str]:

@@ -8,9 +8,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from flatfee.server.replaying.tally import HOUR, MINUTE
+
+_DAY: Final = 24 * HOUR
 _STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
-_BINS: Final = (1, 6, 24, 168)
-"""Widths of a bar in hours."""
+_BARS: Final = (MINUTE, 5 * MINUTE, 10 * MINUTE, HOUR, 6 * HOUR, _DAY, 7 * _DAY)
+"""Widths of a bar in seconds."""
+
+_MARKS: Final = tuple(minutes * MINUTE for minutes in (1, 2, 5, 10, 15, 30))
+_LONG: Final = 3 * _DAY
 
 MOST_BARS: Final = 45
 _TICKS: Final = 5
@@ -51,23 +57,31 @@ def short(value: float) -> str:
     return f"{value:g}"
 
 
-def bar_hours(hours: int) -> int:
-    """Return how many hours one bar covers, so that a stretch of time has at most ``MOST_BARS``."""
-    width = next((each for each in _BINS if hours <= each * MOST_BARS), None)
-    return width if width is not None else 168 * math.ceil(hours / (168 * MOST_BARS))
+def bar_width(seconds: int, step: int) -> int:
+    """Return how many seconds one bar covers: a ``step`` or more, and at most ``MOST_BARS`` in a stretch of time."""
+    width = next((each for each in _BARS if each >= step and seconds <= each * MOST_BARS), None)
+    return width if width is not None else _BARS[-1] * math.ceil(seconds / (_BARS[-1] * MOST_BARS))
+
+
+def is_long(first: int, last: int) -> bool:
+    """Tell whether a stretch of time is so long that days are named, and no time of day."""
+    return last - first >= _LONG
 
 
 def dates(first: int, last: int, most: int) -> Sequence[int]:
-    """Return hours since the epoch to be named on an axis, at most ``most``, evenly spread; days where it is long."""
-    days = last - first >= 72
-    unit = 24 if days else 1
+    """Return seconds since the epoch to be named on an axis, at most ``most``, evenly spread."""
+    for mark in _MARKS:
+        begin = -(-first // mark) * mark
+        if (last - begin) // mark < most:
+            return range(begin, last + 1, mark)
+    unit = _DAY if is_long(first, last) else HOUR
     begin = -(-first // unit)
     count = max(1, last // unit - begin + 1)
     step = math.ceil(count / most)
-    return [hour * unit for hour in range(begin, last // unit + 1, step)]
+    return [number * unit for number in range(begin, last // unit + 1, step)]
 
 
-def date_text(hour: int, *, days: bool) -> str:
-    """Return how an hour is named: by its day, or by day and time."""
-    at = datetime.fromtimestamp(hour * 3600, UTC)
+def date_text(second: int, *, days: bool) -> str:
+    """Return how a second since the epoch is named: by its day, or by day and time."""
+    at = datetime.fromtimestamp(second, UTC)
     return f"{at.day} {at:%b}" if days else f"{at.day} {at:%b %H:%M}"
