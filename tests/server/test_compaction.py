@@ -15,8 +15,8 @@ from tests.server.fakes_gateway import Rig, running
 from flatfee import Receipt
 from flatfee.server.ask import read_ask
 from flatfee.server.compaction.compact import compact as compact_messages
-from flatfee.server.inspection import as_json
 from flatfee.server.estimating import SAMPLE
+from flatfee.server.inspection import as_json
 from flatfee.server.settings import Settings
 from flatfee.server.stages import compact
 from flatfee.server.supposing import Supposition, scene_of, suppose
