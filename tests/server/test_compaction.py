@@ -15,7 +15,7 @@ from tests.server.fakes_gateway import Rig, running
 from flatfee import Receipt
 from flatfee.server.ask import read_ask
 from flatfee.server.compaction.compact import compact as compact_messages
-from flatfee.server.estimating import SAMPLE
+from flatfee.server.estimating import _sampled
 from flatfee.server.inspection import as_json
 from flatfee.server.settings import Settings
 from flatfee.server.stages import compact
@@ -174,8 +174,8 @@ def as_no_sample_tells(count: int) -> bytes:
     """Return messages whose results are digits, but for the bytes that the estimate of the whole looks at."""
     results = [b'{"role":"tool","tool_call_id":"x","content":"%b"}' % (b"7" * 3000)] * count
     messages = bytearray(b",".join([b'[{"role":"user","content":"Go."}', *results, b'{"role":"assistant"}]']))
-    step = 2 * len(messages) // SAMPLE | 1
-    for place in {*range(0, len(messages), step), *range(0, len(messages), step + 2)}:
+    places: Any = list(range(len(messages)))
+    for place in _sampled(places):
         if messages[place] == ord("7"):
             messages[place] = ord(" ")
     return bytes(messages)
@@ -193,8 +193,8 @@ async def test_more_is_never_left_out_than_the_request_was_estimated_at() -> Non
 
 async def test_a_request_is_counted_message_by_message_where_the_estimate_of_the_whole_is_just_below() -> None:
     """Else one that was compacted a step ago might not be now, and the provider's cache of it would be lost."""
-    run = agent(40, size=3346)
-    over = 36_500
+    run = agent(80, size=1570)
+    over = 38_000
     async with running(compacting(compaction={"over": over, "to": 30_000, "keep_turns": 3})) as rig:
         kept = await rig.receipt(await rig.ask(model="economy", messages=run))
     assert kept["compaction"]["prompt_tokens"] < over < tokens(fields_of(run))
