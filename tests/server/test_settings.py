@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from flatfee.server.policy.tables import DEFAULT_RULES, Condition, RuleSettings
+from flatfee.server.providers.dialect import Dialect
 from flatfee.server.settings import (
     AccountSettings,
     CompactionSettings,
@@ -16,7 +17,7 @@ from flatfee.server.settings import (
     ServerSettings,
     Settings,
 )
-from flatfee.wire import Billing, Reason, Tier
+from flatfee.wire import Billing, Model, Reason, Tier
 
 SECRET = "canary-" + "x" * 40
 ROUTE: dict[str, Any] = {"name": "r", "provider": "p", "model": "m", "tier": "premium"}
@@ -158,3 +159,26 @@ def test_a_key_without_its_secret_is_not_changed_by_the_copy_that_has_it() -> No
     key = KeySettings(name="ci", key_env="CI")
     key.with_secret(SECRET)
     assert key.secret.get_secret_value() == ""
+
+
+def test_a_copy_with_other_fields_keeps_nothing_that_was_worked_out_from_the_old_ones() -> None:
+    settings = minimal(policy={"timezone": "Europe/Berlin"})
+    provider = settings.providers[0]
+    assert (settings.meaning("gpt"), settings.dialect("p"), str(settings.policy.zone)) == (
+        None,
+        provider.speaks,
+        "Europe/Berlin",
+    )
+    silent = provider.model_copy(update={"dialect": Dialect(stream_options=False)})
+    policy = settings.policy.model_copy(update={"timezone": "UTC"})
+    copied = settings.model_copy(update={"providers": (silent,), "aliases": {"gpt": Model.AUTO}, "policy": policy})
+    assert copied.meaning("gpt") is Model.AUTO
+    assert not copied.dialect("p").stream_options
+    assert str(copied.policy.zone) == "UTC"
+
+
+def test_a_copy_with_what_is_no_field_is_refused_and_secrets_stay_in_a_copy() -> None:
+    server = ServerSettings().with_admin_key(SECRET)
+    with pytest.raises(TypeError, match="ServerSettings has no field 'prot'"):
+        server.model_copy(update={"prot": 1})
+    assert server.model_copy(update={"port": 1}).admin_key == server.admin_key

@@ -57,7 +57,7 @@ class Scripted(Supervisor):
         self.lives: list[FakeProcess] = []
         self.out_of: OSError | None = None
 
-    def _start(self, worker: Worker) -> _Child:
+    def _start(self, worker: Worker, settings: Settings, letters: socket.socket | None) -> _Child:
         if self.out_of is not None:
             raise self.out_of
         ours, theirs = socket.socketpair()

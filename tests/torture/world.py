@@ -75,7 +75,7 @@ class Process:
 
     def __init__(self) -> None:
         self.alive = True
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: dict[asyncio.Task[Any], None] = {}  # in the order they began: a run is its seed
 
     def spawn(self, work: Coroutine[Any, Any, _T], call: int = 0) -> asyncio.Task[_T]:
         """Run work as a part of this process, whatever it starts in its turn included."""
@@ -98,8 +98,8 @@ def make_task(
     task: asyncio.Task[_T] = asyncio.Task(work, loop=loop, **options)
     process = _PROCESS.get()
     if process is not None:
-        process.tasks.add(task)
-        task.add_done_callback(process.tasks.discard)
+        process.tasks[task] = None
+        task.add_done_callback(lambda done: process.tasks.pop(done, None))
         if not process.alive:
             task.cancel()
     return task

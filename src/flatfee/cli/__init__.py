@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import sys
 
+from flatfee.cli import hangups
+
 
 def main() -> None:
     """Run the command line."""
+    if sys.argv[1:2] == ["serve"]:
+        hangups.hold_back()
     try:
         from flatfee.cli.app import app
 

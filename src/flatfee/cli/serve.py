@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
+from flatfee.cli import hangups
 from flatfee.cli.invoked import command
 
 if TYPE_CHECKING:
@@ -90,6 +91,9 @@ def serve(
     replay: Annotated[Path | None, typer.Option(help="With --test: answer as recorded in a folder.")] = None,
 ) -> None:
     """Run the gateway. Without a file: a demo with simulated providers and one key, printed once."""
+    path = config or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    if test or path is None:
+        hangups.let_go()
     if test:
         options = {"host": host, "port": port, "config": config, "strict": strict or None}
         options |= {"record": record, "replay": replay}
@@ -102,7 +106,6 @@ def serve(
 
     configure_logging()
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    path = config or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
     source = _source(path, given) if path else None
     key = None if path else new_key(KeyKind.PROJECT)
     settings = _settings(source, key or "", given)
@@ -168,11 +171,9 @@ def _run(
 
 
 def _source(path: Path, given: Mapping[str, object]) -> Source:
-    """Return what is read now, and again when ``SIGHUP`` says so: from here on that ends nothing."""
+    """Return what is read now, and again when ``SIGHUP`` says so, which ends nothing then."""
     from flatfee.server.reload.source import Source
-    from flatfee.server.run import hold_hangups_back
 
-    hold_hangups_back()
     return Source(path=path, env=os.environ, given=given)
 
 

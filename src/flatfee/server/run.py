@@ -112,11 +112,6 @@ def obeying_hangups(reloading: Reloading) -> Generator[None]:
         loop.remove_signal_handler(signal.SIGHUP)
 
 
-def hold_hangups_back() -> None:
-    """Let a ``SIGHUP`` wait until the gateway can obey it: before that it would end the process."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-
-
 def collect_less() -> None:
     """Let the garbage collector pass over what was made at start, and come less often.
 

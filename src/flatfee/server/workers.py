@@ -17,7 +17,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
@@ -67,11 +67,10 @@ class _Life:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Child:
-    """A worker's process, and the parent's ends of the pairs that they talk and write letters over."""
+    """A worker's process, and the parent's end of the pair that they talk over."""
 
     process: SpawnProcess
     pair: socket.socket
-    letters: socket.socket | None = None
 
     def tell(self, word: bytes) -> None:
         with suppress(OSError):  # it is gone, and its end is heard of where it is waited for
@@ -270,18 +269,19 @@ class Supervisor:
     async def _live(self, worker: Worker) -> _Life:
         """Start a worker and return once it has ended."""
         began = time.monotonic()
-        try:
-            child = self._start(worker)
-        except OSError as error:  # such as no memory for another process
-            return _Life(pid=None, how=f"{error.strerror}", seconds=0.0, reason=str(error))
-        with child.pair:
-            async with self._crew.aboard(worker.number, child.letters, self.reloader):
-                word = await child.hear()
-                served = word.startswith(READY)
-                if served:
-                    self._note_ready(worker, child)
-                    await self._listen(worker, child, word.removeprefix(READY))
-                await asyncio.to_thread(child.process.join)
+        async with AsyncExitStack() as ends:
+            try:
+                aboard = await ends.enter_async_context(self._crew.aboard(worker.number, self.reloader))
+                child = self._start(worker, *aboard)
+            except OSError as error:  # such as no memory for another process
+                return _Life(pid=None, how=f"{error.strerror}", seconds=0.0, reason=str(error))
+            ends.enter_context(child.pair)
+            word = await child.hear()
+            served = word.startswith(READY)
+            if served:
+                self._note_ready(worker, child)
+                await self._listen(worker, child, word.removeprefix(READY))
+            await asyncio.to_thread(child.process.join)
         del self._children[worker.number]
         return _Life(
             pid=child.process.pid,
@@ -310,20 +310,21 @@ class Supervisor:
         if word == LEAVE:
             self._leaving.clear()
 
-    def _start(self, worker: Worker) -> _Child:
+    def _start(self, worker: Worker, settings: Settings, letters: socket.socket | None) -> _Child:
         """Start a worker's process. Its settings, secrets among them, go through a pipe: no file, no command line."""
         with ExitStack() as on_failure, ExitStack() as given:
             ours, theirs = socket.socketpair()
             on_failure.enter_context(ours).setblocking(False)
             given.enter_context(theirs)
             listening = [given.enter_context(_beside(held)) for held in self._held]
-            letters, written = _letters(on_failure, given) if self.reloader is not None else (None, None)
-            told = (self._crew.settings, worker, listening, theirs, written)
+            if letters is not None:
+                given.enter_context(letters)
+            told = (settings, worker, listening, theirs, letters)
             process = _spawn.Process(target=serve_worker, args=told, daemon=True)
             with _signals_held_back():
                 process.start()
             on_failure.pop_all()
-        self._children[worker.number] = child = _Child(process=process, pair=ours, letters=letters)
+        self._children[worker.number] = child = _Child(process=process, pair=ours)
         return child
 
     def _note_ready(self, worker: Worker, child: _Child) -> None:
@@ -334,14 +335,6 @@ class Supervisor:
         if tell is not None and len(self._serving) == len(self._workers) and not self._ending.is_set():
             self._on_ready = None
             tell(*self._address)
-
-
-def _letters(on_failure: ExitStack, given: ExitStack) -> tuple[socket.socket, socket.socket]:
-    """Return both ends of another pair, the second for the worker."""
-    ours, theirs = socket.socketpair()
-    on_failure.enter_context(ours)
-    given.enter_context(theirs)
-    return ours, theirs
 
 
 @contextmanager

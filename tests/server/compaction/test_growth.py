@@ -7,7 +7,17 @@ import time
 
 import pytest
 from msgspec import Raw
-from tests.server.compaction.conversations import Message, agent, compacted, fields_of, tokens, unpaired
+from tests.server.compaction.conversations import (
+    LONG,
+    Message,
+    agent,
+    compacted,
+    fields_of,
+    result,
+    settle,
+    tokens,
+    unpaired,
+)
 
 from flatfee.server.compaction.compact import compact
 
@@ -33,7 +43,7 @@ def long_run(kind: str, size: int) -> bytes:
     """Return messages that would cost more than their size, if anything were gone through twice."""
     match kind:
         case "many short messages":
-            return b"[" + b",".join([b'{"role":"assistant","content":"x"}'] * (size // 35)) + b"]"
+            return b"[" + b",".join([b'{"role":"assistant","content":"%b"}' % (b"x" * 30)] * (size // 65)) + b"]"
         case "many results of one file":
             function = b'{"name":"read","arguments":"{\\"path\\":\\"a\\"%b}"}'
             call = b'{"role":"assistant","tool_calls":[{"id":"c","function":%b}]}' % function
@@ -68,6 +78,17 @@ def test_the_time_grows_with_the_size_only(kind: str) -> None:
     taken(3_000)
     least = min(taken(30_000) for _ in range(3))
     assert taken(300_000) < 100 * max(least, 0.001), "ten times the size takes far less than a hundred times"
+
+
+def test_a_result_of_more_parts_than_any_tool_makes_stays_as_it_is() -> None:
+    """A body has room for a million that are empty; to go through them would take a minute."""
+    trimmed = [
+        compact(
+            fields_of([result("c", [{"type": "text", "text": LONG}] * count), *settle(1)]), over=1, to=0, keep_turns=1
+        )
+        for count in (1000, 1001)
+    ]
+    assert [found is not None for found in trimmed] == [True, False]
 
 
 def test_what_is_compacted_stays_valid_for_the_next_turn() -> None:

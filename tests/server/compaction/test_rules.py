@@ -233,6 +233,14 @@ def test_a_result_belongs_to_the_nearest_call_of_its_id() -> None:
     assert ["path=a.py" in told[0], "path=b.py" in told[1]] == [True, True]
 
 
+def test_a_result_belongs_to_no_call_where_one_answer_has_its_id_twice() -> None:
+    """Some services give every call of an answer the same id: neither is the newer result of the other's call."""
+    both = [("", "read_file", {"path": "a.py"}), ("", "read_file", {"path": "b.py"})]
+    run = [user("Go."), calls(*both), result("", LONG), result("", OTHER), *settle()]
+    told = [message["content"] for message in compacted(run) if message["role"] == "tool"]
+    assert told == [f"[old tool result; {len(text):,} characters left out]" for text in (LONG, OTHER)]
+
+
 def test_a_marker_is_bounded_and_on_one_line_whatever_a_call_says() -> None:
     wild = step("c1", "n" * 5000, {"path": "p\n\x1b" * 5000})
     told = compacted([user("Go."), *wild, *settle()])[2]["content"]

@@ -14,7 +14,7 @@ from tests.server.fakes import KEY, Reply, ScriptedProvider, make_body
 from flatfee.server.app import App, create_app
 from flatfee.server.gateway import Gateway
 from flatfee.server.providers.base import Provider
-from flatfee.server.reload.reloader import OneProcess, Reloader
+from flatfee.server.reload.reloader import Reloader
 from flatfee.server.reload.source import Source
 from flatfee.server.reload.swap import Swap
 from flatfee.server.settings import Settings
@@ -110,7 +110,7 @@ async def at_desk(folder: Path, store: Store | None = None, **parts: str) -> Asy
     providers = {entry.name: desk._make(entry.name) for entry in settings.providers}
     desk.app = create_app(settings, store=desk.store, providers=providers)
     desk.gateway.chance = lambda: 0.0
-    desk.gateway.reloading = Reloader(source, OneProcess(desk.gateway, Swap(desk.gateway, desk.renew)))
+    desk.gateway.reloading = Reloader(source, Swap(desk.gateway, desk.renew))
     headers = {"authorization": f"Bearer {KEY}"}
     async with desk.app.running():
         transport = httpx.ASGITransport(desk.app)

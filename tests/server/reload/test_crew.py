@@ -44,19 +44,23 @@ class FakeWorker:
         self.prepared: Settings | None = None
         self.refuses = refuses
         self.sleeps = sleeps
+        self.wakes = asyncio.Event()
         self.post: Post
         self.ends: AsyncExitStack
 
     async def answer(self, letter: object) -> None:
         if isinstance(letter, Prepare):
             if self.sleeps:
-                await asyncio.Event().wait()
+                await self.wakes.wait()
             if self.refuses:
                 raise NotReloaded(ErrorCode.GATEWAY_OVERLOADED, ["no room"])
             self.prepared = letter.settings
         elif isinstance(letter, Switch):
-            assert self.prepared is not None
-            self.serves = self.prepared
+            if self.sleeps:
+                await self.wakes.wait()
+            serves = letter.settings or self.prepared
+            assert serves is not None
+            self.serves = serves
         self.heard.append(type(letter).__name__)
 
 
@@ -69,11 +73,12 @@ class Rig:
 
     async def start(self, worker: FakeWorker) -> FakeWorker:
         """Start a worker with the settings of the moment."""
-        worker.serves = self.crew.settings
         worker.ends = await self._ends.enter_async_context(AsyncExitStack())
-        ours, theirs = socket.socketpair()
-        await worker.ends.enter_async_context(self.crew.aboard(self._number, ours, self.asked))
-        worker.post = await worker.ends.enter_async_context(post_office(theirs, worker.answer))
+        aboard = await worker.ends.enter_async_context(self.crew.aboard(self._number, self.asked))
+        worker.serves, theirs = aboard
+        assert theirs is not None
+        worker.post = await worker.ends.enter_async_context(post_office(theirs.dup(), worker.answer))
+        theirs.close()  # as whoever starts a process
         self._number += 1
         return worker
 
@@ -135,22 +140,35 @@ async def test_one_that_is_started_meanwhile_is_brought_to_it() -> None:
         late = await made.start(FakeWorker())
         await made.crew.switch()
         assert (first.serves, late.serves) == (AFTER, AFTER)
-        assert late.heard == ["Prepare", "Switch"]
+        assert late.heard == ["Switch"]
         assert (await made.start(FakeWorker())).serves is AFTER
+
+
+async def test_one_that_is_counted_in_while_nobody_else_works_is_not_left_behind() -> None:
+    """All have just died, and the settings change while the first is counted in again."""
+    async with rig() as made:
+        await made.crew.prepare(AFTER)
+        starting = asyncio.create_task(made.start(FakeWorker()))
+        await asyncio.sleep(0)  # it has begun, and waits for its pair
+        await made.crew.switch()
+        worker = await starting
+        assert worker.serves is AFTER
 
 
 async def test_after_the_ledger_one_that_is_late_is_told_of_and_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with rig() as made:
-        able, late = await made.start(FakeWorker()), await made.start(FakeWorker())
+        able, other = await made.start(FakeWorker()), await made.start(FakeWorker())
         await made.crew.prepare(AFTER)
-        await made.start(FakeWorker(sleeps=True))
+        late = await made.start(FakeWorker(sleeps=True))
         monkeypatch.setattr(crew, "CONFIRM_SECONDS", 0.05)
         async with asyncio.timeout(LIMIT):
             await made.crew.switch()
-        assert able.serves == late.serves == AFTER
+        assert able.serves == other.serves == AFTER
         assert [record.message for record in caplog.records] == ["worker.behind"]
+        late.wakes.set()
+        await until(lambda: late.serves == AFTER)  # it gets to its letters, and nobody need ask again
 
 
 async def test_what_was_prepared_is_forgotten_when_the_ledger_refuses() -> None:
@@ -180,6 +198,11 @@ async def test_a_worker_asks_the_first_process_and_a_worker_alone_is_told() -> N
         assert made.asked.actors == ["key_1"]
 
 
+def _its_own(theirs: socket.socket | None) -> socket.socket:
+    assert theirs is not None
+    return theirs.dup()
+
+
 def served_by(gateway: Gateway) -> tuple[Settings | None, Settings]:
     """Return the settings beside, and those that hold."""
     return gateway.beside, gateway.settings
@@ -189,15 +212,14 @@ async def test_a_worker_serves_by_what_it_is_written() -> None:
     provider = ScriptedProvider()
     gateway = Gateway(settings=BEFORE, store=MemoryStore(), providers={"fake": provider})
     part = InWorker(Swap(gateway))
-    async with rig() as made:
-        ours, theirs = socket.socketpair()
-        async with made.crew.aboard(0, ours, made.asked), post_office(theirs, part.answer):
-            await made.crew.prepare(AFTER)
-            assert served_by(gateway) == (AFTER, BEFORE)
-            await made.crew.forget()
-            assert served_by(gateway) == (None, BEFORE)
+    crew = Crew(BEFORE, lambda: False)
+    async with crew.aboard(0, Asked()) as (_, theirs), post_office(_its_own(theirs), part.answer):
+        await crew.prepare(AFTER)
+        assert served_by(gateway) == (AFTER, BEFORE)
+        await crew.forget()
+        assert served_by(gateway) == (None, BEFORE)
 
-            await made.crew.prepare(AFTER)
-            await made.crew.switch()
-            assert served_by(gateway) == (BEFORE, AFTER)
-            assert gateway.providers["fake"] is provider
+        await crew.prepare(AFTER)
+        await crew.switch()
+        assert served_by(gateway) == (BEFORE, AFTER)
+        assert gateway.providers["fake"] is provider

@@ -30,11 +30,12 @@ from tests.server.fakes import (
 from tests.server.fakes_gateway import Served, on_loopback, request, running
 from tests.server.reload.conftest import ADMIN_KEY, ENV, PLANS, PROVIDERS, ROUTES, Desk, at_desk, text
 
+from flatfee.cli import hangups
 from flatfee.server.reload import reloader
 from flatfee.server.reload.changes import Changes, NotReloaded
 from flatfee.server.reload.reloader import AtSignal
 from flatfee.server.reload.source import Source
-from flatfee.server.run import hold_hangups_back, obeying_hangups
+from flatfee.server.run import obeying_hangups
 from flatfee.server.settings import Settings
 from flatfee.server.store.account_commands import AddAccount
 from flatfee.server.store.commands import Command
@@ -540,7 +541,7 @@ async def test_a_hangup_that_came_too_early_is_obeyed_once_it_can_be() -> None:
     asked.actors.append("earlier")
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
-        hold_hangups_back()
+        hangups.hold_back()
         signal.raise_signal(signal.SIGHUP)
         with obeying_hangups(asked):
             await until(lambda: len(asked.actors) == 2)
@@ -572,9 +573,9 @@ async def test_a_thousand_reloads_leave_nothing_behind(tmp_path: Path) -> None:
             provider = gateway.settings.providers[0].model_copy(update={"name": f"p{number}"})
             route = gateway.settings.routes[0].model_copy(update={"name": f"r{number}", "provider": f"p{number}"})
             settings = Settings.model_validate(dict(gateway.settings) | {"providers": (provider,), "routes": (route,)})
-            swap = gateway.reloading._side._swap  # type: ignore[attr-defined] # a thousand files would take a minute
-            swap.prepare(settings)
-            swap.make()
+            swap = gateway.reloading._side  # type: ignore[attr-defined] # a thousand files would take a minute
+            await swap.prepare(settings)
+            await swap.switch()
             assert len(gateway.epochs) <= 2
         assert (await desk.served())[0] == "r999"
         assert set(gateway.health._histories) == {"r999"}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Final, Literal
 
 from flatfee.server.admin.endpoint import Endpoint, Nothing, Resource, Visit
 from flatfee.server.faults import Fault
-from flatfee.server.reload.changes import Changes, Difference, NotReloaded
+from flatfee.server.reload.changes import Changes, NotReloaded
 from flatfee.wire import ErrorCode
 
 
@@ -48,15 +49,9 @@ async def _reload(visit: Visit[Nothing, Nothing]) -> ReloadObject:
 
 
 def _told(changes: Changes) -> ReloadObject:
-    lists: dict[str, Any] = {name: _difference(difference) for name, difference in changes.lists()}
+    lists: dict[str, Any] = {name: asdict(difference) for name, difference in changes.lists()}
     return ReloadObject(
         object="reload", changed=bool(changes), settings=list(changes.settings), sha256=changes.digest, **lists
-    )
-
-
-def _difference(difference: Difference) -> DifferenceObject:
-    return DifferenceObject(
-        added=list(difference.added), removed=list(difference.removed), changed=list(difference.changed)
     )
 
 

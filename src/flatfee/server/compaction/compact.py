@@ -47,12 +47,12 @@ class Rule(IntEnum):
 class Trimmed:
     """A conversation with trimmed tool results.
 
-    ``changed`` is the number of messages that are not as they came, ``saved_tokens`` what they are less by.
+    ``changed`` is the number of messages that are not as they came, ``tokens`` what a request with these has.
     """
 
     messages: Raw
     changed: int
-    saved_tokens: int
+    tokens: int
 
 
 def compact(fields: Mapping[str, Raw], *, over: int, to: int, keep_turns: int) -> Trimmed | None:
@@ -71,12 +71,12 @@ def compact(fields: Mapping[str, Raw], *, over: int, to: int, keep_turns: int) -
     if not growth.trimmed:
         return None
     raws = (bytes(growth.trimmed.get(index, message).raw) for index, message in enumerate(messages))
-    return Trimmed(messages=Raw(b"[%b]" % b",".join(raws)), changed=len(growth.trimmed), saved_tokens=growth.saved)
+    return Trimmed(messages=Raw(b"[%b]" % b",".join(raws)), changed=len(growth.trimmed), tokens=max(1, growth.size))
 
 
 @dataclass(slots=True)
 class _Growth:
-    """A conversation while it is gone through. ``size`` is what it takes so far, in tokens, without what is ``saved``.
+    """A conversation while it is gone through. ``size`` is what it takes so far, in tokens, as trimmed.
 
     ``old`` counts the messages that may be trimmed, ``due`` holds what may be done with their results, and ``trimmed``
     those that are not as they came any more.
@@ -87,7 +87,6 @@ class _Growth:
     to: int
     keep_turns: int
     size: int = 0
-    saved: int = 0
     old: int = 0
     due: list[tuple[Rule, int]] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
@@ -168,7 +167,6 @@ class _Growth:
         less = _cost(self.trimmed.get(index, message)) - _cost(then)
         if less > 0:
             self.size -= less
-            self.saved += less
             self.trimmed[index] = then
 
 

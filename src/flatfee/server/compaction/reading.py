@@ -6,6 +6,7 @@ messages is the provider's business.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -83,18 +84,24 @@ def read_messages(raw: Raw) -> list[Message]:
     """Take a conversation apart. Empty if it is none, or has more than ``MOST_MESSAGES``.
 
     A result belongs to the nearest call of its id before it: some services count their ids anew in every answer.
+    Where one answer has an id twice, it belongs to none of them: which of them is not known.
     """
-    calls: dict[str, ToolCall] = {}
+    calls: dict[str, ToolCall | None] = {}
     raws = decoded(raw, list[Raw]) or ()
     return [_read(each, calls) for each in raws] if len(raws) <= MOST_MESSAGES else []
 
 
-def _read(raw: Raw, calls: dict[str, ToolCall]) -> Message:
+def _read(raw: Raw, calls: dict[str, ToolCall | None]) -> Message:
     found = decoded(raw, _Message)
     if found is None:
         return Message(raw=raw, role="", content=NOTHING)
     if found.role == "assistant":
-        calls.update(_calls(found))
+        made = list(_calls(found))
+        calls.update(made)
+        if len(made) > 1:
+            calls.update(
+                (call_id, None) for call_id, count in Counter(call_id for call_id, _ in made).items() if count > 1
+            )
     if found.role not in _RESULTS:
         return Message(raw=raw, role=found.role, content=found.content)
     name = decoded(found.tool_call_id if found.role == "tool" else found.name, str)

@@ -23,6 +23,9 @@ TAIL: Final = 200
 SHORTEST_WITH_ENDS: Final = 1000
 """Characters of a text of which no head and tail are kept: it stays, or gives way to a marker."""
 
+_MOST_PARTS: Final = 1000
+"""A result of more parts of text stays as it came."""
+
 _LONGEST_NAME: Final = 48
 _LONGEST_PATH: Final = 96
 
@@ -69,6 +72,8 @@ def _reworded(content: Raw, word: Wording) -> Raw | None:
         told = _fewer(text, word)
         return None if told is None else Raw(msgspec.json.encode(told))
     parts = decoded(content, list[Raw]) or []
+    if len(parts) > _MOST_PARTS:
+        return None
     told_parts = [_part(part, word) for part in parts]
     if not any(told_parts):
         return None

@@ -39,7 +39,9 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """To a worker: serve by what was prepared."""
+    """To a worker: serve by what was prepared, or by these settings: it was started after that, or is late."""
+
+    settings: Settings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +84,8 @@ class _Hand:
     async def bring(self, settings: Settings) -> None:
         """Have it serve by these settings: now, or once it gets to its letters."""
         try:
-            if self.prepared is not settings:
-                await self.prepare(settings)
             async with asyncio.timeout(CONFIRM_SECONDS):
-                await self.post.ask(Switch())
+                await self.post.ask(Switch(None if self.prepared is settings else settings))
         except Gone:
             pass
         except (NotReloaded, TimeoutError) as error:
@@ -118,25 +118,30 @@ class Crew:
 
     @asynccontextmanager
     async def aboard(
-        self, number: int, pair: socket.socket | None, reloading: Reloading | None
-    ) -> AsyncGenerator[None]:
-        """Count a worker in that was just started, for as long as it lives. Without a pair it cannot be asked."""
-        if pair is None or reloading is None:
-            yield
+        self, number: int, reloading: Reloading | None
+    ) -> AsyncGenerator[tuple[Settings, socket.socket | None]]:
+        """Count in a worker that is to be started at once, for as long as it lives.
+
+        Yield what to start it with: settings, and its end of the pair for letters, which whoever starts it closes
+        here. Without ``reloading`` there are no letters.
+        """
+        if reloading is None:
+            yield self.settings, None
             return
 
         async def answer(question: object) -> object:
             assert isinstance(question, Reload)  # noqa: S101 - workers ask nothing else
             return await reloading.reload(question.actor)
 
-        settings = self.settings  # as it was started with: nothing was awaited since
-        async with post_office(pair, answer) as post:
-            hand = _Hand(number, post, settings)
-            self._hands.add(hand)
-            try:
-                yield
-            finally:
-                self._hands.discard(hand)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            async with post_office(ours, answer) as post:
+                hand = _Hand(number, post, self.settings)  # and nothing is awaited until it is counted
+                self._hands.add(hand)
+                try:
+                    yield hand.settings, theirs
+                finally:
+                    self._hands.discard(hand)
 
     @asynccontextmanager
     async def ledger(self) -> AsyncGenerator[Store]:
@@ -184,12 +189,14 @@ class InWorker:
         """Do what a letter says."""
         match question:
             case Prepare(settings):
-                self._swap.prepare(settings)
-            case Switch():
-                self._swap.make()
+                await self._swap.prepare(settings)
+            case Switch(settings):
+                if settings is not None:
+                    await self._swap.prepare(settings)
+                await self._swap.switch()
                 log.info("worker.reloaded")
             case Forget():
-                self._swap.forget()
+                await self._swap.forget()
             case _:
                 raise TypeError(type(question).__name__)
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
 from flatfee.server.configuration import SettingsError
@@ -35,7 +34,7 @@ _NAMES_TOLD: Final = 200
 
 
 class Side(Protocol):
-    """What serves: one process, or several."""
+    """What serves: one process (``Swap``), or several (``Crew``)."""
 
     @property
     def settings(self) -> Settings:
@@ -70,41 +69,6 @@ class Side(Protocol):
     async def forget(self) -> None:
         """Forget what was prepared."""
         ...
-
-
-class OneProcess:
-    """A gateway that is one process."""
-
-    def __init__(self, gateway: Gateway, swap: Swap) -> None:
-        self._gateway = gateway
-        self._swap = swap
-
-    @property
-    def settings(self) -> Settings:
-        """What it serves by."""
-        return self._gateway.settings
-
-    @property
-    def ending(self) -> bool:
-        """Whether it is shutting down."""
-        return self._gateway.draining
-
-    @asynccontextmanager
-    async def ledger(self) -> AsyncGenerator[Store]:
-        """Yield the gateway's own."""
-        yield self._gateway.store
-
-    async def prepare(self, settings: Settings) -> None:
-        """Make what these settings need."""
-        self._swap.prepare(settings)
-
-    async def switch(self) -> None:
-        """Serve by what was prepared."""
-        self._swap.make()
-
-    async def forget(self) -> None:
-        """Forget what was prepared."""
-        self._swap.forget()
 
 
 class Reloader:
@@ -228,4 +192,4 @@ class AtSignal:
 
 def reloader_of(gateway: Gateway, source: Source) -> Reloader:
     """Return what reads the configuration of a gateway that is one process."""
-    return Reloader(source, OneProcess(gateway, Swap(gateway)))
+    return Reloader(source, Swap(gateway))

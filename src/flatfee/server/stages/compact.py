@@ -17,8 +17,15 @@ from flatfee.wire import Lane, Tier
 _LANES: Final = frozenset({Lane.BUDGET, Lane.CONTINUATION})
 """Where economy was chosen. A fallback from premium is an emergency, in which nothing else is changed as well."""
 
-_AT_ONCE: Final = 1 << 16
-"""Tokens that are gone through in a few milliseconds. More would hold up other requests."""
+_AT_ONCE: Final = 1 << 18
+"""Bytes that are gone through in a few milliseconds. More would hold up other requests."""
+
+_NEARLY: Final = 0.9
+"""From this share of ``over`` on it is counted message by message whether a request is too large.
+
+The estimate of a whole one looks at samples. If it were asked, a request that was compacted before could pass for
+short enough once, and the provider would have to read all of it anew.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +47,7 @@ async def compacted(
         return None
     if known is not None:
         return known
-    if ask.prompt_tokens <= _AT_ONCE:
+    if len(memoryview(ask.fields["messages"])) <= _AT_ONCE:
         return _compacted(ask, settings)
     return await asyncio.to_thread(_compacted, ask, settings)
 
@@ -53,7 +60,7 @@ def compacted_at_once(ask: Ask, lane: Lane, settings: CompactionSettings | None)
 def may_help(ask: Ask, settings: Settings) -> bool:
     """Tell whether compaction may decide on a route: some economy route has no room for all of a request."""
     compaction = settings.policy.compaction
-    if compaction is None or ask.prompt_tokens <= compaction.over:
+    if compaction is None or not _may_be_over(ask, compaction):
         return False
     room = ask.prompt_tokens + (ask.output_tokens or 0)
     return any(route.tier is Tier.ECONOMY and not holds(route, room) for route in settings.routes)
@@ -65,15 +72,20 @@ def with_economy(facts: Facts, short: Compacted | None) -> Facts:
 
 
 def _applies(ask: Ask, lane: Lane, settings: CompactionSettings) -> bool:
-    return ask.prompt_tokens > settings.over and lane in _LANES and bool(ask.fields)
+    return _may_be_over(ask, settings) and lane in _LANES and bool(ask.fields)
+
+
+def _may_be_over(ask: Ask, settings: CompactionSettings) -> bool:
+    return ask.prompt_tokens > settings.over * _NEARLY
 
 
 def _compacted(ask: Ask, settings: CompactionSettings) -> Compacted | None:
     found = compact(ask.fields, over=settings.over, to=settings.to, keep_turns=settings.keep_turns)
     if found is None:
         return None
-    fields = {**ask.fields, "messages": found.messages}
+    left = min(found.tokens, ask.prompt_tokens)
+    saved = ask.prompt_tokens - left
     return Compacted(
-        ask=replace(ask, fields=fields, prompt_tokens=ask.prompt_tokens - found.saved_tokens),
-        figures=Compaction(saved_tokens=found.saved_tokens, prompt_tokens=ask.prompt_tokens, messages=found.changed),
+        ask=replace(ask, fields={**ask.fields, "messages": found.messages}, prompt_tokens=left),
+        figures=Compaction(saved_tokens=saved, prompt_tokens=ask.prompt_tokens, messages=found.changed),
     )
