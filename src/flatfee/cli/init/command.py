@@ -7,6 +7,7 @@ import shlex
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
+from urllib.parse import urlsplit
 
 import typer
 
@@ -98,7 +99,23 @@ def _choice(
         raise Misplaced(f"Say which model to ask {name} for: --model NAME")
     premium = premium or "?"  # of a kind that there is not, which is told first
     economy = economy_model or model or (usual.economy if usual else premium)
-    return Choice(name=name, kind=provider, base_url=base_url, key_env=key_env, premium=premium, economy=economy)
+    return Choice(
+        name=name,
+        kind=provider,
+        base_url=base_url,
+        key_env=key_env,
+        premium=premium,
+        economy=economy,
+        slow=_is_here(base_url or (ROWS[provider].base_url if provider in ROWS else None)),
+    )
+
+
+def _is_here(url: str | None) -> bool:
+    """Tell whether a provider is on this machine; one whose address cannot be one is not, and is told later."""
+    from flatfee.server.doctor.network import is_loopback
+    from flatfee.server.settings import is_http_address
+
+    return url is not None and is_http_address(url) and is_loopback(urlsplit(url).hostname or "")
 
 
 def _drafted(config: Path, choice: Choice) -> tuple[str, Settings]:
