@@ -47,6 +47,17 @@ def test_the_first_file_needs_nothing_and_is_well(flatfee: Flatfee, folder: Path
     assert "warn store" not in examined.stdout
 
 
+def test_what_the_first_file_offers_in_comments_is_understood(flatfee: Flatfee, folder: Path) -> None:
+    flatfee("init")
+    told = [line.removeprefix("# ") for line in (folder / "flatfee.toml").read_text().splitlines()]
+    offered = [line for line in told if line.startswith(("[", '"')) or " = " in line]
+    settings = parse_settings("\n".join(offered), source="flatfee.toml", env={})
+    assert settings.server.durability == "power"
+    assert settings.plans[0].continuation_limit == 20_000_000
+    assert [rule.name for rule in settings.policy.rules] == ["nights"]
+    assert settings.aliases == {"claude-*": "premium"}
+
+
 def test_both_keys_are_shown_once_and_are_in_no_file(flatfee: Flatfee, folder: Path) -> None:
     shown = flatfee("init").stdout
     keys = KEY.findall(shown)
