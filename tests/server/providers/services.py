@@ -282,6 +282,8 @@ SERVICES: Mapping[str, Service] = {
                 {"error": {"code": 400, "message": "API key not valid. Please pass a valid API key.", "status": "I"}}
             ],
         ),
+        usage={"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 19},
+        counted=(10, 9, 0),
         refuses=SDK,
         refused=Told(
             status=400,

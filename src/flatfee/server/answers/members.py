@@ -72,18 +72,30 @@ def told_usage(usage: Raw | UnsetType) -> TokenUsage | None:
     return TokenUsage(
         prompt_tokens=found.prompt_tokens or 0,
         completion_tokens=_output(found),
-        cached_tokens=_detailed(found.prompt_tokens_details).cached_tokens
-        or _count(found.prompt_cache_hit_tokens)
-        or _count(found.cached_tokens),
+        cached_tokens=_cached(found),
     )
 
 
 def _output(found: _Usage) -> int:
-    """Return the tokens of an answer. xAI counts those of reasoning apart, as its total shows; others within."""
+    """Return the tokens of an answer. xAI and Gemini count those of reasoning apart, as their totals show.
+
+    xAI tells them by their name, Gemini only in the total (``providers.rows``).
+    """
     output = found.completion_tokens or 0
-    reasoning = _detailed(found.completion_tokens_details).reasoning_tokens or 0
-    apart = reasoning and (found.prompt_tokens or 0) + output + reasoning == _count(found.total_tokens)
-    return output + reasoning if apart else output
+    beside = _count(found.total_tokens) - (found.prompt_tokens or 0) - output
+    if size_of(found.completion_tokens_details):
+        apart = beside == _detailed(found.completion_tokens_details).reasoning_tokens
+    else:
+        apart = beside != _cached(found)  # where those were not within the prompt's
+    return output + beside if apart and 0 < beside <= MAX_TOKENS - output else output
+
+
+def _cached(found: _Usage) -> int:
+    return (
+        _detailed(found.prompt_tokens_details).cached_tokens
+        or _count(found.prompt_cache_hit_tokens)
+        or _count(found.cached_tokens)
+    )
 
 
 def _detailed(details: Raw | UnsetType) -> _Details:

@@ -198,6 +198,10 @@ VENDORS: Final[Mapping[str, Row]] = {
                 source="https://ai.google.dev/gemini-api/docs/generate-content/api-errors",
             ),
             Quirk(
+                says="`completion_tokens` are without the tokens of thoughts, which only `total_tokens` counts",
+                source="https://discuss.ai.google.dev/t/question-with-usage-in-openai-compatibility/98760",
+            ),
+            Quirk(
                 says="a country that is not served is a 400 as well, and no matter of the request",
                 source="https://discuss.ai.google.dev/t/gemini-api-location-support/454",
             ),
