@@ -94,6 +94,14 @@ def test_a_result_of_more_parts_than_any_tool_makes_stays_as_it_is() -> None:
     assert [found is not None for found in trimmed] == [True, False]
 
 
+def test_a_result_of_very_many_braces_is_not_even_taken_apart() -> None:
+    part = {"type": "text", "text": "{" * 100_000}
+    run = [result("c", [part]), *settle(1)]
+    assert compact(fields_of(run), over=1, to=0, keep_turns=1) is None
+    part["text"] = part["text"][1:]
+    assert compact(fields_of(run), over=1, to=0, keep_turns=1) is not None
+
+
 def test_what_is_compacted_stays_valid_for_the_next_turn() -> None:
     """A caller that takes over what was sent (it cannot know) and goes on is served as well."""
     told = compacted(agent(40, size=2400), over=OVER, to=TO)
