@@ -27,7 +27,7 @@ OVER, TO = 20_000, 14_000
 def test_an_agents_prompt_begins_as_before_in_nearly_every_request() -> None:
     run, changes = agent(150, size=2400), 0
     sent: list[Message] = []
-    ends = [place for place, message in enumerate(run) if message["role"] == "assistant"][::2]
+    ends = [place for place, message in enumerate(run) if message["role"] == "assistant"][::4]
     for end in (*ends, len(run)):
         now = compacted(run[:end], over=OVER, to=TO)
         assert unpaired(now) == []
@@ -84,11 +84,22 @@ def test_a_result_of_more_parts_than_any_tool_makes_stays_as_it_is() -> None:
     """A body has room for a million that are empty; to go through them would take a minute."""
     trimmed = [
         compact(
-            fields_of([result("c", [{"type": "text", "text": LONG}] * count), *settle(1)]), over=1, to=0, keep_turns=1
+            fields_of([result("c", [{"type": "text", "text": LONG[:400]}] * count), *settle(1)]),
+            over=1,
+            to=0,
+            keep_turns=1,
         )
         for count in (1000, 1001)
     ]
     assert [found is not None for found in trimmed] == [True, False]
+
+
+def test_a_result_of_very_many_braces_is_not_even_taken_apart() -> None:
+    part = {"type": "text", "text": "{" * 100_000}
+    run = [result("c", [part]), *settle(1)]
+    assert compact(fields_of(run), over=1, to=0, keep_turns=1) is None
+    part["text"] = part["text"][1:]
+    assert compact(fields_of(run), over=1, to=0, keep_turns=1) is not None
 
 
 def test_what_is_compacted_stays_valid_for_the_next_turn() -> None:

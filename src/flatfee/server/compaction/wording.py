@@ -24,7 +24,9 @@ SHORTEST_WITH_ENDS: Final = 1000
 """Characters of a text of which no head and tail are kept: it stays, or gives way to a marker."""
 
 _MOST_PARTS: Final = 1000
-"""A result of more parts of text stays as it came."""
+"""A result of more parts stays as it came."""
+_MOST_BRACES: Final = 100_000
+"""And one of more of these is not even taken apart: there is room for millions of parts, each an object in memory."""
 
 _LONGEST_NAME: Final = 48
 _LONGEST_PATH: Final = 96
@@ -71,6 +73,8 @@ def _reworded(content: Raw, word: Wording) -> Raw | None:
     if text is not None:
         told = _fewer(text, word)
         return None if told is None else Raw(msgspec.json.encode(told))
+    if bytes(content).count(b"{") > _MOST_BRACES:
+        return None
     parts = decoded(content, list[Raw]) or []
     if len(parts) > _MOST_PARTS:
         return None
