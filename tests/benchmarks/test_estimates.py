@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from benchmarks.estimates.__main__ import PAGE, RESULTS
+from benchmarks.estimates.__main__ import COUNTS, PAGE
 from benchmarks.estimates.corpus import Sample, samples
 from benchmarks.estimates.report import RARE, RECONSTRUCTED, errors, estimated, quarter, spread, tables
 
-RESULT = json.loads(RESULTS.read_text(encoding="utf-8"))
+RESULT = json.loads(COUNTS.read_text(encoding="utf-8"))
 
 
 def test_the_page_holds_what_the_estimator_of_today_comes_to() -> None:
