@@ -204,9 +204,9 @@ class Past:
 
     @property
     def compaction(self) -> Compaction | None:
-        """What was left out of it for economy."""
+        """What was left out of it for economy, if it is known how large it was."""
         told = self.line.compaction
-        return Compaction(**_told(told)) if told is not None else None
+        return Compaction(**_told(told)) if told is not None and self.line.facts is not None else None
 
     @property
     def last(self) -> Try:
