@@ -98,7 +98,11 @@ def test_an_answer_that_broke_off_breaks_off_again() -> None:
 
 
 def test_an_answer_that_overflows_goes_to_a_larger_route() -> None:
-    routes = ({**ROUTES[0], "context_tokens": 100}, {**ROUTES[1], "context_tokens": 95}, ROUTES[2])
+    routes = (
+        {**ROUTES[0], "context_tokens": 100},
+        {**ROUTES[1], "context_tokens": 120, "token_factor": 1.3},
+        ROUTES[2],
+    )
     overflowed = line(0.0, tried("first", "context_overflow", 400, 30), tried("economy"))
     [played] = play(settings(routes), overflowed)
     assert [each["route"] for each in told(played)["attempts"]] == ["first", "economy"]

@@ -1,6 +1,7 @@
 """Whether the routes answer: each is asked for one token, by the same providers and bodies that serve.
 
-Costs about a token a route, or what a model must think first, and writes nothing. Why a route failed is told in ``causes``.
+Costs about a token a route, or what a model must think first, and writes nothing. Why a route failed is told in
+``causes``.
 """
 
 from __future__ import annotations
