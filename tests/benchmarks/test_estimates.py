@@ -1,13 +1,14 @@
 """The published error of token estimates: that it is the estimator's of today, and within what is promised."""
 
 import json
+from dataclasses import replace
 
 import pytest
-from benchmarks.estimates.__main__ import PAGE, RESULTS
+from benchmarks.estimates.__main__ import COUNTS, PAGE
 from benchmarks.estimates.corpus import Sample, samples
 from benchmarks.estimates.report import RARE, RECONSTRUCTED, errors, estimated, quarter, spread, tables
 
-RESULT = json.loads(RESULTS.read_text(encoding="utf-8"))
+RESULT = json.loads(COUNTS.read_text(encoding="utf-8"))
 
 
 def test_the_page_holds_what_the_estimator_of_today_comes_to() -> None:
@@ -26,6 +27,15 @@ def test_estimates_of_ordinary_text_lean_a_little_above() -> None:
     assert 0 <= ordinary.middle <= 0.10
     assert ordinary.low >= -0.15
     assert ordinary.high <= 0.30
+
+
+def test_with_the_factor_that_the_page_names_claude_is_met_as_well_as_the_page_says() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    claude = [error for error in errors(RESULT["samples"], estimated, samples()) if error.tokeniser == "Claude 4.7 on"]
+    found = spread(replace(error, share=1.3 * (1 + error.share) - 1) for error in claude if error.kind not in RARE)
+    assert "token_factor = 1.3" in page
+    assert f"median of −{-found.middle:.0%} of what" in page.replace(" %", "%")
+    assert f"at less than\n−{-found.low:.0%}." in page.replace(" %", "%")
 
 
 def test_no_text_is_estimated_at_less_than_half_of_what_a_published_tokeniser_counts() -> None:

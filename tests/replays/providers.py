@@ -170,20 +170,20 @@ class Again:
             await wait(past.last.seconds + _ROUNDED_OFF)
             yield _error(400, "invalid_function_parameters")
         elif past.ending is Ending.LEFT:
-            yield _left(call, past, stream=stream)
+            yield _left(call, past, route, stream=stream)
         elif past.ending is Ending.ANSWERED:
-            yield self._answer(past, stream=stream)
+            yield self._answer(past, route, stream=stream)
         elif known:
             yield await _fail_again(known[-1])
         else:
-            told = (past.asked.prompt_tokens, GUESS.output_tokens, 0)
+            told = (route.tokens(past.asked.prompt_tokens), GUESS.output_tokens, 0)
             yield answered(told, GUESS.seconds, stream=stream)
 
-    def _answer(self, past: Past, *, stream: bool) -> Answer:
+    def _answer(self, past: Past, route: RouteSettings, *, stream: bool) -> Answer:
         usage = past.line.usage
         assert usage is not None
         told = (usage.prompt_tokens or 0, usage.completion_tokens or 0, usage.cached_tokens or 0)
-        text = "x" * BYTES_PER_TOKEN * told[1] if not past.told else "ok"
+        text = _text(told[1], route) if not past.told else "ok"
         return answered(told if past.told else None, past.last.seconds + _ROUNDED_OFF, stream=stream, text=text)
 
     async def close(self) -> None:
@@ -204,11 +204,16 @@ class _Leaving(Answer):
         await asyncio.Event().wait()
 
 
-def _left(call: Call, past: Past, *, stream: bool) -> Answer:
+def _text(tokens: int, route: RouteSettings) -> str:
+    """Return a text that is estimated at so many tokens of a route's."""
+    return "x" * (BYTES_PER_TOKEN * round(tokens / route.token_factor))
+
+
+def _left(call: Call, past: Past, route: RouteSettings, *, stream: bool) -> Answer:
     usage = past.line.usage
     heard = (usage.completion_tokens or 0) if usage is not None else 0
-    text = "x" * (BYTES_PER_TOKEN * heard)
-    said = [_event({"choices": [{"index": 0, "delta": {"content": text}}]})] if stream and heard else []
+    delta = {"content": _text(heard, route)}
+    said = [_event({"choices": [{"index": 0, "delta": delta}]})] if stream and heard else []
     return _Leaving(call, [*said, past.last.seconds + _ROUNDED_OFF])
 
 

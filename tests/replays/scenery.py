@@ -12,7 +12,14 @@ from flatfee.server.settings import Settings
 
 _ROUTES: Final[tuple[Mapping[str, Any], ...]] = (
     {"name": "first", "tier": "premium", "priority": 1, "context_tokens": 150_000},
-    {"name": "second", "tier": "premium", "priority": 2, "context_tokens": 400_000, "meter": {"output": 6.0}},
+    {
+        "name": "second",
+        "tier": "premium",
+        "priority": 2,
+        "context_tokens": 400_000,
+        "token_factor": 1.3,
+        "meter": {"output": 6.0},
+    },
     {"name": "cheap", "tier": "economy", "priority": 1, "capabilities": ["tools"]},
     {"name": "long", "tier": "economy", "priority": 2},
 )

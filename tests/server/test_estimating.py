@@ -68,3 +68,10 @@ def test_letters_that_are_escaped_weigh_as_much_as_those_that_are_not(text: str,
 def test_data_counts_by_the_piece_and_the_text_beside_it_as_text(part: dict[str, object]) -> None:
     text = {"type": "text", "text": "x" * 20_000}
     assert tokens([text, part, part]) - tokens([text]) == pytest.approx(2 * TOKENS_PER_MEDIUM, abs=5)
+
+
+def test_parts_without_number_are_not_gone_through() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:," + "A" * 1_000_000}}
+    text = {"type": "text", "text": ""}
+    assert tokens([image, text]) < 2 * TOKENS_PER_MEDIUM
+    assert tokens([image, *[text] * 100_000]) - tokens([text] * 100_000) > 500_000

@@ -179,7 +179,13 @@ def any_scene(dice: Random) -> Scene:
     names = [f"r{number}" for number in range(dice.randint(1, 6))]
     sizes, tiers = [None, None, 900, 1000, 2000], ["premium", "premium", "economy"]
     routes = [
-        route(name, dice.choice(tiers), priority=dice.randint(1, 4), context_tokens=dice.choice(sizes))
+        route(
+            name,
+            dice.choice(tiers),
+            priority=dice.randint(1, 4),
+            context_tokens=dice.choice(sizes),
+            token_factor=dice.choice([1.0, 1.0, 1.3]),
+        )
         for name in names
     ]
     return Scene(

@@ -67,6 +67,11 @@ async def test_models_are_listed_with_tier_context_and_what_their_routes_can_do(
     }
 
 
+async def test_a_models_context_is_by_the_estimate_as_a_prompt_is() -> None:
+    async with running(make_settings(routes=[route("wordy", context_tokens=1000, token_factor=1.3)])) as rig:
+        assert (await get(rig, "/v1/models/premium"))["context_tokens"] == 769
+
+
 async def test_a_name_that_an_alias_with_a_star_covers_is_a_model_though_no_list_has_it() -> None:
     async with running(make_settings(aliases={"claude-*": "premium"})) as rig:
         listed = await get(rig, "/v1/models")

@@ -222,7 +222,8 @@ async def test_a_context_too_long_goes_to_a_route_with_more_room() -> None:
     routes = [
         route("small", priority=1, context_tokens=1000),
         route("same", priority=2, context_tokens=1000),
-        route("large", priority=3, context_tokens=5000),
+        route("wordy", priority=3, context_tokens=1200, token_factor=1.3),
+        route("large", priority=4, context_tokens=5000),
     ]
     provider = ScriptedProvider(small=error(400, "context_length_exceeded"))
     async with running(make_settings(routes=routes), provider) as rig:

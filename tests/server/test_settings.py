@@ -86,6 +86,9 @@ def test_settings_are_frozen() -> None:
         (RouteSettings, ROUTE | {"weight": float("nan")}),
         (RouteSettings, ROUTE | {"idle_timeout": float("inf")}),
         (RouteSettings, ROUTE | {"context_tokens": 0}),
+        (RouteSettings, ROUTE | {"token_factor": 0.09}),
+        (RouteSettings, ROUTE | {"token_factor": 10.1}),
+        (RouteSettings, ROUTE | {"token_factor": float("nan")}),
         (RouteSettings, ROUTE | {"capabilities": ["telepathy"]}),
         (RouteSettings, ROUTE | {"meter": {"input": -1}}),
         (RouteSettings, ROUTE | {"model": ""}),
@@ -107,6 +110,18 @@ def test_settings_are_frozen() -> None:
 def test_an_impossible_value_is_refused(table: Any, bad: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         table.model_validate(bad)
+
+
+@pytest.mark.parametrize(
+    ("factor", "tokens", "room"),
+    [({}, 1001, 2000), ({"token_factor": 1.3}, 1301, 1538), ({"token_factor": 0.1}, 100, 20_000)],
+)
+def test_a_routes_tokens_are_the_estimate_times_its_factor(factor: dict[str, float], tokens: int, room: int) -> None:
+    route = RouteSettings.model_validate(ROUTE | {"context_tokens": 2000} | factor)
+    assert route.tokens(1001) == tokens
+    assert route.room is not None
+    assert int(route.room) == room
+    assert route.tokens(int(route.room)) <= 2000
 
 
 @pytest.mark.parametrize("url", ["http://localhost:1/v1", "https://api.example.com/v1/"])

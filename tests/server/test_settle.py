@@ -84,6 +84,15 @@ def test_a_whole_answer_without_usage_is_estimated() -> None:
     assert outcome.charged == an_ask().prompt_tokens + 4 * 50
 
 
+def test_an_estimate_is_charged_as_the_routes_model_counts_and_what_was_told_as_it_is() -> None:
+    wordy = PREMIUM.model_copy(update={"token_factor": 1.3})
+    prompt = round(1.3 * an_ask().prompt_tokens)
+    outcome = ended(answered(wordy, usage=None))
+    assert outcome.receipt.usage == TokenUsage(prompt_tokens=prompt, completion_tokens=65)
+    assert outcome.charged == prompt + 4 * 65
+    assert ended(answered(wordy)).charged == 100 + 4 * 50
+
+
 def test_a_caller_that_left_midway_pays_for_what_was_delivered() -> None:
     meter = Meter(trying=PREMIUM, route=PREMIUM, delivered=80)
     meter.caller_left()

@@ -37,6 +37,9 @@ TOKENS_PER_REQUEST: Final = 3
 TOKENS_PER_MEDIUM: Final = 1000
 """An image, a recording or a file, whatever its size: its data is no text."""
 
+_MOST_PARTS: Final = 100_000
+"""Messages that may have more parts are taken for text: to go through so many takes memory, and holds others up."""
+
 _BESIDE_MESSAGES: Final = ("tools", "functions", "response_format")
 """Fields that the provider puts into the prompt, too."""
 _MEDIA: Final = frozenset({"image_url", "input_audio", "file", "video_url"})
@@ -119,6 +122,8 @@ def _without_media(messages: Raw, images: int) -> tuple[bytes, int]:
     Odd ones stay as they are, and ``images`` is believed.
     """
     media = 0
+    if bytes(messages).count(b"{") > _MOST_PARTS:
+        return bytes(messages), images
     try:
         found = msgspec.json.decode(messages, type=list[dict[str, Raw]])
         for message in found:

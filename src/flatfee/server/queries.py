@@ -39,7 +39,7 @@ def _model(name: str, gateway: Gateway) -> dict[str, Any]:
     """Return what the routes of a model hold and can do, taken together: no request need find all in one of them."""
     meaning = gateway.resolve(name)
     routes = [route for route in gateway.settings.routes if meaning in {Model.AUTO, Model(route.tier)}]
-    sizes = [route.context_tokens for route in routes if route.context_tokens is not None]
+    sizes = [int(route.room) for route in routes if route.room is not None]
     able = {capability for route in routes for capability in route.can}
     return {
         "id": name,

@@ -189,6 +189,7 @@ class RouteSettings(Table):
     priority: int = Field(default=1, ge=0, le=1000)
     weight: float = Field(default=1.0, gt=0, le=1000)
     context_tokens: int | None = Field(default=None, ge=1)
+    token_factor: float = Field(default=1.0, ge=0.1, le=10)
     capabilities: frozenset[Capability] | None = None
     prefill: bool = False
     connect_timeout: Seconds = 5.0
@@ -201,6 +202,15 @@ class RouteSettings(Table):
     def can(self) -> frozenset[Capability]:
         """What it can do: all, where the file does not say."""
         return CAPABILITIES if self.capabilities is None else self.capabilities
+
+    def tokens(self, estimate: int) -> int:
+        """Return about how many tokens this model makes of a text that the gateway estimates at so many."""
+        return estimate if self.token_factor == 1.0 else round(estimate * self.token_factor)
+
+    @property
+    def room(self) -> float | None:
+        """How large a prompt it holds, in tokens of the gateway's estimate; ``None`` where the file does not say."""
+        return None if self.context_tokens is None else self.context_tokens / self.token_factor
 
 
 class PlanSettings(Table):

@@ -81,8 +81,8 @@ def settings(port: int, *, provider: dict[str, Any] | None = None, **route: Any)
     )
 
 
-def tried(fake: Fake, patience: float = 20.0, **route: Any) -> list[Finding]:
-    found = try_routes(settings(fake.server_port, **route), ENV, patience=patience)
+def tried(fake: Fake, patience: float = 20.0, **options: Any) -> list[Finding]:
+    found = try_routes(settings(fake.server_port, **options), ENV, patience=patience)
     assert not [finding for finding in found if KEY in finding.found + (finding.cure or "")]
     assert {finding.check for finding in found} == {"route r"}
     return found
@@ -153,9 +153,19 @@ def test_a_limit_that_is_refused_is_asked_for_by_its_other_name() -> None:
     assert [body.get("max_tokens") for body in fake.bodies] == [None, 16]
 
 
+def test_a_model_that_must_think_before_it_says_anything_may() -> None:
+    def thinking(asked: Asked) -> None:
+        (refusing(400) if asked.server.bodies[-1]["max_completion_tokens"] < 100 else streamed())(asked)
+
+    with providing(thinking) as fake:
+        (found,) = tried(fake, provider={"dialect": {"output_limit": "max_completion_tokens"}})
+    assert found.verdict is Verdict.OK
+    assert [body["max_completion_tokens"] for body in fake.bodies] == [1, 16, 1024]
+
+
 def test_an_answer_without_end_is_cut_off() -> None:
     one = chunk(model="m-1", choices=[{"index": 0, "delta": {"content": "x" * 1000}}])
-    with providing(lambda asked: asked.tell(200, one * 200)) as fake:
+    with providing(lambda asked: asked.tell(200, one * 300)) as fake:
         found = tried(fake)
     assert [finding.found for finding in found][1:] == ["it went on where one token was asked for"]
 
@@ -180,7 +190,7 @@ def test_an_answer_without_end_is_cut_off() -> None:
         (lambda asked: asked.tell(200, "<html>hello"), Verdict.FAIL, "is neither a completion nor a", "base_url"),
         (lambda asked: asked.tell(200, "{}"), Verdict.FAIL, "what came has no choices", "base_url"),
         (lambda asked: asked.tell(200, ""), Verdict.FAIL, "is neither a completion nor a", "base_url"),
-        (lambda asked: asked.tell(200, f"[{'0,' * 60_000}0]"), Verdict.FAIL, "has more than 65536 bytes", "base_url"),
+        (lambda asked: asked.tell(200, f"[{'0,' * 150_000}0]"), Verdict.FAIL, "has more than 262144 bytes", "base_url"),
     ],
 )
 def test_what_goes_wrong_has_a_cause_and_a_cure(answer: Answer, verdict: Verdict, told: str, cure: str) -> None:

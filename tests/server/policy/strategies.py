@@ -84,6 +84,7 @@ routes = st.lists(
             "priority": st.integers(0, 2),
             "weight": st.sampled_from([0.001, 1.0, 1000.0]),
             "context_tokens": st.sampled_from([None, None, 100, 60_000, 120_001]),
+            "token_factor": st.sampled_from([1.0, 1.0, 1.3, 0.5]),
             "capabilities": st.sampled_from([None, None, None, (), ("tools",), ("images", "json_schema")]),
         }
     ),

@@ -86,6 +86,21 @@ def test_only_a_larger_route_cures_a_context_overflow(planned: Any, plan: Any, r
     assert (larger_is_down.next, larger_is_down.then_error) == (None, ErrorCode.FALLBACK_EXHAUSTED)
 
 
+def test_larger_is_what_holds_more_of_the_text_not_more_of_its_own_tokens(planned: Any, plan: Any, route: Any) -> None:
+    routes = (
+        route("p1", context_tokens=8000),
+        route("p2", context_tokens=10_000, token_factor=1.3, priority=2),
+        route("p3", context_tokens=9000, priority=3),
+    )
+    assert on(Failure.CONTEXT_OVERFLOW, foreseen(planned(routes), plan)).next == "p3"
+
+
+def test_units_are_what_each_route_makes_of_the_prompt(planned: Any, plan: Any, route: Any) -> None:
+    told = foreseen(planned((route("p1"), route("p2", priority=2, token_factor=1.3))), plan)
+    assert [place.units for place in (told.first, *told.then)] == [5000 + 4000, 6500 + 4000]
+    assert (told.prompt_tokens, told.units) == (5000, 6500 + 4000)
+
+
 def test_nobody_cures_a_refusal_of_the_content(planned: Any, plan: Any) -> None:
     told = on(Failure.CONTENT_REFUSED, foreseen(planned(), plan))
     assert (told.again, told.next, told.then_error) == (False, None, None)

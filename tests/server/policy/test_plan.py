@@ -137,6 +137,12 @@ def test_a_request_that_nobody_can_serve_is_told_what_is_missing(planned: Any, r
     assert found.message.startswith("There is no premium route that can take about 5000 tokens of context and tools.")
 
 
+def test_who_is_refused_is_told_the_estimate_whatever_each_route_makes_of_it(planned: Any, route: Any) -> None:
+    routes = (route("p1", context_tokens=10), route("p2", context_tokens=5500, token_factor=1.3))
+    found = fault(planned, routes=routes, model="premium")
+    assert found.message.startswith("There is no premium route that can take about 5000 tokens of context. ")
+
+
 @pytest.mark.parametrize(
     ("limits", "needs", "lacking"),
     [
@@ -148,6 +154,8 @@ def test_a_request_that_nobody_can_serve_is_told_what_is_missing(planned: Any, r
         ({"capabilities": ["tools", "images"]}, {"json_schema": True}, "json_schema"),
         ({"context_tokens": 100}, {"prompt_tokens": 100}, None),
         ({"context_tokens": 100}, {"prompt_tokens": 101}, "about 101 tokens of context"),
+        ({"context_tokens": 130, "token_factor": 1.3}, {"prompt_tokens": 100}, None),
+        ({"context_tokens": 129, "token_factor": 1.3}, {"prompt_tokens": 100}, "about 130 tokens of context"),
     ],
 )
 def test_a_route_tells_what_it_lacks(
@@ -290,6 +298,21 @@ def test_on_a_lane_of_its_own_economy_needs_room_for_what_it_is_asked_only(plann
         ("continuation", "continuation", "small large"),
     ]
     assert lanes(planned(routes, output_tokens=2000))[1][2] == "large small"
+
+
+def test_room_for_the_answer_is_what_the_prompt_leaves_by_the_routes_own_count(planned: Any, route: Any) -> None:
+    routes = (route("wordy", context_tokens=7500, token_factor=1.3), route("large", priority=2, context_tokens=10_000))
+    assert lanes(planned(routes, model="premium", output_tokens=1000))[0][2] == "wordy large"
+    assert lanes(planned(routes, model="premium", output_tokens=1001))[0][2] == "large wordy"
+
+
+def test_what_is_held_back_is_by_the_route_that_makes_most_of_the_prompt(planned: Any, route: Any) -> None:
+    routes = (
+        route("p1"),
+        route("wordy", priority=2, token_factor=1.3),
+        route("dear", priority=3, meter={"input": 1.2}),
+    )
+    assert planned(routes, model="premium").choices[0].offer.units == 6500 + 4 * 1000
 
 
 def test_a_tool_loop_stays_on_economy_only_with_consent_to_leave_premium(planned: Any) -> None:

@@ -114,7 +114,8 @@ def has_room(route: RouteSettings, asked: Facts, lane: Lane) -> bool:
     """Premium, and what stands behind it, is asked all of the prompt; economy of its own maybe less."""
     short = asked.economy_tokens if route.tier is Tier.ECONOMY and lane is not Lane.PREMIUM else None
     tokens = asked.prompt_tokens if short is None else short
-    return route.context_tokens is None or tokens + (asked.output_tokens or 0) <= route.context_tokens
+    output = asked.output_tokens or 0
+    return route.context_tokens is None or round(tokens * route.token_factor) + output <= route.context_tokens
 
 
 def check_lane(choice: Choice, asked: Facts, continuation: bool, policy: PolicySettings) -> None:

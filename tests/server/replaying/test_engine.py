@@ -65,6 +65,25 @@ def test_who_left_leaves_again_and_is_charged_for_what_was_heard() -> None:
     assert (played.result.premium, told(played)["state"]) == (2 * 90 + 8 * 5, "estimated")
 
 
+def test_who_left_is_charged_an_estimate_of_the_new_routes_own_or_what_a_provider_had_told() -> None:
+    wordy = settings(({**ROUTES[0], "token_factor": 1.3}, *ROUTES[1:]))
+    left = tried("first", "cancelled", None, 700)
+    estimate = {"prompt_tokens": 90, "completion_tokens": 5}
+    [played] = play(wordy, line(0.0, left, state="estimated", usage=estimate))
+    assert told(played)["usage"] == {"prompt_tokens": 117, "completion_tokens": 5}
+    counted = {"prompt_tokens": 100, "completion_tokens": 1, "cached_tokens": 0}
+    [played] = play(wordy, line(0.0, left, state="estimated", usage=counted))
+    assert (told(played)["usage"], told(played)["state"]) == (counted, "estimated")
+
+
+def test_what_economy_was_spared_it_is_spared_again() -> None:
+    spared = {"saved_tokens": 40, "prompt_tokens": 90, "messages": 2}
+    usage = {"prompt_tokens": 50, "completion_tokens": 5}
+    cheap = line(0.0, tried("economy"), model_requested="economy", state="estimated", usage=usage, compaction=spared)
+    [played] = play(settings(), cheap)
+    assert (told(played)["usage"], told(played)["compaction"]) == (usage, spared)
+
+
 def test_who_had_gone_between_two_tries_is_not_answered_either() -> None:
     gone = line(0.0, tried("first", "error", 500, 60), code="deadline_exceeded")
     [played] = play(settings(), gone)
@@ -79,10 +98,29 @@ def test_an_answer_that_broke_off_breaks_off_again() -> None:
 
 
 def test_an_answer_that_overflows_goes_to_a_larger_route() -> None:
-    routes = ({**ROUTES[0], "context_tokens": 100}, {**ROUTES[1], "context_tokens": 95}, ROUTES[2])
+    routes = (
+        {**ROUTES[0], "context_tokens": 100},
+        {**ROUTES[1], "context_tokens": 120, "token_factor": 1.3},
+        ROUTES[2],
+    )
     overflowed = line(0.0, tried("first", "context_overflow", 400, 30), tried("economy"))
     [played] = play(settings(routes), overflowed)
     assert [each["route"] for each in told(played)["attempts"]] == ["first", "economy"]
+
+
+def test_estimates_are_a_routes_own_and_an_answers_tokens_are_as_they_were() -> None:
+    wordy = settings(({**ROUTES[0], "token_factor": 1.3}, *ROUTES[1:]))
+    usage = {"prompt_tokens": 117, "completion_tokens": 13}
+    [untold, counted] = play(wordy, line(state="estimated", usage=usage), line(9.0))
+    assert told(untold)["usage"] == usage
+    assert counted.result.premium == 140
+
+
+def test_an_answer_that_is_guessed_has_the_tokens_that_were_guessed() -> None:
+    wordy = settings(tuple({**each, "token_factor": 1.3} for each in ROUTES))
+    lost = line(5.0, tried("first", "timeout", None, 60), code="provider_unavailable")
+    [_, played] = play(wordy, line(usage={"prompt_tokens": 100, "completion_tokens": 130}), lost)
+    assert told(played)["usage"] == {"prompt_tokens": 117, "completion_tokens": 130}
 
 
 def test_a_circuit_opens_in_virtual_time_and_closes_again() -> None:

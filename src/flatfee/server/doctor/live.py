@@ -1,6 +1,7 @@
 """Whether the routes answer: each is asked for one token, by the same providers and bodies that serve.
 
-Costs about a token a route, and writes nothing. Why a route failed is told in ``causes``.
+Costs about a token a route, or what a model must think first, and writes nothing. Why a route failed is told in
+``causes``.
 """
 
 from __future__ import annotations
@@ -35,15 +36,23 @@ PATIENCE: Final = 20.0
 AT_ONCE: Final = 4
 """So many routes are asked at the same time."""
 
-MOST_BYTES: Final = 65_536
-"""An answer of one token is not longer."""
+MOST_BYTES: Final = 262_144
+"""An answer is not longer, at the largest limit that is asked for."""
 
 SHORTEST_SECRET: Final = 8
 """Characters; what is shorter is a word that stands for a key that a server does not look at, such as ``none``."""
 
 _QUESTION: Final = [{"role": "user", "content": "ping"}]
-_LIMITS: Final[tuple[Mapping[str, int], ...]] = ({"max_completion_tokens": 1}, {"max_tokens": 16})
-"""Ways to ask for little, in their order: some models know one name only, or refuse so small a number."""
+_LIMITS: Final[tuple[Mapping[str, int], ...]] = (
+    {"max_completion_tokens": 1},
+    {"max_tokens": 16},
+    {"max_completion_tokens": 1024},
+)
+"""Ways to ask for little, in their order: some models know one name only, or refuse so small a number.
+
+OpenAI's that reason refuse what they could not say within it (https://github.com/grafana/grafana-llm-app/pull/780);
+of the last one they take as much as they need to think.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,19 +179,20 @@ def _compared(route: RouteSettings, heard: Heard, listed: ListedModels | None) -
 
 
 async def _ask(route: RouteSettings, settings: ProviderSettings, provider: Provider) -> Heard:
-    """Ask for a token, in another way if the first is refused.
+    """Ask for a token, in another way if one is refused.
 
     Raises:
         Refused: the provider answered with an error.
         ProviderFailure, UnusableAnswer: no answer came, or none that is one.
     """
-    first, second = _LIMITS
-    try:
-        return await _asked(route, settings, provider, first)
-    except Refused as refused:
-        if refused.status not in {400, 422}:
-            raise
-    return await _asked(route, settings, provider, second)
+    *others, last = _LIMITS
+    for limit in others:
+        try:
+            return await _asked(route, settings, provider, limit)
+        except Refused as refused:
+            if refused.status not in {400, 422}:
+                raise
+    return await _asked(route, settings, provider, last)
 
 
 async def _asked(

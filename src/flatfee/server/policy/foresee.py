@@ -156,7 +156,7 @@ def _places(
         yield Place(
             route=route,
             lane=lane if index == 0 else Lane.FALLBACK,
-            units=price(choice.offer, terms, route, plan.facts.prompt_tokens, plan.output_tokens),
+            units=price(choice.offer, terms, route, route.tokens(plan.facts.prompt_tokens), plan.output_tokens),
             share=None if stays or len(equals) < 2 else route.weight / sum(equals),
         )
 
@@ -191,9 +191,9 @@ def _consequences(
 def _asked(choice: Choice, down: AbstractSet[str], failure: Failure) -> tuple[list[RouteSettings], ErrorCode | None]:
     """Return the routes that are asked in turn if each fails in the same way, and the error at their end."""
     asked: list[RouteSettings] = []
-    floor, passed_over = 0, False
+    floor, passed_over = 0.0, False
     for route in choice.routes:
-        if route.context_tokens is not None and route.context_tokens <= floor:
+        if route.room is not None and route.room <= floor:
             continue
         if route.name in down:
             passed_over = True
@@ -202,7 +202,7 @@ def _asked(choice: Choice, down: AbstractSet[str], failure: Failure) -> tuple[li
         if failure is Failure.CONTENT_REFUSED:
             return asked, None
         if failure is Failure.CONTEXT_OVERFLOW:
-            floor = max(floor, route.context_tokens or 0)
+            floor = max(floor, route.room or 0.0)
     if failure is Failure.CONTEXT_OVERFLOW and not passed_over:
         return asked, None
     return asked, _nobody_answers(choice)
@@ -255,7 +255,8 @@ def _because(route: RouteSettings, plan: RoutePlan, choice: Choice, terms: PlanS
     if missing is not None:
         return f"it cannot take {missing}"
     if choice.offer.lane is Lane.PREMIUM and not holds(route, plan.facts.prompt_tokens):
-        return f"it cannot take about {plan.facts.prompt_tokens} tokens of context, and a fallback is asked all of them"
+        tokens = route.tokens(plan.facts.prompt_tokens)
+        return f"it cannot take about {tokens} tokens of context, and a fallback is asked all of them"
     if route.tier is Tier.ECONOMY:
         return "the plan has no continuation" if not terms.continuation else _by_own_word(plan)
     if plan.verdict.tier is Tier.ECONOMY and not policy.economy_may_use_premium:

@@ -84,7 +84,7 @@ def plan_routes(
 def lacks(route: RouteSettings, facts: Facts) -> str | None:
     """Say what a route lacks for this request, or ``None`` if it is eligible."""
     if _too_small(route, facts):
-        return f"about {facts.prompt_for(route.tier)} tokens of context"
+        return f"about {route.tokens(facts.prompt_for(route.tier))} tokens of context"
     if route.capabilities is not None:
         wanted = {"tools": facts.tools, "json_schema": facts.json_schema, "images": facts.images}
         for name, wants in wanted.items():
@@ -97,9 +97,9 @@ def _too_small(route: RouteSettings, facts: Facts) -> bool:
     return not holds(route, facts.prompt_for(route.tier))
 
 
-def holds(route: RouteSettings, tokens: int) -> bool:
-    """Tell whether a route's context is large enough for so many tokens."""
-    return route.context_tokens is None or tokens <= route.context_tokens
+def holds(route: RouteSettings, prompt: int, output: int = 0) -> bool:
+    """Tell whether a route's context is large enough for a prompt that is estimated at so many tokens, and output."""
+    return route.context_tokens is None or route.tokens(prompt) + output <= route.context_tokens
 
 
 def _cramped(route: RouteSettings, facts: Facts, lane: Lane) -> bool:
@@ -108,7 +108,7 @@ def _cramped(route: RouteSettings, facts: Facts, lane: Lane) -> bool:
     Most answers stay far below what callers ask for, and some providers just cut them shorter, so such a route is
     good enough where there is no roomier one; others refuse the request, so it comes last.
     """
-    return not holds(route, facts.prompt_for(route.tier, lane) + (facts.output_tokens or 0))
+    return not holds(route, facts.prompt_for(route.tier, lane), facts.output_tokens or 0)
 
 
 def rank(route: RouteSettings, facts: Facts, lane: Lane) -> tuple[bool, int]:
@@ -179,7 +179,8 @@ class _Lanes:
         return [Choice(offer=offer, routes=self.economy_routes)]
 
     def _offer(self, lane: Lane, reason: Reason, purse: Purse, routes: Sequence[RouteSettings]) -> Offer:
-        most = max(units(route.meter, self.plan, self.facts.prompt_tokens, self.output) for route in routes)
+        prompt = self.facts.prompt_tokens
+        most = max(units(route.meter, self.plan, route.tokens(prompt), self.output) for route in routes)
         return Offer(lane=lane, reason=reason, purse=purse, units=most)
 
 
@@ -249,7 +250,11 @@ def _billing_fault(caller: Caller) -> Fault:
 
 
 def _nobody_can(facts: Facts, tier: Tier, routes: Sequence[RouteSettings]) -> Fault:
-    missing = sorted({what for route in routes if route.tier is tier and (what := lacks(route, facts))})
+    # The gateway's own estimate: what each route's model would make of it is of no use to the caller.
+    context = f"about {facts.prompt_for(tier)} tokens of context"
+    of_tier = [route for route in routes if route.tier is tier]
+    found = (context if _too_small(route, facts) else lacks(route, facts) for route in of_tier)
+    missing = sorted({what for what in found if what})
     wants = f" that can take {' and '.join(missing)}" if missing else ""
     return Fault(
         ErrorCode.INVALID_REQUEST,

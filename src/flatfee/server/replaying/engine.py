@@ -223,9 +223,8 @@ class Replay:
         return plan_routes(facts, caller, ledger.payer.plan, policy, settings.routes, down, self.dice(past.id))
 
     def _begin(self, past: Past, ledger: AccountLedger, ticket: Ticket, choice: Choice) -> None:
-        walk = Walk(
-            past=past, routes=choice.routes, meter=Meter(), health=self.health, time=self._time, guess=self.guess
-        )
+        meter = Meter(compaction=past.compaction)
+        walk = Walk(past=past, routes=choice.routes, meter=meter, health=self.health, time=self._time, guess=self.guess)
         self._go_on(_Running(walk=walk, ticket=ticket, ledger=ledger, steps=walk.steps()))
 
     def _time(self) -> float:

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from flatfee.receipt import TokenUsage
+from flatfee.receipt import Compaction, TokenUsage
 from flatfee.server.asked import Asked
 from flatfee.server.ids import moment_of
 from flatfee.server.stages.failures import RETRY_SAME_STATUSES
@@ -109,6 +109,12 @@ class _Usage(msgspec.Struct, frozen=True, gc=False):
     cached_tokens: int | None = None
 
 
+class _Compaction(msgspec.Struct, frozen=True, gc=False):
+    saved_tokens: int | None = None
+    prompt_tokens: int | None = None
+    messages: int | None = None
+
+
 class _Line(msgspec.Struct, frozen=True):
     account: str
     request_id: str
@@ -121,6 +127,7 @@ class _Line(msgspec.Struct, frozen=True):
     fair_use: FairUseLine = FairUseLine()
     workflow: _Workflow = _Workflow()
     usage: _Usage | None = None
+    compaction: _Compaction | None = None
     attempts: tuple[Try, ...] = ()
     created_at: datetime | None = None
     ended_at: datetime | None = None
@@ -183,13 +190,23 @@ class Past:
         told = self.line.usage
         if told is None:
             return None
-        figures = {name: value for name in told.__struct_fields__ if (value := getattr(told, name)) is not None}
-        return TokenUsage(**figures)
+        return TokenUsage(**_told(told))
 
     @property
     def told(self) -> bool:
-        """Whether the provider told the tokens of its answer; otherwise they are the gateway's estimate."""
-        return self.line.state == ReceiptState.SETTLED
+        """Whether the provider told the tokens of its answer; otherwise they are the gateway's estimate.
+
+        Some tell those of the prompt at once, so that they are known of an answer that was left, too. An estimate
+        knows of none that were cached.
+        """
+        usage = self.line.usage
+        return self.line.state == ReceiptState.SETTLED or (usage is not None and usage.cached_tokens is not None)
+
+    @property
+    def compaction(self) -> Compaction | None:
+        """What was left out of it for economy, if it is known how large it was."""
+        told = self.line.compaction
+        return Compaction(**_told(told)) if told is not None and self.line.facts is not None else None
 
     @property
     def last(self) -> Try:
@@ -226,6 +243,10 @@ class Past:
         """Seconds that each try took beyond what is told of it, in equal parts: at least what was rounded off."""
         asked = sum(not _was_passed_over(each) for each in self.line.attempts)
         return 0.0 if self.pauses else self.rest / max(1, asked)
+
+
+def _told(figures: _Usage | _Compaction) -> dict[str, int]:
+    return {name: value for name in figures.__struct_fields__ if (value := getattr(figures, name)) is not None}
 
 
 _lines: Final = msgspec.json.Decoder(_Line)

@@ -43,9 +43,9 @@ class Walk:
 
     def steps(self) -> Generator[float, None, None]:
         """Try the routes in their order until one answers; each step is a wait in seconds."""
-        too_small = 0
+        too_small = 0.0
         for route in self.routes:
-            if route.context_tokens is not None and route.context_tokens <= too_small:
+            if route.room is not None and route.room <= too_small:
                 continue
             known = self.past.failures.get(route.name, ())
             if not known and self._is_over():
@@ -58,7 +58,7 @@ class Walk:
             if (yield from fails):
                 return
             if known and known[-1].outcome == AttemptOutcome.CONTEXT_OVERFLOW:
-                too_small = max(too_small, route.context_tokens or 0)
+                too_small = max(too_small, route.room or 0.0)
         self._end_without_an_answer()
         yield 0.0 if self.meter.attempts else self.past.rest
 
@@ -133,7 +133,8 @@ class Walk:
             self._end(route, opening)
         else:
             self.guessed = True
-            self._end_whole(route, opening, None, guess.output_tokens)
+            self._says(route, None, guess.output_tokens)
+            self._whole(route, opening)
         return True
 
     def _guessed(self, route: RouteSettings, guess: Guess) -> Try:
@@ -160,22 +161,26 @@ class Walk:
 
     def _end(self, route: RouteSettings, opening: int) -> None:
         """Note how the request ends, and what that tells of the route."""
-        past, meter, health = self.past, self.meter, self.health
+        past, health = self.past, self.health
         if past.ending is Ending.DECLINED:
             health.succeeded(route.name, opening)
-        elif past.ending is Ending.LEFT:
-            meter.answering(route)
-            meter.usage = past.usage
+            return
+        usage = past.usage
+        self._says(route, usage if past.told else None, (usage.completion_tokens or 0) if usage is not None else 0)
+        if past.ending is Ending.LEFT:
             health.let_go(route.name, opening)
         else:
-            written = past.usage.completion_tokens if past.usage is not None else 0
-            self._end_whole(route, opening, past.usage if past.told else None, written or 0)
+            self._whole(route, opening)
 
-    def _end_whole(self, route: RouteSettings, opening: int, usage: TokenUsage | None, written: int) -> None:
-        """Note a whole answer, with the tokens that were told; else as many are estimated as were written."""
+    def _says(self, route: RouteSettings, usage: TokenUsage | None, written: int) -> None:
+        """Note what a route says: the tokens that were told; else as many are estimated as were written."""
         self.meter.answering(route)
+        self.meter.usage = usage
+        # As many bytes as the route is charged so many tokens for.
+        self.meter.delivered = round(written / route.token_factor) * BYTES_PER_TOKEN
+
+    def _whole(self, route: RouteSettings, opening: int) -> None:
         self.meter.whole = True
-        self.meter.usage, self.meter.delivered = usage, written * BYTES_PER_TOKEN
         self.health.succeeded(route.name, opening)
 
     def _hear(self, route: RouteSettings, last: Try, opening: int, rest: float) -> Generator[float, None, None]:

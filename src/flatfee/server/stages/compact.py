@@ -62,8 +62,8 @@ def may_help(ask: Ask, settings: Settings) -> bool:
     compaction = settings.policy.compaction
     if compaction is None or not _may_be_over(ask, compaction):
         return False
-    room = ask.prompt_tokens + (ask.output_tokens or 0)
-    return any(route.tier is Tier.ECONOMY and not holds(route, room) for route in settings.routes)
+    output = ask.output_tokens or 0
+    return any(route.tier is Tier.ECONOMY and not holds(route, ask.prompt_tokens, output) for route in settings.routes)
 
 
 def with_economy(facts: Facts, short: Compacted | None) -> Facts:

@@ -69,9 +69,9 @@ async def relay(job: Job, call: Call, bill: Bill, gateway: Gateway) -> None:
     only_refused = True
     failed: Failed | None = None
     cut: _Cut | None = None
-    floor = 0
+    floor = 0.0
     for route in job.routes:
-        if route.context_tokens is not None and route.context_tokens <= floor:
+        if route.room is not None and route.room <= floor:
             continue
         this = Try(job=job, route=route, call=call, bill=bill, gateway=gateway, half=cut.half if cut else None)
         failed = await _try_behind(cut, this)
@@ -82,7 +82,7 @@ async def relay(job: Job, call: Call, bill: Bill, gateway: Gateway) -> None:
         else:
             only_refused = False
         if failed.outcome is AttemptOutcome.CONTEXT_OVERFLOW:
-            floor = max(floor, route.context_tokens or 0)
+            floor = max(floor, route.room or 0.0)
         _log_leaving(this, failed)
         cut = _Cut.of(this, failed) if this.forwarded else cut
         if cut is None:

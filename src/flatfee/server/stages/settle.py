@@ -136,7 +136,9 @@ def _usage(ask: Question, meter: Meter) -> tuple[TokenUsage | None, ReceiptState
     if meter.whole and meter.usage is not None:
         return meter.usage, ReceiptState.SETTLED
     spared = meter.left_out.saved_tokens or 0 if meter.left_out is not None else 0
-    estimate = TokenUsage(prompt_tokens=ask.prompt_tokens - spared, completion_tokens=estimate_tokens(meter.delivered))
+    tokens = meter.route.tokens
+    prompt, output = tokens(ask.prompt_tokens - spared), tokens(estimate_tokens(meter.delivered))
+    estimate = TokenUsage(prompt_tokens=prompt, completion_tokens=output)
     return meter.usage or estimate, ReceiptState.ESTIMATED
 
 
