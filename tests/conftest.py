@@ -30,7 +30,9 @@ def pytest_collection() -> Generator[None, object, object]:
     Else every collection, those that tests ask for above all, walks over a million objects again.
     """
     with suppress(ImportError):  # the environments of the frameworks have none
-        importlib.import_module("hypothesis")  # it looks with the collector for objects that are frozen below
+        hypothesis = importlib.import_module("hypothesis")  # it looks for objects that are frozen below
+        hypothesis.settings.register_profile("unhurried", deadline=None)  # machines are slow and shared
+        hypothesis.settings.load_profile("unhurried")
     gc.disable()
     try:
         return (yield)
