@@ -53,16 +53,6 @@ def test_equal_routes_tell_their_share_of_the_draw(planned: Any, plan: Any, rout
     ]
 
 
-def test_a_route_without_room_for_the_answer_is_not_drawn_with_the_others(planned: Any, plan: Any, route: Any) -> None:
-    routes = (route("a", context_tokens=5500), route("b"), route("c"))
-    told = foreseen(planned(routes, output_tokens=1000), plan)
-    assert [(place.route.name, place.share) for place in (told.first, *told.then)] == [
-        ("b", 0.5),
-        ("c", None),
-        ("a", None),
-    ]
-
-
 def test_a_tool_loop_draws_nothing(planned: Any, plan: Any, route: Any) -> None:
     routes = (route("a", weight=3), route("b", weight=1))
     told = foreseen(planned(routes, tool_loop_route="b"), plan)

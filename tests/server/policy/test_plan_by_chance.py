@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import cycle, groupby
 from typing import Any
 
@@ -93,20 +92,16 @@ def check_consent(found: RoutePlan, policy: PolicySettings, routes: tuple[RouteS
 
 
 def check_routes(choice: Choice, asked: Facts, down: frozenset[str]) -> None:
-    """None twice, none that lacks anything; by tier, then by room and priority, but for a tool loop's."""
+    """None twice, none that lacks anything; by tier, then by priority, but for a tool loop's."""
     assert choice.routes
     assert len({route.name for route in choice.routes}) == len(choice.routes)
     assert all(lacks(route, asked) is None for route in choice.routes)
-    assert all(has_room(route, replace(asked, output_tokens=None), choice.offer.lane) for route in choice.routes)
+    assert all(has_room(route, asked, choice.offer.lane) for route in choice.routes)
     loop = asked.tool_loop_route if asked.tool_loop_route not in down else None
     tiers = [tier for tier, _ in groupby(choice.routes, key=lambda route: route.tier)]
     assert len(tiers) == len(set(tiers))
     for tier in tiers:
-        ranks = [
-            (not has_room(route, asked, choice.offer.lane), route.priority)
-            for route in choice.routes
-            if route.tier is tier and route.name != loop
-        ]
+        ranks = [route.priority for route in choice.routes if route.tier is tier and route.name != loop]
         assert ranks == sorted(ranks)
 
 
@@ -114,8 +109,7 @@ def has_room(route: RouteSettings, asked: Facts, lane: Lane) -> bool:
     """Premium, and what stands behind it, is asked all of the prompt; economy of its own maybe less."""
     short = asked.economy_tokens if route.tier is Tier.ECONOMY and lane is not Lane.PREMIUM else None
     tokens = asked.prompt_tokens if short is None else short
-    output = asked.output_tokens or 0
-    return route.context_tokens is None or round(tokens * route.token_factor) + output <= route.context_tokens
+    return route.context_tokens is None or round(tokens * route.token_factor) <= route.context_tokens
 
 
 def check_lane(choice: Choice, asked: Facts, continuation: bool, policy: PolicySettings) -> None:

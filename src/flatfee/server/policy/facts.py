@@ -7,7 +7,7 @@ from datetime import datetime
 
 from flatfee.server.ask import Ask
 from flatfee.server.store.records import Caller, Usage
-from flatfee.wire import Lane, OnExhausted, Task, Tier
+from flatfee.wire import OnExhausted, Task, Tier
 
 
 def share_left(limit: int, usage: Usage) -> float:
@@ -44,12 +44,9 @@ class Facts:
     tool_loop_route: str | None = None
     economy_tokens: int | None = None
 
-    def prompt_for(self, tier: Tier, lane: Lane | None = None) -> int:
-        """Return the prompt's tokens as a route of a tier is asked it on a lane; by default on one of its own.
-
-        Behind premium, economy is asked all of it.
-        """
-        if self.economy_tokens is None or tier is Tier.PREMIUM or lane is Lane.PREMIUM:
+    def prompt_for(self, tier: Tier) -> int:
+        """Return the prompt's tokens as a route of a tier is asked it on a lane of its own."""
+        if self.economy_tokens is None or tier is Tier.PREMIUM:
             return self.prompt_tokens
         return self.economy_tokens
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from flatfee.server.policy.facts import Facts
-from flatfee.server.policy.plan import Choice, RoutePlan, holds, lacks, price, rank
+from flatfee.server.policy.plan import Choice, RoutePlan, holds, lacks, price
 from flatfee.server.settings import PlanSettings, PolicySettings, RouteSettings
 from flatfee.server.store.records import Purse
 from flatfee.wire import ErrorCode, Lane, Reason, Tier
@@ -149,9 +148,7 @@ def _places(
     plan: RoutePlan, terms: PlanSettings, choice: Choice, routes: Sequence[RouteSettings], lane: Lane
 ) -> Iterator[Place]:
     for index, route in enumerate(routes):
-        equals = [
-            other.weight for other in routes[index:] if _drawn_together(route, other, plan.facts, choice.offer.lane)
-        ]
+        equals = [other.weight for other in routes[index:] if _drawn_together(route, other)]
         stays = index == 0 and route.name == plan.facts.tool_loop_route
         yield Place(
             route=route,
@@ -161,8 +158,8 @@ def _places(
         )
 
 
-def _drawn_together(one: RouteSettings, other: RouteSettings, facts: Facts, lane: Lane) -> bool:
-    return one.tier is other.tier and rank(one, facts, lane) == rank(other, facts, lane)
+def _drawn_together(one: RouteSettings, other: RouteSettings) -> bool:
+    return (one.tier, one.priority) == (other.tier, other.priority)
 
 
 def _consequences(

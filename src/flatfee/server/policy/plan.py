@@ -59,22 +59,13 @@ def plan_routes(
         raise _billing_fault(caller)
     output = min(facts.output_tokens or plan.output_reserve, plan.output_reserve) * facts.choices
     eligible = [route for route in routes if lacks(route, facts) is None]
-    premium = _drawn([route for route in eligible if route.tier is Tier.PREMIUM], chance)
-    economy = _drawn([route for route in eligible if route.tier is Tier.ECONOMY], chance)
+    premium = _ordered([route for route in eligible if route.tier is Tier.PREMIUM], chance)
+    economy = _ordered([route for route in eligible if route.tier is Tier.ECONOMY], chance)
     verdict = _verdict(facts, policy, routes, premium, economy, down)
     if not (premium if verdict.tier is Tier.PREMIUM else economy):
         raise _nobody_can(facts, verdict.tier, routes)
-    economy_routes = _ordered(economy, facts, Lane.BUDGET, down)
-    lanes = _Lanes(
-        facts=facts,
-        caller=caller,
-        plan=plan,
-        policy=policy,
-        premium_routes=_ordered(premium, facts, Lane.PREMIUM, down),
-        economy_routes=economy_routes,
-        behind_premium=economy_routes if facts.economy_tokens is None else _behind_premium(economy, facts, down),
-        output=output,
-    )
+    stay = facts.tool_loop_route if facts.tool_loop_route not in down else None
+    lanes = _Lanes(facts, caller, plan, policy, _first(premium, stay), _first(economy, stay), output)
     choices = lanes.premium(verdict) if verdict.tier is Tier.PREMIUM else lanes.economy(verdict)
     if not choices:
         raise _billing_fault(caller)
@@ -97,26 +88,9 @@ def _too_small(route: RouteSettings, facts: Facts) -> bool:
     return not holds(route, facts.prompt_for(route.tier))
 
 
-def holds(route: RouteSettings, prompt: int, output: int = 0) -> bool:
-    """Tell whether a route's context is large enough for a prompt that is estimated at so many tokens, and output."""
-    return route.context_tokens is None or route.tokens(prompt) + output <= route.context_tokens
-
-
-def _cramped(route: RouteSettings, facts: Facts, lane: Lane) -> bool:
-    """Tell whether a route could not hold the answer beside the prompt, if it became as long as was asked for.
-
-    Most answers stay far below what callers ask for, and some providers just cut them shorter, so such a route is
-    good enough where there is no roomier one; others refuse the request, so it comes last.
-    """
-    return not holds(route, facts.prompt_for(route.tier, lane), facts.output_tokens or 0)
-
-
-def rank(route: RouteSettings, facts: Facts, lane: Lane) -> tuple[bool, int]:
-    """Return what routes of one tier are ordered by on the lane of a choice: room for the answer, then priority.
-
-    Equals are drawn by weight.
-    """
-    return _cramped(route, facts, lane), route.priority
+def holds(route: RouteSettings, prompt: int) -> bool:
+    """Tell whether a route's context is large enough for a prompt that is estimated at so many tokens."""
+    return route.context_tokens is None or route.tokens(prompt) <= route.context_tokens
 
 
 def units(meter: MeterSettings, plan: PlanSettings, prompt: int, output: int, cached: int = 0) -> int:
@@ -137,9 +111,9 @@ def price(offer: Offer, plan: PlanSettings, route: RouteSettings, prompt: int, o
     return units(route.meter, plan, prompt, output, cached)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Lanes:
-    """Builds the choices of one request; ``behind_premium`` are the economy routes that premium falls back on."""
+    """Builds the choices of one request."""
 
     facts: Facts
     caller: Caller
@@ -147,7 +121,6 @@ class _Lanes:
     policy: PolicySettings
     premium_routes: tuple[RouteSettings, ...]
     economy_routes: tuple[RouteSettings, ...]
-    behind_premium: tuple[RouteSettings, ...]
     output: int
 
     def premium(self, verdict: Verdict) -> list[Choice]:
@@ -155,7 +128,7 @@ class _Lanes:
         choices: list[Choice] = []
         if self.caller.billing is Billing.ACTIVE:
             offer = self._offer(Lane.PREMIUM, verdict.reason, Purse.FAIR_USE, self.premium_routes)
-            behind = self.behind_premium if may_leave else ()
+            behind = self._behind_premium() if may_leave else ()
             choices.append(Choice(offer=offer, routes=self.premium_routes + behind))
         return choices + (self._continuation() if may_leave else [])
 
@@ -169,6 +142,12 @@ class _Lanes:
             offer = Offer(lane=Lane.BUDGET, reason=verdict.reason, purse=Purse.NONE)
             choices.append(Choice(offer=offer, routes=self.economy_routes))
         return choices + (self._continuation() if self.plan.continuation else [])
+
+    def _behind_premium(self) -> tuple[RouteSettings, ...]:
+        """Return the routes of a fallback to economy, which are asked the whole prompt."""
+        if self.facts.economy_tokens is None:
+            return self.economy_routes
+        return tuple(route for route in self.economy_routes if holds(route, self.facts.prompt_tokens))
 
     def _continuation(self) -> list[Choice]:
         if not self.economy_routes:
@@ -218,28 +197,20 @@ def _tool_loop(
     return next((route for route in (*premium, *economy) if route.name == name), None)
 
 
-def _drawn(routes: list[RouteSettings], chance: Callable[[], float]) -> list[RouteSettings]:
-    """Return routes in the order of a draw by weight."""
+def _ordered(routes: list[RouteSettings], chance: Callable[[], float]) -> tuple[RouteSettings, ...]:
+    """Order by priority; routes of equal priority are drawn by weight."""
     if len(routes) < 2:
-        return routes
+        return tuple(routes)
     # The keys -ln(u)/w, smallest first, are a weighted draw without replacement
     # (Efraimidis and Spirakis, 2006).
-    return sorted(routes, key=lambda route: -math.log(1.0 - chance()) / route.weight)
+    return tuple(sorted(routes, key=lambda route: (route.priority, -math.log(1.0 - chance()) / route.weight)))
 
 
-def _ordered(
-    drawn: Sequence[RouteSettings], facts: Facts, lane: Lane, down: AbstractSet[str]
-) -> tuple[RouteSettings, ...]:
-    """Order what was drawn as it is asked on a lane: the route on which a tool loop is open first, then by rank."""
-    if len(drawn) < 2:
-        return tuple(drawn)
-    stay = facts.tool_loop_route if facts.tool_loop_route not in down else None
-    return tuple(sorted(drawn, key=lambda route: (route.name != stay, *rank(route, facts, lane))))
-
-
-def _behind_premium(drawn: Sequence[RouteSettings], facts: Facts, down: AbstractSet[str]) -> tuple[RouteSettings, ...]:
-    """Return the economy routes of a fallback, which is asked the whole prompt: what holds a shorter one is none."""
-    return _ordered([route for route in drawn if holds(route, facts.prompt_tokens)], facts, Lane.PREMIUM, down)
+def _first(routes: tuple[RouteSettings, ...], name: str | None) -> tuple[RouteSettings, ...]:
+    """Put the route called ``name`` in front, if it is among them."""
+    if name is None:
+        return routes
+    return tuple(sorted(routes, key=lambda route: route.name != name))
 
 
 def _billing_fault(caller: Caller) -> Fault:

@@ -58,12 +58,11 @@ def compacted_at_once(ask: Ask, lane: Lane, settings: CompactionSettings | None)
 
 
 def may_help(ask: Ask, settings: Settings) -> bool:
-    """Tell whether compaction may decide on a route: some economy route has no room for all of a request."""
+    """Tell whether compaction may decide on a route: some economy route does not hold all of a request."""
     compaction = settings.policy.compaction
     if compaction is None or not _may_be_over(ask, compaction):
         return False
-    output = ask.output_tokens or 0
-    return any(route.tier is Tier.ECONOMY and not holds(route, ask.prompt_tokens, output) for route in settings.routes)
+    return any(route.tier is Tier.ECONOMY and not holds(route, ask.prompt_tokens) for route in settings.routes)
 
 
 def with_economy(facts: Facts, short: Compacted | None) -> Facts:
