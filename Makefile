@@ -91,7 +91,7 @@ faults: $(VENV)/.stamp-dev ## Fail as providers do, in every way we know, before
 	@$(BIN)/python -m tests.faults.soak
 	@$(BIN)/python -m tests.faults.slow_readers
 
-policy-replay: $(VENV)/.stamp-dev ## Replay a month of 1,000 accounts, and hold each receipt against the gateway's own (some twenty minutes)
+policy-replay: $(VENV)/.stamp-dev ## Replay a month of 1,000 accounts, and hold each receipt against the gateway's own (some ten minutes)
 	@$(BIN)/python -m tests.replays
 
 bench: $(VENV)/.stamp-dev ## Measure gateway and client on loopback, print ratios

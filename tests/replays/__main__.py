@@ -16,7 +16,7 @@ def main() -> int:
     """Run the proof; 1 if a receipt differs, or a replay took a minute or more."""
     parser = argparse.ArgumentParser(prog="python -m tests.replays", description=__doc__)
     parser.add_argument("--accounts", type=int, default=1000)
-    parser.add_argument("--requests", type=int, default=200, help="about how many each account sends")
+    parser.add_argument("--requests", type=int, default=60, help="about how many each account sends")
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--outages", type=float, default=24.0, help="hours from one bad time to the next")
     parser.add_argument("--seed", type=int, default=1)
