@@ -24,7 +24,6 @@ class Table(BaseModel):
         if unknown := (update or {}).keys() - type(self).model_fields.keys():
             raise TypeError(f"{type(self).__name__} has no field {min(unknown)!r}")
         copied = super().model_copy(update=update, deep=deep)
-        members = copied.__dict__
-        for name in members.keys() - type(self).model_fields.keys():
-            del members[name]
+        for name in vars(copied).keys() - type(self).model_fields.keys():
+            object.__delattr__(copied, name)
         return copied
