@@ -20,6 +20,9 @@ from flatfee.server.providers.simulated import SimulatedProvider
 
 from .conftest import CONFIGURATION, HELLO
 
+pytestmark = pytest.mark.slow
+"""It goes through many cases; ``make check`` has the time."""
+
 TASKS = 30
 SLOTS = 2
 SERVICE = 0.02

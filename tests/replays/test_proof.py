@@ -7,6 +7,9 @@ import logging
 import pytest
 from tests.replays.proof import Compared, prove
 
+pytestmark = pytest.mark.slow
+"""It goes through many cases; ``make check`` has the time."""
+
 _LANES = {"premium", "budget", "continuation", "fallback"}
 _REFUSALS = {"workflow_limit", "fair_use_exhausted", "fallback_exhausted"}
 

@@ -9,6 +9,9 @@ import pytest
 from tests.server.abuse.wire import BODY, CHUNKED, IN_CHUNKS, LIVE, MODELS, Bench, head, whole
 from tests.server.fakes import until
 
+pytestmark = pytest.mark.slow
+"""It goes through many cases; ``make check`` has the time."""
+
 STREAMED = whole(body=BODY[:-1] + b', "stream": true}')
 H2C = (b"connection: Upgrade, HTTP2-Settings", b"upgrade: h2c", b"http2-settings: AAMAAABkAAQAAP__")
 GOOD = [

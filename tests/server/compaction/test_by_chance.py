@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
@@ -26,6 +27,9 @@ from tests.server.compaction.conversations import (
 from flatfee.server.compaction.compact import compact
 from flatfee.server.compaction.reading import read_messages
 from flatfee.server.compaction.wording import SHORTEST
+
+pytestmark = pytest.mark.slow
+"""It goes through many cases; ``make check`` has the time."""
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 400}}
 

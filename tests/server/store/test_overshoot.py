@@ -8,6 +8,9 @@ import pytest
 
 from flatfee.server.store.records import Ticket
 
+pytestmark = pytest.mark.slow
+"""It goes through many cases; ``make check`` has the time."""
+
 CAP = 1000
 
 

@@ -7,11 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.server.store.rows import make_known
 
 from flatfee.server.store.records import Ticket
 from flatfee.server.store.sqlite import SqliteStore
 from flatfee.wire import ReceiptState
+
+pytestmark = pytest.mark.slow
+"""It goes through many cases; ``make check`` has the time."""
 
 
 def admitted(results: Sequence[object]) -> list[Ticket]:

@@ -24,6 +24,9 @@ from flatfee.receipt import Receipt
 from flatfee.testing import ScriptedGateway
 from flatfee.wire import ERRORS, AttemptOutcome, Reason
 
+pytestmark = pytest.mark.slow
+"""It goes through many cases; ``make check`` has the time."""
+
 _REASONS: Final = {
     AttemptOutcome.TIMEOUT: Reason.PROVIDER_TIMEOUT,
     AttemptOutcome.ERROR: Reason.PROVIDER_ERROR,

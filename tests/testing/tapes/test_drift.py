@@ -17,6 +17,9 @@ from flatfee.cli.app import app
 from flatfee.testing import running_gateway
 from flatfee.testing.tapes import TapeError, Tapes
 
+pytestmark = pytest.mark.slow
+"""It goes through many cases; ``make check`` has the time."""
+
 RUNNER = CliRunner()
 
 
