@@ -146,6 +146,7 @@ def test_standard_input_that_is_no_text_is_told(asks: dict[str, str]) -> None:
     assert b"Standard input is not UTF-8: byte 3" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_model_cannot_steer_the_terminal(on_terminal: OnTerminal, asks: dict[str, str], flatfee: Flatfee) -> None:
     """The simulated model repeats the prompt. A pipe gets it as it is; a terminal gets no control characters."""
     evil = "\x1b]0;owned\x07hello\x9b2J"

@@ -347,11 +347,13 @@ def test_garbage_is_never_more_than_a_fault(body: bytes) -> None:
     read({}, body)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(sorted(KNOWN)), values))
 def test_known_fields_of_any_shape_are_never_more_than_a_fault(fields: dict[str, Any]) -> None:
     read({}, json.dumps({"model": "auto", "messages": [{"role": "user", "content": "x"}]} | fields).encode())
 
 
+@pytest.mark.slow
 @given(st.lists(st.fixed_dictionaries({"role": st.text()}, optional={"content": values}), min_size=1, max_size=4))
 def test_messages_of_any_content_are_never_more_than_a_fault(messages: list[Any]) -> None:
     read({}, json.dumps({"model": "auto", "messages": messages}).encode())

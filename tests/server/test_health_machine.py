@@ -155,4 +155,4 @@ class CircuitMachine(RuleBasedStateMachine):
 
 
 TestCircuit = CircuitMachine.TestCase
-TestCircuit.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestCircuit.settings = settings(max_examples=30, stateful_step_count=40)

@@ -84,7 +84,7 @@ def remote(flatfee: Flatfee, served: DemoGateway) -> Operator:
     return Operator(flatfee, ("--url", served.url.removesuffix("/v1")), {"FLATFEE_ADMIN_KEY": SECRET})
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture(params=["local", pytest.param("remote", marks=pytest.mark.slow)])
 def operator(request: pytest.FixtureRequest) -> Operator:
     """Both, one after the other: no command may know which."""
     found: Operator = request.getfixturevalue(request.param)

@@ -516,7 +516,7 @@ async def _caught(work: Coroutine[Any, Any, _T]) -> Any:
 
 TestLedgers = Ledgers.TestCase
 TestLedgers.settings = settings(
-    max_examples=10, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=5, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 AT_LENGTH = {"settings": settings(TestLedgers.settings, max_examples=30)}
