@@ -99,6 +99,13 @@ LAYERS = (
         pure=True,
     ),
     Layer(
+        name="what would become of a request is found without asking anybody",
+        files=("server/inspecting/**/*.py",),
+        apart_from=("server/inspecting/dry_run.py",),
+        forbids=(*IO, *CLOCK, *RANDOM),
+        pure=True,
+    ),
+    Layer(
         name="records of the store are values",
         files=("server/store/records.py",),
         forbids=("flatfee.server.providers", "flatfee.server.store", "flatfee.server.stages", *IO, *CLOCK, *RANDOM),

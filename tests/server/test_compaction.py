@@ -16,10 +16,10 @@ from flatfee import Receipt
 from flatfee.server.ask import read_ask
 from flatfee.server.compaction.compact import compact as compact_messages
 from flatfee.server.estimating import _sampled
-from flatfee.server.inspection import as_json
+from flatfee.server.inspecting.inspection import as_json
+from flatfee.server.inspecting.supposing import Supposition, scene_of, suppose
 from flatfee.server.settings import Settings
 from flatfee.server.stages import compact
-from flatfee.server.supposing import Supposition, scene_of, suppose
 from flatfee.wire import ReceiptDetail
 
 COMPACTION = {"over": 15_000, "to": 10_000, "keep_turns": 3}

@@ -16,9 +16,9 @@ from flatfee.server.ask import read_ask
 from flatfee.server.call import too_large
 from flatfee.server.configuration import SettingsError, read_settings, validated
 from flatfee.server.faults import Fault, answer
-from flatfee.server.inspection import as_json
+from flatfee.server.inspecting.inspection import as_json
+from flatfee.server.inspecting.supposing import Scene, Supposition, check_tool_loop, name_problems, scene_of, suppose
 from flatfee.server.settings import Settings
-from flatfee.server.supposing import Scene, Supposition, check_tool_loop, name_problems, scene_of, suppose
 from flatfee.types import RoutePlan
 from flatfee.wire import ReceiptState
 

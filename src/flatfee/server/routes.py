@@ -9,9 +9,9 @@ from typing import Final
 from flatfee.server import pipeline, queries
 from flatfee.server.admin import table
 from flatfee.server.call import Call
-from flatfee.server.dry_run import dry_run
 from flatfee.server.faults import Fault
 from flatfee.server.gateway import Gateway
+from flatfee.server.inspecting.dry_run import dry_run
 from flatfee.wire import ErrorCode
 
 Handler = Callable[[Call, Gateway], Awaitable[None]]

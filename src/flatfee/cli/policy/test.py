@@ -20,7 +20,7 @@ from flatfee.cli.show_plan import print_rules
 from flatfee.types import RuleTrace
 
 if TYPE_CHECKING:
-    from flatfee.server.casebook import Casebook, Difference, Outcome
+    from flatfee.server.inspecting.casebook import Casebook, Difference, Outcome
     from flatfee.server.settings import Settings
 
 _INDENT: Final = "       "
@@ -35,7 +35,7 @@ def run_cases(
 
     Exits with 0 if every case is as expected, with 1 if one is not, with 2 if the cases or the configuration are wrong.
     """
-    from flatfee.server.casebook import try_case
+    from flatfee.server.inspecting.casebook import try_case
 
     now = datetime.now(UTC)
     book, settings = _read(file, config)
@@ -57,8 +57,8 @@ def run_cases(
 
 def _read(file: Path, config: Path) -> tuple[Casebook, Settings]:
     """Read both files, or end the command with what is wrong."""
-    from flatfee.server.casebook import read_casebook
     from flatfee.server.configuration import SettingsError, read_settings, read_text
+    from flatfee.server.inspecting.casebook import read_casebook
 
     try:
         settings = read_settings(config, os.environ)

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from flatfee.server.ask import MAX_CHOICES, MAX_OUTPUT, TOOL_ROLES, Ask, read_ask
 from flatfee.server.gateway import calendar_of, resolve, terms_of
-from flatfee.server.inspection import Inspection, State, inspect, likeliest
+from flatfee.server.inspecting.inspection import Inspection, State, inspect, likeliest
 from flatfee.server.keys import KeyKind
 from flatfee.server.policy.facts import Facts, share_left
 from flatfee.server.policy.plan import plan_routes

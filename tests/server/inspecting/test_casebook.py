@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from flatfee.server.casebook import Casebook, Outcome, read_casebook, try_case
 from flatfee.server.configuration import SettingsError, parse_values, validated
+from flatfee.server.inspecting.casebook import Casebook, Outcome, read_casebook, try_case
 from flatfee.server.settings import Settings
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

@@ -25,7 +25,7 @@ from tests.server.fakes_gateway import Rig, running
 
 from flatfee.server.gateway import calendar_of, terms_of
 from flatfee.server.health import COOL_DOWN, FAILURES_TO_OPEN, Health
-from flatfee.server.inspection import likeliest
+from flatfee.server.inspecting.inspection import likeliest
 from flatfee.server.keys import digest
 from flatfee.server.policy.foresee import Failure
 from flatfee.server.providers.base import ProviderFailure

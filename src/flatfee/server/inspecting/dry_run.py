@@ -9,7 +9,7 @@ import msgspec
 from flatfee.server.ask import read_ask
 from flatfee.server.call import Call
 from flatfee.server.gateway import Gateway
-from flatfee.server.inspection import State, as_json, inspect, likeliest
+from flatfee.server.inspecting.inspection import State, as_json, inspect, likeliest
 from flatfee.server.pipeline import plan_request, reserve_for
 from flatfee.server.stages.authenticate import authenticate
 from flatfee.server.stages.compact import compacted

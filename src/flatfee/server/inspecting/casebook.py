@@ -15,10 +15,17 @@ from pydantic import Field, model_validator
 
 from flatfee.server.configuration import SettingsError, parse_toml, validated
 from flatfee.server.faults import Fault
-from flatfee.server.inspection import as_json
+from flatfee.server.inspecting.inspection import as_json
+from flatfee.server.inspecting.supposing import (
+    IN_A_BODY,
+    SupposedRequest,
+    Supposition,
+    name_problems,
+    scene_of,
+    suppose,
+)
 from flatfee.server.policy.foresee import Failure
 from flatfee.server.settings import Settings
-from flatfee.server.supposing import IN_A_BODY, SupposedRequest, Supposition, name_problems, scene_of, suppose
 from flatfee.server.table import Table
 from flatfee.wire import ErrorCode, Lane, Reason, Tier
 

@@ -1,0 +1,1 @@
+"""What would become of a request, before anybody asks: dry runs, supposed requests, an operator's table of cases."""
