@@ -83,11 +83,13 @@ def _output(found: _Usage) -> int:
     """
     output = found.completion_tokens or 0
     beside = _count(found.total_tokens) - (found.prompt_tokens or 0) - output
+    if not 0 < beside <= MAX_TOKENS - output:
+        return output
     if size_of(found.completion_tokens_details):
         apart = beside == _detailed(found.completion_tokens_details).reasoning_tokens
     else:
         apart = beside != _cached(found)  # where those were not within the prompt's
-    return output + beside if apart and 0 < beside <= MAX_TOKENS - output else output
+    return output + beside if apart else output
 
 
 def _cached(found: _Usage) -> int:
