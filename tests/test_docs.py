@@ -292,6 +292,7 @@ def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER_SET_ONCE", Once())
 
 
+@pytest.mark.slow
 @pages_with("python")
 @pytest.mark.usefixtures("untraced")
 def test_python_that_is_shown_runs(

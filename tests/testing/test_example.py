@@ -16,6 +16,9 @@ import yaml  # type: ignore[import-untyped]  # nothing here has stubs for it
 
 from flatfee.testing import Options
 
+pytestmark = pytest.mark.slow
+"""What it starts takes its time; ``make check`` has that."""
+
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "testing"
 GUIDE = ROOT / "docs" / "guides" / "testing-pytest.md"

@@ -12,6 +12,9 @@ import pytest
 
 import flatfee.testing  # what nested runs import must be there before them: pytester drops it again  # noqa: F401
 
+pytestmark = pytest.mark.slow
+"""What it starts takes its time; ``make check`` has that."""
+
 SOURCES = str(Path(__file__).parents[2] / "src")
 SECTION = "flatfee: what the gateway was asked"
 PLUGIN = ("-p", "no:flatfee", "-p", "flatfee_pytest", "-p", "no:cacheprovider")

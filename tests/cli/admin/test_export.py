@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.cli.admin.conftest import Operator, ask
 
+pytestmark = pytest.mark.slow
+"""What it starts takes its time; ``make check`` has that."""
+
 if TYPE_CHECKING:
     from flatfee.cli.demo.gateway import DemoGateway
 

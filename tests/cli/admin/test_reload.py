@@ -17,6 +17,9 @@ from flatfee.server.app import create_app
 from flatfee.server.reload.source import Source
 from flatfee.server.run import GatewayServer
 
+pytestmark = pytest.mark.slow
+"""What it starts takes its time; ``make check`` has that."""
+
 if TYPE_CHECKING:
     from tests.cli.conftest import Flatfee
 

@@ -10,6 +10,9 @@ from tests.cli.admin.conftest import SECRET, ask
 from flatfee import AuthenticationError
 from flatfee.cli.demo.gateway import DemoGateway
 
+pytestmark = pytest.mark.slow
+"""What it starts takes its time; ``make check`` has that."""
+
 if TYPE_CHECKING:
     from pathlib import Path
 
