@@ -31,8 +31,9 @@ from tests.server.fakes import (
 from tests.server.fakes_gateway import on_loopback, request, running
 
 from flatfee.server.health import FAILURES_TO_OPEN
+from flatfee.server.providers import base
 from flatfee.server.providers.base import ProviderFailure
-from flatfee.server.stages import failures, passing, tries
+from flatfee.server.stages import passing, tries
 from flatfee.wire import AttemptOutcome
 
 BROKEN = ProviderFailure(AttemptOutcome.ERROR, "broke off")
@@ -166,7 +167,7 @@ async def test_a_content_policy_is_not_shopped_around(status: int, stream: bool)
 
 
 async def test_an_error_whose_words_never_come_is_told_by_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failures, "ERROR_BODY_SECONDS", 0.05)
+    monkeypatch.setattr(base, "ERROR_SECONDS", 0.05)
     provider = ScriptedProvider(first=Reply([refusal("x")[:10], Silence.FOR_EVER], 400))
     async with running(two(), provider) as rig:
         response = await rig.ask()

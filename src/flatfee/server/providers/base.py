@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Final, Protocol, runtime_checkable
 
 from flatfee.server.settings import RouteSettings
 from flatfee.wire import AttemptOutcome
 
 MAX_ANSWER: Final = 64 * 1024 * 1024
+
+ERROR_SECONDS: Final = 2.0
+"""A provider's error gets this long to say why; its status is known by then."""
+
+ERROR_BYTES: Final = 65_536
+"""More words than this are no reason."""
 
 
 class ProviderFailure(Exception):
@@ -74,3 +81,15 @@ class ListsModels(Protocol):
     async def models(self, *, patience: float) -> bytes | None:
         """Return the list as its API tells it; ``None`` where none comes within so many seconds."""
         ...
+
+
+async def read_error(upstream: Upstream) -> bytes:
+    """Return what a provider says of its error; one whose words do not come, or break off, gave no reason."""
+    words = b""
+    with suppress(TimeoutError, ProviderFailure):
+        async with asyncio.timeout(ERROR_SECONDS):
+            async for part in upstream.chunks():
+                words += part
+                if len(words) > ERROR_BYTES:
+                    break
+    return words

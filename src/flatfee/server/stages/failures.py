@@ -5,18 +5,16 @@ No attempt is made here and nothing is counted: the relay acts on what this says
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Final
 
 from flatfee.server.answers.plain import read_refusal
 from flatfee.server.faults import ProviderRefusal
-from flatfee.server.providers.base import ProviderFailure, Upstream
+from flatfee.server.providers.base import Upstream, read_error
 from flatfee.server.settings import RouteSettings
 from flatfee.wire import AttemptOutcome, retry_after
 
@@ -26,12 +24,6 @@ RETRY_AFTER_AT_MOST: Final = 5.0
 """A provider's Retry-After up to this long is waited for; a longer one sends us to the next route."""
 
 SAME_ROUTE_PAUSE: Final = 0.25
-
-ERROR_BODY_SECONDS: Final = 2.0
-"""A provider's error gets this long to say why; its status is known by then."""
-
-ERROR_BODY_BYTES: Final = 65_536
-"""More words than this are no reason."""
 
 RETRY_SAME_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 _OVERLOADED: Final = frozenset({408, 498})
@@ -191,15 +183,8 @@ def _is_operators_fault(status: int, error: Mapping[str, object]) -> bool:
 
 
 async def told_error(upstream: Upstream) -> dict[str, object]:
-    """Read what a provider says of its error; one whose words do not come, or break off, gave no reason."""
-    body = b""
-    with suppress(TimeoutError, ProviderFailure):
-        async with asyncio.timeout(ERROR_BODY_SECONDS):
-            async for part in upstream.chunks():
-                body += part
-                if len(body) > ERROR_BODY_BYTES:
-                    break
-    return read_refusal(body)
+    """Return the ``error`` object of what a provider says of its error."""
+    return read_refusal(await read_error(upstream))
 
 
 def _pause(chance: Callable[[], float], status: int, asked: float | None) -> float | None:

@@ -14,6 +14,7 @@ from tests.server.fakes_upstream import BODY, a_route, chunked, head, say, upstr
 from tests.server.providers.anthropic.fake_messages import Says, text
 
 from flatfee.server.answers.reshape import as_completion
+from flatfee.server.providers import base
 from flatfee.server.providers.anthropic import provider as module
 from flatfee.server.providers.anthropic.answer import as_completion as as_message
 from flatfee.server.providers.anthropic.provider import AnthropicProvider
@@ -87,7 +88,7 @@ async def test_a_proxys_error_stays_as_it_came() -> None:
 
 
 async def test_an_error_whose_words_do_not_come_has_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ERROR_SECONDS", 0.01)
+    monkeypatch.setattr(base, "ERROR_SECONDS", 0.01)
     async with (
         upstream(say(head(100, status="529 Overloaded") + b"{")) as fake,
         provider(fake.port) as api,
@@ -97,7 +98,7 @@ async def test_an_error_whose_words_do_not_come_has_its_status(monkeypatch: pyte
 
 
 async def test_an_error_without_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ERROR_BYTES", 10)
+    monkeypatch.setattr(base, "ERROR_BYTES", 10)
     async with (
         upstream(say(head(None, status="529 Overloaded"), chunked(b"x" * 50))) as fake,
         provider(fake.port) as api,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -19,7 +19,7 @@ from flatfee.server.providers.anthropic.answer import as_completion
 from flatfee.server.providers.anthropic.errors import Untranslatable, read_trouble
 from flatfee.server.providers.anthropic.events import StreamTranslator
 from flatfee.server.providers.anthropic.request import MessagesRequest, read_request
-from flatfee.server.providers.base import MAX_ANSWER, ProviderFailure, Upstream
+from flatfee.server.providers.base import MAX_ANSWER, ProviderFailure, Upstream, read_error
 from flatfee.server.providers.http import HttpAnswer, HttpConnection, key_headers
 from flatfee.server.settings import ProviderSettings, RouteSettings
 from flatfee.wire import AttemptOutcome
@@ -30,12 +30,6 @@ VERSION: Final = "2023-06-01"
 
 LARGE: Final = 262_144
 """A body of more bytes than this is translated in a thread: a long conversation, or an image, takes a while."""
-
-ERROR_BYTES: Final = 65_536
-"""More of an error's body than this is not read."""
-
-ERROR_SECONDS: Final = 2.0
-"""An error gets this long to say why; its status is known by then."""
 
 _T = TypeVar("_T")
 
@@ -83,7 +77,7 @@ class AnthropicProvider:
                 yield _Answer(answer, int(self._clock()))
                 return
             kept = {name: value for name, value in answer.headers.items() if name in _KEPT_HEADERS}
-            words = await _words(answer)
+            words = await read_error(answer)
             trouble = read_trouble(words)
             blamed = answer.status == 400 and trouble is not None and trouble.blames_thinking
             yield _Told(answer.status, kept, words if trouble is None else trouble.body(), blames_thinking=blamed)
@@ -190,15 +184,3 @@ async def _rest(data: bytes, parts: AsyncIterator[bytes]) -> bytes:
     if size > MAX_ANSWER:
         raise ProviderFailure(AttemptOutcome.ERROR, f"answered with more than {MAX_ANSWER} bytes")
     return b"".join(read)
-
-
-async def _words(answer: HttpAnswer) -> bytes:
-    """Read what an error says; one whose words do not come, or break off, gave no reason."""
-    words = b""
-    with suppress(TimeoutError, ProviderFailure):
-        async with asyncio.timeout(ERROR_SECONDS):
-            async for part in answer.chunks():
-                words += part
-                if len(words) > ERROR_BYTES:
-                    break
-    return words
