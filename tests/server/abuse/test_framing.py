@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.server.abuse.wire import ASK, BODY, CHUNKED, IN_CHUNKS, Bench, Case, head, ok, whole
 
+pytestmark = pytest.mark.slow
+"""It goes through many cases; ``make check`` has the time."""
+
 LENGTH = b"content-length: %d" % len(BODY)
 SIZE = b"%x" % len(BODY)
 SMUGGLED = b"GET /v1/models HTTP/1.1\r\nhost: gateway\r\n\r\n"

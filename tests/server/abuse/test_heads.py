@@ -8,6 +8,9 @@ import pytest
 from tests.server.abuse.wire import AUTHORIZATION, Bench, Case, head, ok, stays, whole
 from tests.server.fakes import KEY
 
+pytestmark = pytest.mark.slow
+"""It goes through many cases; ``make check`` has the time."""
+
 
 def first(line: bytes, *lines: bytes) -> bytes:
     return head(*lines, first=line)

@@ -13,6 +13,9 @@ from tests.server.fakes_gateway import on_loopback
 
 from flatfee.server.connections import MAX_AHEAD
 
+pytestmark = pytest.mark.slow
+"""It goes through many cases; ``make check`` has the time."""
+
 STREAMED = whole(body=BODY[:-1] + b', "stream": true}')
 
 

@@ -21,6 +21,9 @@ from flatfee.server.providers.rows import ROWS
 from flatfee.server.settings import ProviderSettings
 from flatfee.server.store.memory import MemoryStore
 
+pytestmark = pytest.mark.slow
+"""It goes through many cases; ``make check`` has the time."""
+
 KINDS = sorted(kind for kind, row in ROWS.items() if row.api == "openai")
 WITH_KEYS = [kind for kind in KINDS if SERVICES[kind].key is not None]
 MESSAGES = [

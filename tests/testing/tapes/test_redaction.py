@@ -11,6 +11,9 @@ import pytest
 from flatfee.server.configuration import parse_settings
 from flatfee.testing.tapes.redaction import EMAIL, PATTERNS, REDACTED, Redaction, secrets_of
 
+pytestmark = pytest.mark.slow
+"""It goes through many cases; ``make check`` has the time."""
+
 # In two parts where a scanner of this repository would take them for real.
 SECRETS = {
     "sk-proj-Abc123def456": "OpenAI",
