@@ -15,6 +15,9 @@ from flatfee.server.providers.simulated import FaultKind, SimulatedFault
 
 from .conftest import CONFIGURATION
 
+pytestmark = pytest.mark.slow
+"""It goes through many cases; ``make check`` has the time."""
+
 HELLO: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "Hello there, gateway."}]
 WEATHER: openai.types.chat.ChatCompletionToolParam = {
     "type": "function",

@@ -16,6 +16,9 @@ from tests.testing.control.conftest import Caller
 import flatfee
 from flatfee.testing.control.handler import AT_ONCE
 
+pytestmark = pytest.mark.slow
+"""It goes through many cases; ``make check`` has the time."""
+
 PAGE: Final = Path(__file__).parents[3] / "docs" / "guides" / "testing-http.md"
 HELLO = [{"role": "user", "content": "Hello"}]
 

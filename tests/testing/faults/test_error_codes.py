@@ -19,6 +19,9 @@ from flatfee.errors import CODE_CLASSES
 from flatfee.testing import Edge, Fault, ScriptedGateway, running_gateway
 from flatfee.wire import ERRORS, ErrorCode
 
+pytestmark = pytest.mark.slow
+"""It goes through many cases; ``make check`` has the time."""
+
 HELLO: Final[dict[str, Any]] = {"model": "premium", "messages": [{"role": "user", "content": "Hello"}]}
 
 Ask = Callable[[Any], object]

@@ -11,6 +11,9 @@ from tests.testing.staged import Agent
 import flatfee
 from flatfee.testing import Edge, ScriptedGateway, running_gateway
 
+pytestmark = pytest.mark.slow
+"""It goes through many cases; ``make check`` has the time."""
+
 HELLO = [{"role": "user", "content": "Hello"}]
 
 

@@ -12,6 +12,9 @@ from tests.server.providers.simulation.asking import MODEL, answer, body, events
 from flatfee.server.providers import simulation
 from flatfee.server.providers.simulation import RefusedError
 
+pytestmark = pytest.mark.slow
+"""It goes through many cases; ``make check`` has the time."""
+
 SCHEMA = {
     "type": "object",
     "properties": {

@@ -12,6 +12,9 @@ from jsonschema import Draft4Validator, Draft7Validator, Draft202012Validator
 from flatfee.server.providers.simulation.schema import Budget, JsonSchema, UnanswerableError, instance
 from flatfee.server.providers.simulation.schema.budget import MOST_STEPS
 
+pytestmark = pytest.mark.slow
+"""It goes through many cases; ``make check`` has the time."""
+
 NODE = {
     "type": "object",
     "properties": {"next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}},
