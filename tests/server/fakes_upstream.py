@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar
 
 import pytest
 from pydantic import SecretStr
@@ -50,9 +50,16 @@ class Upstream:
             writer.close()
 
 
+AnUpstream = TypeVar("AnUpstream", bound=Upstream)
+
+
+def upstream(answer: Callable[[Writer], Awaitable[None]]) -> AbstractAsyncContextManager[Upstream]:
+    return on_a_port(Upstream(answer))
+
+
 @asynccontextmanager
-async def upstream(answer: Callable[[Writer], Awaitable[None]]) -> AsyncGenerator[Upstream, None]:
-    fake = Upstream(answer)
+async def on_a_port(fake: AnUpstream) -> AsyncGenerator[AnUpstream, None]:
+    """Let an upstream be served on loopback, until all who asked it have left."""
     server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
     fake.port = server.sockets[0].getsockname()[1]
     try:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tests.server.fakes import until
+from tests.server.fakes_upstream import Upstream, on_a_port
 
 KEY = "canary-upstream-key"
 ANSWER = ("canary-", "answer")
@@ -386,34 +386,22 @@ SERVICES: Mapping[str, Service] = {
 """``kind`` → the service that its row is for."""
 
 
-class Fake:
+class Fake(Upstream):
     """One service on loopback. What it does follows from the model it is asked for: ``busy``, ``small``, ``odd``."""
 
     def __init__(self, service: Service) -> None:
+        super().__init__(self._reply)
         self._service = service
-        self.port = 0
-        self.bodies: list[dict[str, Any]] = []
-        self._open = 0
+        self.asked: list[dict[str, Any]] = []
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open += 1
-        try:
-            while True:
-                first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
-                headers = dict(line.split(": ", 1) for line in lines)
-                headers = {name.lower(): value for name, value in headers.items()}
-                body = json.loads(await reader.readexactly(int(headers["content-length"])))
-                writer.write(self._answer(first.split()[1], headers, body))
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            self._open -= 1
-            writer.close()
+    async def _reply(self, writer: asyncio.StreamWriter) -> None:
+        first, *lines = self.heads[-1].decode().split("\r\n")[:-2]
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        writer.write(self._answered(first.split()[1], headers, json.loads(self.bodies[-1])))
 
-    def _answer(self, path: str, headers: Mapping[str, str], body: dict[str, Any]) -> bytes:
+    def _answered(self, path: str, headers: Mapping[str, str], body: dict[str, Any]) -> bytes:
         service = self._service
-        self.bodies.append(body)
+        self.asked.append(body)
         if path != service.path:
             return _http(404, b"{}")
         if service.key is not None and headers.get(service.key[0]) != service.key[1]:
@@ -451,10 +439,6 @@ class Fake:
         events = [b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks]
         return [service.prelude, *events, b"data: [DONE]\n\n" if service.done else b""]
 
-    @property
-    def idle(self) -> bool:
-        return self._open == 0
-
 
 def _told(error: Told) -> bytes:
     body = error.body if isinstance(error.body, str) else json.dumps(error.body)
@@ -467,14 +451,6 @@ def _http(status: int, body: bytes, headers: Mapping[str, str] | None = None) ->
     return head.encode() + body
 
 
-@asynccontextmanager
-async def serving(service: Service) -> AsyncGenerator[Fake, None]:
+def serving(service: Service) -> AbstractAsyncContextManager[Fake]:
     """Run a service on loopback."""
-    fake = Fake(service)
-    server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
-    fake.port = server.sockets[0].getsockname()[1]
-    try:
-        yield fake
-    finally:
-        server.close()
-        await until(lambda: fake.idle)
+    return on_a_port(Fake(service))

@@ -137,7 +137,7 @@ async def test_a_plain_answer_to_all_that_sdks_send_is_charged_as_the_service_co
         assert response.json()["choices"][0]["message"]["content"] == "canary-answer"
         receipt = await gateway.receipt(response)
     assert (receipt["state"], receipt["usage"]) == ("settled", told(kind))
-    (body,) = gateway.fake.bodies
+    (body,) = gateway.fake.asked
     if kind != "openai-compatible":  # nothing is known of it, so it is sent what the caller wrote
         assert [body[name] for name in SERVICES[kind].limits & body.keys()] == [7]
     assert body["temperature"] == 0.5
@@ -193,7 +193,7 @@ async def test_an_answer_that_broke_off_is_gone_on_with_in_the_services_own_way(
         receipt = await gateway.receipt(response)
     assert text_of(events_of(response.content)) == "canary-answer"
     assert outcomes(receipt) == [("cut", "error", 200), ("whole", "ok", 200)]
-    begun = [body["messages"][-1]["role"] for body in gateway.fake.bodies]
+    begun = [body["messages"][-1]["role"] for body in gateway.fake.asked]
     assert begun[-1] == ("assistant" if SERVICES[kind].goes_on else "user")
 
 

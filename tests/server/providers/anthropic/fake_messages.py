@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.server.fakes import until
+from tests.server.fakes_upstream import Upstream, on_a_port
 from tests.server.providers.anthropic.rules import refusals
 
 MODEL = "claude-opus-4-8"
@@ -128,43 +128,25 @@ def _event(**data: Any) -> bytes:
     return f"event: {data['type']}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
 
 
-class MessagesServer:
+class MessagesServer(Upstream):
     """Answers by ``script``, its last reply ever again. ``asked`` are the good bodies, ``refused`` why others were.
 
     A stream that breaks off waits for ``may_break`` before it does.
     """
 
     def __init__(self, *script: Says | Fails) -> None:
+        super().__init__(self._reply)
         self.script = deque(script)
         self.asked: list[dict[str, Any]] = []
-        self.heads: list[bytes] = []
         self.refused: list[list[str]] = []
         self.may_break = asyncio.Event()
-        self.port = 0
-        self.connections = 0
-        self.ended = 0
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
-                body = json.loads(await reader.readexactly(int(fields[b"content-length"])))
-                self.heads.append(head)
-                await self._answer(body, writer)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            self.ended += 1
-            writer.close()
-
-    async def _answer(self, body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+    async def _reply(self, writer: asyncio.StreamWriter) -> None:
+        body = json.loads(self.bodies[-1])
         why = list(refusals(body))
         if why:
             self.refused.append(why)
@@ -197,14 +179,6 @@ def _write(writer: asyncio.StreamWriter, *parts: bytes) -> None:
         writer.write(b"%x\r\n%b\r\n" % (len(part), part))
 
 
-@asynccontextmanager
-async def messages_server(*script: Says | Fails) -> AsyncGenerator[MessagesServer, None]:
+def messages_server(*script: Says | Fails) -> AbstractAsyncContextManager[MessagesServer]:
     """Run a fake Messages API on a free port."""
-    fake = MessagesServer(*script)
-    server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
-    fake.port = server.sockets[0].getsockname()[1]
-    try:
-        yield fake
-    finally:
-        server.close()
-        await until(lambda: fake.ended == fake.connections)
+    return on_a_port(MessagesServer(*script))
