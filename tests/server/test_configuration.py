@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from flatfee.server.configuration import ENVIRONMENT, SettingsError, load_settings, parse_settings
+from flatfee.server.configuration import ENVIRONMENT, SettingsError, parse_settings
 from flatfee.server.keys import KeyKind, new_key
+from flatfee.server.reload.source import Source
 from flatfee.server.settings import Settings
 from flatfee.wire import Model, Reason, Task, Tier
 
@@ -363,10 +364,10 @@ def test_a_table_that_is_no_table_is_told_even_when_it_is_overridden() -> None:
 def test_a_file_is_read_and_named(tmp_path: Path) -> None:
     path = tmp_path / "flatfee.toml"
     path.write_text(BASE, "utf-8")
-    assert load_settings(path, {}).routes[0].name == "sim-premium"
+    assert Source(path=path, env={}).read().routes[0].name == "sim-premium"
     path.write_text("x = 1\n" + BASE, "utf-8")
     with pytest.raises(SettingsError, match=r"flatfee\.toml: x: unknown key") as raised:
-        load_settings(path, {})
+        Source(path=path, env={}).read()
     assert raised.value.source == str(path)
 
 
@@ -376,7 +377,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(SettingsError, match=r"flatfee\.toml: cannot be read: "):
-        load_settings(path, {})
+        Source(path=path, env={}).read()
 
 
 def test_an_operators_rules_replace_the_default_table() -> None:

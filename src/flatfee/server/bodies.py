@@ -33,8 +33,7 @@ _THOUGHTS: Final = "reasoning_content"
 _NO_THOUGHT: Final = Raw(b'""')
 
 _OF_A_CALL: Final = frozenset({"id", "type", "function"})
-_calls: Final = msgspec.json.Decoder(list[dict[str, Raw]])
-_messages: Final = msgspec.json.Decoder(list[dict[str, Raw]])
+_objects: Final = msgspec.json.Decoder(list[dict[str, Raw]])
 
 
 def body_for(ask: Ask, model: str, dialect: Dialect) -> bytes:
@@ -102,7 +101,7 @@ def _translate_messages(fields: MutableMapping[str, Raw], dialect: Dialect) -> N
     thoughts = dialect.wants_thoughts and _CALLS in came
     if not (roles or names or unknown or thoughts):
         return
-    messages = _messages.decode(came)
+    messages = _objects.decode(came)
     for message in messages:
         role = bytes(message["role"])
         if roles and role == _DEVELOPER:
@@ -124,6 +123,8 @@ def _translate_answer(message: MutableMapping[str, Raw], unknown: frozenset[str]
     calls = message.get("tool_calls", Raw())
     if unknown and _any_of(unknown).search(calls):
         with suppress(msgspec.ValidationError):  # what is no list of calls is its provider's to refuse
-            message["tool_calls"] = Raw(msgspec.json.encode([_without(call, unknown) for call in _calls.decode(calls)]))
+            message["tool_calls"] = Raw(
+                msgspec.json.encode([_without(call, unknown) for call in _objects.decode(calls)])
+            )
     if thoughts and "prefix" not in message and bytes(message.get(_THOUGHTS, Raw())) in _NOTHING:
         message[_THOUGHTS] = _NO_THOUGHT

@@ -46,15 +46,6 @@ class SettingsError(ValueError):
         super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
 
 
-def load_settings(path: Path, env: Mapping[str, str]) -> Settings:
-    """Read ``path`` and the environment.
-
-    Raises:
-        SettingsError: the file cannot be read, is not TOML, or says something impossible.
-    """
-    return parse_settings(read_text(path), source=str(path), env=env)
-
-
 def read_settings(path: Path, env: Mapping[str, str]) -> Settings:
     """Read ``path`` without any secret: for what looks after a gateway, and serves nothing itself.
 

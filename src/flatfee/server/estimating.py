@@ -95,7 +95,7 @@ def estimate_prompt(fields: Mapping[str, Raw], contents: Sequence[Raw | UnsetTyp
     """Return about how many tokens a prompt has: ``fields`` of the body, the ``contents`` of its messages."""
     messages, media = bytes(fields["messages"]), 0
     if images or any(_may_hold_media(content) for content in contents):
-        messages, media = _without_media(fields["messages"], images)
+        messages, media = _without_media(messages, images)
     tokens = estimate_text(messages)
     for name in _BESIDE_MESSAGES:
         if name in fields:
@@ -116,14 +116,14 @@ def _may_hold_media(content: Raw | UnsetType) -> bool:
     return content is not UNSET and len(view := memoryview(content)) > SAMPLE and bytes(view[:1]) == b"["
 
 
-def _without_media(messages: Raw, images: int) -> tuple[bytes, int]:
+def _without_media(messages: bytes, images: int) -> tuple[bytes, int]:
     """Return the messages without their images, recordings and files, and how many those are.
 
     Odd ones stay as they are, and ``images`` is believed.
     """
     media = 0
-    if bytes(messages).count(b"{") > _MOST_PARTS:
-        return bytes(messages), images
+    if messages.count(b"{") > _MOST_PARTS:
+        return messages, images
     try:
         found = msgspec.json.decode(messages, type=list[dict[str, Raw]])
         for message in found:
@@ -134,5 +134,5 @@ def _without_media(messages: Raw, images: int) -> tuple[bytes, int]:
                 media += len(parts) - len(text)
                 message["content"] = Raw(msgspec.json.encode(text))
     except (msgspec.DecodeError, RecursionError):
-        return bytes(messages), images
+        return messages, images
     return msgspec.json.encode(found), media

@@ -170,6 +170,11 @@ class ProviderSettings(Table):
         own = self.api_key is None and self.row.is_at(self.base_url)
         return self.api_key_env or (self.row.key_env if own else None)
 
+    @property
+    def needed_env(self) -> str | None:
+        """The variable that must hold its key, if one must."""
+        return self.key_env if self.api_key_env or self.row.needs_key else None
+
 
 class MeterSettings(Table):
     """Fair-use units per token."""

@@ -141,8 +141,7 @@ def _drafted(config: Path, choice: Choice) -> tuple[str, Settings]:
 
 def _to_export(settings: Settings) -> list[str]:
     """Return the variables that must hold a provider's key, and do not."""
-    wanted = [each for each in settings.providers if each.api_key_env or each.row.needs_key]
-    return [each.key_env for each in wanted if each.key_env and not os.environ.get(each.key_env)]
+    return [name for each in settings.providers if (name := each.needed_env) and not os.environ.get(name)]
 
 
 def _free(config: Path, store: str) -> Path:

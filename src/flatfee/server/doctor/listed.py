@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
+from flatfee.server.answers.lenient import UNREADABLE
+
 _SIZES: Final = ("max_model_len", "context_length", "context_window", "max_context_length", "max_input_tokens")
 """Where services tell it: vLLM, SGLang; OpenRouter and Together; Groq; Mistral; Anthropic. Sources:
 https://openrouter.ai/docs/api-reference/list-available-models, https://docs.together.ai/reference/models,
@@ -43,7 +45,7 @@ def read_list(data: bytes) -> ListedModels | None:
     """Read a list of models, OpenAI's or Together's, which has nothing around it; ``None`` if it is none."""
     try:
         told = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
     models = told.get("data") if isinstance(told, dict) else told
     if not isinstance(models, list):

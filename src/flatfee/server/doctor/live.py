@@ -14,10 +14,11 @@ from typing import Final
 
 import msgspec
 
+from flatfee.server.answers.lenient import UNREADABLE
 from flatfee.server.answers.members import UnusableAnswer
 from flatfee.server.answers.plain import read_refusal
 from flatfee.server.answers.reshape import as_stream, shape_of
-from flatfee.server.answers.sse import cut_events, payload_of
+from flatfee.server.answers.sse import DONE, cut_events, payload_of
 from flatfee.server.answers.stream import RelayedStream
 from flatfee.server.ask import read_ask
 from flatfee.server.bodies import body_for
@@ -113,8 +114,7 @@ def _keyless(provider: ProviderSettings, env: Mapping[str, str]) -> str | None:
     key = with_key(provider, env).api_key
     if key is not None:
         return None if is_sendable(key.get_secret_value()) else "cannot stand in a header"
-    wants = provider.key_env and (provider.api_key_env or provider.row.needs_key)
-    return "is not set" if wants else None
+    return "is not set" if provider.needed_env else None
 
 
 def _not_asked(route: RouteSettings, why: str, provider: ProviderSettings) -> Finding:
@@ -237,7 +237,7 @@ async def _as_events(upstream: Upstream) -> AsyncIterator[bytes]:
         elif len(seen) > MOST_BYTES:
             raise UnusableAnswer(f"has more than {MOST_BYTES} bytes where one token was asked for")
     if shape_of(seen) == "json":
-        yield b"".join([*as_stream(seen), b"data: [DONE]\n\n"])
+        yield b"".join([*as_stream(seen), DONE])
 
 
 def _model_of(stream: bytes) -> str | None:
@@ -245,7 +245,7 @@ def _model_of(stream: bytes) -> str | None:
     for event in cut_events(stream)[0]:
         try:
             chunk = msgspec.json.decode(payload_of(event) or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             continue
         model = chunk.get("model") if isinstance(chunk, dict) else None
         if isinstance(model, str) and model.isprintable():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flatfee.server.answers.reshape import shape_of
-from flatfee.server.answers.sse import EDGE, cut_events, ends_event, payload_of
+from flatfee.server.answers.sse import EventCutter, payload_of
 from flatfee.server.providers.base import MAX_ANSWER, ProviderFailure
 from flatfee.server.settings import RouteSettings
 from flatfee.testing.tapes.ids import REQUEST_IDS, Ids
@@ -172,16 +172,13 @@ def _events(take: Take) -> dict[str, Any]:
     """Return the events of a stream; those that end in one part have one moment, and no others have it."""
     found: list[dict[str, Any]] = []
     spelled: dict[str, Any] = {}
-    rest, last = b"", -1.0
+    cutter, last = EventCutter(), -1.0
     for at, data in take.parts:
         moment = max(_ms(at - take.began), round(last + 0.1, 1))
-        rest += data
-        if not ends_event(rest[-len(data) - EDGE :]):
-            continue
-        whole, rest = cut_events(rest)
+        whole = cutter.cut(data)
         found += [{"at_ms": moment, **_event(event, spelled)} for event in whole]
         last = moment if whole else last
-    if rest:
+    if rest := cutter.rest():
         left = _text(rest)
         moment = max(_ms(take.parts[-1][0] - take.began), round(last + 0.1, 1))
         found.append({"at_ms": moment, **({"text": left} if left is not None else {"bytes": rest.decode("latin-1")})})

@@ -245,6 +245,7 @@ def test_only_texts_are_taken_of_others_than_the_user(role: str) -> None:
         ({"reasoning_details": [{"type": "reasoning.summary", "summary": "s"}]}, []),
         ({"reasoning_details": [{"type": "reasoning.encrypted", "data": "d", "format": "openai-responses-v1"}]}, []),
         ({"reasoning_details": "nonsense", "thinking_blocks": [7, {"type": "text", "text": "x"}]}, []),
+        ({"thinking_blocks": [{"type": [], "thinking": "t", "signature": "sig-1"}]}, []),
         ({"reasoning_details": [None, {"index": []}, {"text": 5}]}, []),
         ({"reasoning_content": "told by a service that signs nothing"}, []),
     ],

@@ -108,7 +108,7 @@ def finish_reason(stop_reason: str) -> str:
 def _said(message: _Message) -> dict[str, Any]:
     texts = [block.text or "" for block in message.content if block.type == "text"]
     calls = [_call(block) for block in message.content if block.type == "tool_use"]
-    blocks = [block for block in message.content if block.type in {"thinking", "redacted_thinking"}]
+    blocks = [block for block in message.content if block.type in thoughts.KINDS]
     said: dict[str, Any] = {"role": "assistant", "content": "".join(texts) if texts or not calls else None}
     said["refusal"] = message.stop_details.explanation if message.stop_details is not None else None
     if thought := "".join(block.thinking or "" for block in blocks):

@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from flatfee.server.answers.lenient import UNREADABLE
+
 _CODES: Final = {
     "authentication_error": "invalid_api_key",
     "billing_error": "insufficient_quota",
@@ -93,7 +95,7 @@ def read_trouble(body: bytes) -> Trouble | None:
     """Read an error's body; ``None`` if it is not Anthropic's."""
     try:
         return _body.decode(body).error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
 
 

@@ -16,7 +16,6 @@ from flatfee.server.providers.anthropic.chat import ChatMessage, Json
 from flatfee.server.providers.anthropic.errors import Untranslatable
 from flatfee.server.providers.anthropic.tools import ToolIds, call_block
 
-THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
 _INSTRUCTIONS: Final = frozenset({"system", "developer"})
 
 
@@ -35,7 +34,7 @@ class Conversation:
     @property
     def has_thoughts(self) -> bool:
         """Whether thinking blocks are among it."""
-        return any(block["type"] in THOUGHTS for message in self.messages for block in message["content"])
+        return any(block["type"] in thoughts.KINDS for message in self.messages for block in message["content"])
 
     @property
     def may_think(self) -> bool:
@@ -48,13 +47,13 @@ class Conversation:
         if last["role"] == "assistant":
             return False
         results = last["content"][0]["type"] == "tool_result"
-        return not results or len(self.messages) < 2 or self.messages[-2]["content"][0]["type"] in THOUGHTS
+        return not results or len(self.messages) < 2 or self.messages[-2]["content"][0]["type"] in thoughts.KINDS
 
     def without_thoughts(self) -> Conversation:
         """Return it without thinking blocks, and without messages that were nothing else."""
         turns = _Turns()
         for message in self.messages:
-            turns.add(message["role"], [block for block in message["content"] if block["type"] not in THOUGHTS])
+            turns.add(message["role"], [block for block in message["content"] if block["type"] not in thoughts.KINDS])
         return Conversation(system=self.system, messages=turns.messages)
 
 

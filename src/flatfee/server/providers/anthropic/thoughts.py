@@ -18,6 +18,9 @@ FORMAT: Final = "anthropic-claude-v1"
 TEXT: Final = "reasoning.text"
 ENCRYPTED: Final = "reasoning.encrypted"
 
+KINDS: Final = ("thinking", "redacted_thinking")
+"""Types of thinking blocks. A caller may say anything for a type, so they are compared, and not hashed."""
+
 _JOINED: Final = ("text", "signature", "data")
 
 
@@ -79,4 +82,4 @@ def _checked(block: dict[str, Any]) -> dict[str, Any] | None:
     kept = {name: block.get(name) for name in names}
     if not all(isinstance(value, str) for value in kept.values()) or not kept[names[-1]]:
         return None
-    return {"type": block.get("type"), **kept} if block.get("type") in {"thinking", "redacted_thinking"} else None
+    return {"type": block.get("type"), **kept} if block.get("type") in KINDS else None
