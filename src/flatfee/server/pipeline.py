@@ -159,7 +159,7 @@ async def plan_request(
     if model is Model.AUTO and settings.policy.asks_for_fair_use:
         left = await fair_use_left(caller, plan, gateway.store)
     now = datetime.fromtimestamp(gateway.store.now(), UTC)
-    facts = Facts.of(ask, model, caller, now, fair_use_left=left, tool_loop_route=route)
+    facts = Facts.of(ask, model, caller, now, workflow=ask.workflow, fair_use_left=left, tool_loop_route=route)
     short = await compacted(ask, Lane.BUDGET, settings.policy.compaction) if may_help(ask, settings) else None
     facts = with_economy(facts, short)
     routes = plan_routes(facts, caller, plan, settings.policy, settings.routes, down, chance or gateway.chance)
@@ -218,7 +218,7 @@ async def _refusals_leave_a_receipt(call: Call, caller: Caller, gateway: Gateway
         if fault.code not in _LEAVE_NO_RECEIPT:
             with suppress(StoreDown):  # the refusal stands, whether or not it can be kept
                 receipt, ask = fault.receipt or call.refusal(), known.ask
-                if ask is not None and gateway.settings.meaning(ask.model) is not None:
+                if ask is not None and gateway.knows(ask.model):
                     receipt = receipt.model_copy(update={"model_requested": ask.model})
                 beside = Beside(code=fault.code, facts=Asked.of(ask) if ask is not None else None)
                 reduced = gateway.keeps_figures_only(caller)

@@ -273,7 +273,7 @@ def test_facts_are_read_off_the_ask_its_caller_and_the_moment(caller: Any) -> No
     headers = {b"x-flatfee-task": b"plan", b"x-flatfee-on-exhausted": b"fail", b"x-flatfee-workflow": b"run-1"}
     ask = read_ask(headers, body)
     at = datetime(2026, 11, 25, tzinfo=UTC)
-    facts = Facts.of(ask, "premium", caller(), at, fair_use_left=0.5, tool_loop_route="p1")
+    facts = Facts.of(ask, "premium", caller(), at, workflow=ask.workflow, fair_use_left=0.5, tool_loop_route="p1")
     assert (facts.account, facts.project, facts.workflow) == ("acme", "ci", "run-1")
     assert (facts.at, facts.fair_use_left) == (at, 0.5)
     assert (facts.model, facts.task, facts.reasoning_effort) == ("premium", Task.PLAN, "high")

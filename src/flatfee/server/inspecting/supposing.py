@@ -245,6 +245,7 @@ def suppose(ask: Ask, scene: Scene, settings: Settings) -> Inspection:
         resolve(ask.model, settings),
         caller,
         scene.at.astimezone(UTC),
+        workflow=ask.workflow,
         fair_use_left=share_left(terms.fair_use, scene.usage),
         tool_loop_route=scene.tool_loop_route,
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flatfee.server.ask import Ask
+from flatfee.server.asked import Asked
 from flatfee.server.store.records import Caller, Usage
 from flatfee.wire import OnExhausted, Task, Tier
 
@@ -53,20 +54,21 @@ class Facts:
     @classmethod
     def of(
         cls,
-        ask: Ask,
+        ask: Ask | Asked,
         model: str,
         caller: Caller,
         at: datetime,
         *,
+        workflow: str | None,
         fair_use_left: float | None = None,
         tool_loop_route: str | None = None,
     ) -> Facts:
-        """Read the facts of ``ask`` as it came from ``caller`` at a moment."""
+        """Read the facts of a request, or of what was kept of it, as it came from ``caller`` at a moment."""
         return cls(
             model=model,
             account=caller.account,
             project=caller.project,
-            workflow=ask.workflow,
+            workflow=workflow,
             at=at,
             task=ask.task,
             reasoning_effort=ask.reasoning_effort,

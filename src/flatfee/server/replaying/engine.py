@@ -200,25 +200,9 @@ class Replay:
         model = resolve(past.model, settings)
         policy = settings.policy
         route = ledger.last_route(caller, workflow, self.now) if asked.tool_loop and workflow is not None else None
-        reads_left = model is Model.AUTO and policy.asks_for_fair_use
-        facts = Facts(
-            model=model,
-            account=caller.account,
-            project=caller.project,
-            workflow=workflow,
-            at=datetime.fromtimestamp(self.now, UTC),
-            task=asked.task,
-            reasoning_effort=asked.reasoning_effort,
-            prompt_tokens=asked.prompt_tokens,
-            output_tokens=asked.output_tokens,
-            choices=asked.choices,
-            tools=asked.tools,
-            images=asked.images,
-            json_schema=asked.json_schema,
-            on_exhausted=asked.on_exhausted,
-            fair_use_left=ledger.fair_use_left(self.now) if reads_left else None,
-            tool_loop_route=route,
-        )
+        now = datetime.fromtimestamp(self.now, UTC)
+        left = ledger.fair_use_left(self.now) if model is Model.AUTO and policy.asks_for_fair_use else None
+        facts = Facts.of(asked, model, caller, now, workflow=workflow, fair_use_left=left, tool_loop_route=route)
         down = self.health.down(self.now)
         return plan_routes(facts, caller, ledger.payer.plan, policy, settings.routes, down, self.dice(past.id))
 

@@ -120,8 +120,12 @@ def provision(book: DirectoryBook, accounts: Sequence[NewAccount], now: float) -
             note(book, FILE_ACTOR, "key.revoke", key.id, {"name": key.name}, now)
 
 
+def _says(entry: NewAccount) -> Filed:
+    return Filed(plan=entry.plan, billing=entry.billing, billing_day=entry.billing_day)
+
+
 def _file_account(book: DirectoryBook, entry: NewAccount, now: float) -> None:
-    says = Filed(plan=entry.plan, billing=entry.billing, billing_day=entry.billing_day)
+    says = _says(entry)
     terms = asdict(says)
     kept = book.account(entry.name)
     if kept is None:
@@ -136,7 +140,7 @@ def _file_account(book: DirectoryBook, entry: NewAccount, now: float) -> None:
 
 def refiled(kept: Account, entry: NewAccount) -> Account:
     """Return an account as it is once the file is read: only what the file says otherwise than before is another."""
-    says = Filed(plan=entry.plan, billing=entry.billing, billing_day=entry.billing_day)
+    says = _says(entry)
     before = asdict(kept.filed) if kept.filed is not None else {}
     changes = {name: value for name, value in asdict(says).items() if before.get(name) != value}
     return replace(kept, **changes, filed=says)

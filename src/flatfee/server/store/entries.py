@@ -46,7 +46,7 @@ def enter(
     ``at`` is when it ended (wall time).
     """
     json = as_json(receipt)
-    kept = as_json(_figures(receipt)) if ticket.reduced else json
+    kept = as_json(_kept(receipt, reduced=True)) if ticket.reduced else json
     _add(book, ticket, receipt.lane, with_beside(kept, beside, ledger.moment(at), reduced=ticket.reduced), charged)
     return Settlement(receipt=receipt, json=json)
 
@@ -54,7 +54,7 @@ def enter(
 def enter_lapsed(book: Entries, ticket: OpenTicket, charged: int) -> None:
     """Write the entry that ends a ticket whose holder was lost, with what it is charged."""
     receipt = lapsed_receipt(ticket, charged)
-    kept = as_json(_figures(receipt)) if ticket.reduced else as_json(receipt)
+    kept = as_json(_kept(receipt, reduced=ticket.reduced))
     _add(book, ticket, receipt.lane, kept, charged, lapsed=True)
 
 
@@ -202,12 +202,14 @@ def as_json(receipt: Receipt) -> bytes:
 
 
 def _kept_json(receipt: Receipt, beside: Beside | None, at: float, *, reduced: bool) -> bytes:
-    json = as_json(_figures(receipt) if reduced else receipt)
+    json = as_json(_kept(receipt, reduced=reduced))
     return with_beside(json, beside, ledger.moment(at), reduced=reduced)
 
 
-def _figures(receipt: Receipt) -> Receipt:
-    """Return what is kept of a receipt of which little is to be kept."""
+def _kept(receipt: Receipt, *, reduced: bool) -> Receipt:
+    """Return what is kept of a receipt: its figures, where little is to be kept."""
+    if not reduced:
+        return receipt
     return Receipt(**{name: getattr(receipt, name) for name in _FIGURES if name in receipt.model_fields_set})
 
 

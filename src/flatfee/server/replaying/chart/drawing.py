@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Final
 
 from flatfee.server.replaying.chart.scales import Scale, bar_width, date_text, dates, is_long, short, ticks
-from flatfee.server.replaying.chart.svg import element, polyline, text
+from flatfee.server.replaying.chart.svg import element, polyline, text, words_of
 from flatfee.server.replaying.comparing import Comparison
 from flatfee.server.replaying.results import REFUSED
 from flatfee.server.replaying.tally import HOUR, MINUTE, Tally
@@ -84,7 +84,7 @@ def draw(comparison: Comparison, title: str) -> str:
     span = _Span(first, last + was.step, was.step)
     unit = _unit(was, would)
     parts = [
-        element("title", text_of(title)),
+        element("title", words_of(title)),
         element("style", _STYLE),
         element("rect", class_="ground", width=WIDTH, height=HEIGHT),
         text(title, _LEFT, 44, class_="ink title"),
@@ -110,13 +110,8 @@ def as_html(svg: str, title: str) -> str:
         '<meta name="color-scheme" content="light dark">'
     )
     style = "<style>body { margin: 0; } svg { display: block; max-width: 100%; height: auto; margin: auto; }</style>"
-    head += f"<title>{text_of(title)}</title>{style}"
+    head += f"<title>{words_of(title)}</title>{style}"
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{svg}</body></html>\n'
-
-
-def text_of(words: str) -> str:
-    """Return words as they stand in XML."""
-    return text(words, 0, 0).split(">", 1)[1].removesuffix("</text>")
 
 
 def _unit(was: Tally, would: Tally) -> str:
@@ -223,7 +218,7 @@ def _bar(x: Scale, y: Scale, start: int, end: int, lanes: Counter[str], *, days:
         if not number:
             continue
         top = y.at(total + number)
-        hint = element("title", text_of(f"{date_text(start, days=days)}: {lane} {number:,}"))
+        hint = element("title", words_of(f"{date_text(start, days=days)}: {lane} {number:,}"))
         yield element(
             "rect",
             hint,

@@ -21,7 +21,12 @@ def element(name: str, *children: str, **attributes: object) -> str:
 
 def text(words: str, x: float, y: float, **attributes: object) -> str:
     """Return words at a place."""
-    return element("text", escape(printable(words)), x=x, y=y, **attributes)
+    return element("text", words_of(words), x=x, y=y, **attributes)
+
+
+def words_of(words: str) -> str:
+    """Return words as they stand in XML."""
+    return escape(printable(words))
 
 
 def polyline(points: Sequence[tuple[float, float]], **attributes: object) -> str:
