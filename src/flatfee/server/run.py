@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Final
 
@@ -60,7 +60,7 @@ class GatewayServer(uvicorn.Server):
         self._on_ready = on_ready
         self._draining: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._ends = ExitStack()
+        self._ends = AsyncExitStack()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and tell the address: port 0 means that the system chose one."""
@@ -74,9 +74,9 @@ class GatewayServer(uvicorn.Server):
             self._on_ready(host, port)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop, and obey no hangup any more."""
+        """Stop, and hear of no reload any more."""
         await super().shutdown(sockets=sockets)
-        self._ends.close()
+        await self._ends.aclose()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first signal, stop at once at the second."""

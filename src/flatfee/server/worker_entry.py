@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from types import FrameType
 from typing import Final
 
@@ -61,7 +61,6 @@ class WorkerServer(GatewayServer):
         super().__init__(app, on_ready=self._tell_ready)
         self._parent = parent
         self._letters = letters
-        self._post_ends = AsyncExitStack()
         self._sockets: Sequence[socket.socket] = ()
         self._signal: signal.Signals | None = None
         self._leaving: asyncio.Task[None] | None = None
@@ -72,16 +71,11 @@ class WorkerServer(GatewayServer):
         self._sockets = sockets or ()
         if self._letters is not None:
             part = InWorker(Swap(self._app.gateway))
-            part.post = await self._post_ends.enter_async_context(post_office(self._letters, part.answer))
+            part.post = await self._ends.enter_async_context(post_office(self._letters, part.answer))
             self._app.gateway.reloading = part
         self._parent.setblocking(False)
         asyncio.get_running_loop().add_reader(self._parent, self._hear)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop, and answer no letter any more."""
-        await super().shutdown(sockets=sockets)
-        await self._post_ends.aclose()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the frame tells nothing
         """Ask the parent to let this worker leave, once however often this one is asked."""

@@ -125,9 +125,14 @@ class NotReloaded(Exception):
 
     def told(self) -> list[str]:
         """Return the lines as they are shown: of very many the first, and of a very long one its beginning."""
-        shown = [line if len(line) <= _LINE else line[: _LINE - 3] + "..." for line in self.problems[:_LINES]]
+        shown = [cut(line, _LINE) for line in self.problems[:_LINES]]
         more = len(self.problems) - len(shown)
         return [*shown, f"and {more} more"] if more else shown
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text; of one that is longer than so many characters its beginning."""
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 class Reloading(Protocol):

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from flatfee.server.configuration import SettingsError
 from flatfee.server.filed import filed_accounts
 from flatfee.server.gateway import Gateway
-from flatfee.server.reload.changes import Changes, NotReloaded, Reloading, changes_between, need_restart
+from flatfee.server.reload.changes import Changes, NotReloaded, Reloading, changes_between, cut, need_restart
 from flatfee.server.reload.source import Source
 from flatfee.server.reload.swap import Swap
 from flatfee.server.settings import Settings
@@ -155,14 +155,10 @@ def summary(changes: Changes) -> dict[str, Scalar]:
     for name, difference in changes.lists():
         signs = (("+", difference.added), ("-", difference.removed), ("~", difference.changed))
         if words := [sign + entry for sign, entries in signs for entry in entries]:
-            told[name] = _cut(" ".join(words))
+            told[name] = cut(" ".join(words), _NAMES_TOLD)
     if changes.settings:
-        told["settings"] = _cut(" ".join(changes.settings))
+        told["settings"] = cut(" ".join(changes.settings), _NAMES_TOLD)
     return told or {"changed": False}
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _NAMES_TOLD else text[: _NAMES_TOLD - 3] + "..."
 
 
 class AtSignal:

@@ -18,7 +18,6 @@ from flatfee.testing.running.exchange import Exchange, Tried
 from flatfee.testing.scripting.conversation import Conversation
 from flatfee.wire import ERRORS, Header, retry_after, retryable
 
-COMPLETIONS: Final = "/v1/chat/completions"
 WORKFLOWS: Final = "/v1/workflows/"
 _HOW_TO_ANSWER: Final = frozenset({"stream", "stream_options"})
 _RETRY_COUNT: Final = "x-stainless-retry-count"
