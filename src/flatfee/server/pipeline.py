@@ -198,6 +198,7 @@ def reserve_for(
         lease=LEASE_SECONDS,
         idempotency=idempotency,
         reduced=gateway.keeps_figures_only(caller),
+        early=True,
     )
 
 

@@ -50,7 +50,7 @@ class Ledger(Protocol):
 
         The first offer that fits is granted; a refusal changes nothing but the request rate.
         ``Repeat``: the idempotency key was used before. ``Changed``: the key or its account is
-        another by now; nothing was counted.
+        another by now; nothing was counted. What ``want.early`` allows a store need not make use of.
         """
         ...
 

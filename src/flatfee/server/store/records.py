@@ -111,7 +111,8 @@ class Reservation:
     """A wish to be admitted: the first of ``offers`` that fits is granted. ``lease`` is in seconds.
 
     The window is the one of ``calendar`` that holds the moment of the reservation, by the store's
-    clock. With ``reduced`` the kept receipt tells figures only.
+    clock. With ``reduced`` the kept receipt tells figures only. With ``early`` a ticket may be told before
+    it is sure to stay: one that was lost cannot be dispatched, and holds nothing.
     """
 
     request_id: str
@@ -124,6 +125,7 @@ class Reservation:
     lease: float
     idempotency: Idempotency | None = None
     reduced: bool = False
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

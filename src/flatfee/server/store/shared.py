@@ -42,6 +42,10 @@ class SharedStore(ABC):
     def _write(self, work: Callable[[AdminBook], _T]) -> Awaitable[_T]:
         """Run ``work`` as one transaction."""
 
+    def _write_at_once(self, work: Callable[[AdminBook], _T], *, early: bool = False) -> Awaitable[_T]:  # noqa: ARG002
+        """Run short ``work``; with ``early`` its result may be told before it is sure to stay."""
+        return self._write(work)
+
     @abstractmethod
     def _read(self, work: Callable[[AdminBook], _T]) -> Awaitable[_T]:
         """Run ``work``, which changes nothing."""
@@ -50,13 +54,15 @@ class SharedStore(ABC):
         return self._clocks.wall()
 
     async def reserve(self, want: Reservation) -> Admission:
-        return await self._write(lambda book: transactions.reserve(book, want, self._clocks.now()))
+        return await self._write_at_once(
+            lambda book: transactions.reserve(book, want, self._clocks.now()), early=want.early
+        )
 
     async def dispatch(self, ticket: Ticket) -> None:
-        await self._write(lambda book: transactions.dispatch(book, ticket))
+        await self._write_at_once(lambda book: transactions.dispatch(book, ticket))
 
     async def settle(self, ticket: Ticket, outcome: Outcome) -> Settlement:
-        return await self._write(lambda book: transactions.settle(book, ticket, outcome, self._clocks.now()))
+        return await self._write_at_once(lambda book: transactions.settle(book, ticket, outcome, self._clocks.now()))
 
     async def heartbeat(self, tickets: Sequence[Ticket], lease: float) -> None:
         await self._write(lambda book: transactions.heartbeat(book, tickets, lease, self._clocks.now()))

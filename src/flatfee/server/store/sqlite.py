@@ -21,17 +21,21 @@ from typing import Literal, TypeVar
 from flatfee.server.clocks import clocks_of
 from flatfee.server.store.base import StoreDown
 from flatfee.server.store.book import SlotKey
+from flatfee.server.store.cached_book import CachedBook
+from flatfee.server.store.loop_writer import AtOnce, LoopWriter
 from flatfee.server.store.migrations import SchemaTooNew, migrate
 from flatfee.server.store.records import (
     Caller,
 )
 from flatfee.server.store.shared import SharedStore
 from flatfee.server.store.sqlite_book import SqliteBook
+from flatfee.server.store.sqlite_directory import Until
 from flatfee.server.store.turn import Turn
 from flatfee.server.store.writer import Writer
 
 _T = TypeVar("_T")
 _BUSY_SECONDS = 5.0
+_MOST_KNOWN = 16_384
 _CHECKPOINT_PAGES = 4000
 """The log is written back at 16 MB: four times as much as by default, since each request writes a few pages."""
 
@@ -83,13 +87,19 @@ class SqliteStore(SharedStore):
         # It reads on the event loop: should a reader have to wait after all, that is an error instead.
         self._reader.execute("PRAGMA busy_timeout = 0")
         self._read_now = SqliteBook(self._reader)
+        self._known: dict[bytes, Until] = {}
+        self._known_version: int | None = None
         self._slow_reader = connect(path, durability)
         self._slow_reader.execute("PRAGMA query_only = ON")
         # One thread, so that a read whose caller left is over before the next one or the end.
         self._slow_reads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flatfee-reads")
         self._closed = False
         book = SqliteBook(connection)
-        self._writer: Writer[SqliteBook] = Writer(connection, book, self._turn.taken, book.rolled_back)
+        self._writer: Writer[SqliteBook]
+        if durability == "power":  # a commit waits for the disk
+            self._writer = Writer(connection, book, self._turn.taken_for_anything, book.rolled_back)
+        else:
+            self._writer = LoopWriter(connection, book, CachedBook(connection), self._turn)
 
     async def ready(self) -> None:
         await self._write(lambda book: book.touch())
@@ -105,10 +115,25 @@ class SqliteStore(SharedStore):
         self._turn.close()
 
     async def find_key(self, digest: bytes) -> Caller | None:
-        try:
-            return self._read_now.caller_of(digest, self.now())
-        except sqlite3.Error as error:
-            raise StoreDown(str(error)) from error
+        if self._closed:
+            raise StoreDown("the store is closed")
+        version = self._turn.directory_version
+        if version is None or version != self._known_version:
+            self._known.clear()
+            self._known_version = version
+        now = self.now()
+        found = self._known.get(digest)
+        if found is None:
+            try:
+                found = self._read_now.caller_until(digest, now)
+            except sqlite3.Error as error:
+                raise StoreDown(str(error)) from error
+            if found is None:
+                return None
+            if version is not None and len(self._known) < _MOST_KNOWN:
+                self._known[digest] = found
+        caller, until = found
+        return caller if until is None or until > now else None
 
     async def last_route(self, caller: Caller, workflow: str) -> str | None:
         key = SlotKey(caller.account, caller.project, workflow)
@@ -119,6 +144,9 @@ class SqliteStore(SharedStore):
 
     def _write(self, work: Callable[[SqliteBook], _T]) -> asyncio.Future[_T]:
         return self._writer.submit(work)
+
+    def _write_at_once(self, work: Callable[[SqliteBook], _T], *, early: bool = False) -> asyncio.Future[_T]:
+        return self._writer.submit(AtOnce(work, early))
 
     async def _read(self, work: Callable[[SqliteBook], _T]) -> _T:
         if self._closed:

@@ -30,6 +30,9 @@ _LEASES: Final = (
 )
 
 
+TICKET_ROW: Final = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
 class SqliteBook(SqliteEntries, SqliteDirectory):
     """A ``Book`` and a ``DirectoryBook`` over one connection, within whatever transaction is open on it."""
 
@@ -130,14 +133,7 @@ class SqliteBook(SqliteEntries, SqliteDirectory):
         return row[0] if row else None
 
     def add_ticket(self, ticket: OpenTicket) -> None:
-        self._execute(
-            "INSERT INTO tickets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(ticket.request_id, ticket.account, ticket.project, ticket.workflow, ticket.lane, ticket.reason),
-                *(ticket.purse, ticket.units, ticket.unit, ticket.model_requested, ticket.at, ticket.expires_at),
-                *(ticket.claim, ticket.reduced, ticket.dispatched),
-            ),
-        )
+        self._execute(f"INSERT INTO tickets VALUES {TICKET_ROW}", ticket_row(ticket))
 
     def mark_dispatched(self, request_id: str) -> bool:
         return self._execute("UPDATE tickets SET dispatched = 1 WHERE request_id = ?", (request_id,)).rowcount > 0
@@ -148,7 +144,7 @@ class SqliteBook(SqliteEntries, SqliteDirectory):
 
     def find_ticket(self, request_id: str) -> OpenTicket | None:
         row = self._execute("SELECT * FROM tickets WHERE request_id = ?", (request_id,)).fetchone()
-        return _ticket(row) if row else None
+        return ticket_of(row) if row else None
 
     def take_ticket(self, request_id: str, account: str) -> OpenTicket | None:
         # Two statements take less time than one with RETURNING, which keeps a table of what it returns.
@@ -160,7 +156,7 @@ class SqliteBook(SqliteEntries, SqliteDirectory):
 
     def expired_tickets(self, now: float, most: int = -1) -> list[OpenTicket]:
         rows = self._execute("SELECT * FROM tickets WHERE expires_at <= ? LIMIT ?", (now, most)).fetchall()
-        return [_ticket(row) for row in rows]
+        return [ticket_of(row) for row in rows]
 
     def claim(self, key: ClaimKey) -> Claim | None:
         row = self._execute(
@@ -206,7 +202,17 @@ def _claim_key(key: ClaimKey) -> tuple[str, str, bytes]:
     return key.account, key.project or "", key.key
 
 
-def _ticket(row: tuple[Any, ...]) -> OpenTicket:
+def ticket_row(ticket: OpenTicket) -> tuple[object, ...]:
+    """Return a ticket as its row holds it."""
+    return (
+        *(ticket.request_id, ticket.account, ticket.project, ticket.workflow, ticket.lane, ticket.reason),
+        *(ticket.purse, ticket.units, ticket.unit, ticket.model_requested, ticket.at, ticket.expires_at),
+        *(ticket.claim, ticket.reduced, ticket.dispatched),
+    )
+
+
+def ticket_of(row: tuple[Any, ...]) -> OpenTicket:
+    """Return the ticket that a row holds."""
     (request_id, account, project, workflow, lane, reason, purse, *rest) = row
     units, unit, model, at, expires_at, claim, reduced, dispatched = rest
     return OpenTicket(

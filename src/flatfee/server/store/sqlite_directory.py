@@ -15,7 +15,7 @@ from flatfee.server.store.records import Caller
 from flatfee.wire import Billing, ReceiptDetail
 
 _CALLER: Final = """
-SELECT k.id, k.kind, k.account, k.project, k.models, a.plan, a.billing, a.billing_day, p.receipts
+SELECT k.id, k.kind, k.account, k.project, k.models, a.plan, a.billing, a.billing_day, p.receipts, k.expires_at
 FROM keys k
 LEFT JOIN accounts a ON a.name = k.account
 LEFT JOIN projects p ON p.account = k.account AND p.name = k.project
@@ -30,6 +30,9 @@ _KEY: Final = (
 
 
 _MOST_NOTED: Final = 10_000
+
+Until = tuple[Caller, float | None]
+"""What a key stands for, and when it expires (epoch seconds), if it does."""
 
 
 class SqliteDirectory:
@@ -158,11 +161,13 @@ class SqliteDirectory:
         ]
 
     def caller(self, key_id: str, now: float) -> Caller | None:
-        return _caller(self._execute(_CALLER_BY_ID, (key_id, now)).fetchone())
+        found = self.caller_until(key_id, now)
+        return found[0] if found is not None else None
 
-    def caller_of(self, digest: bytes, now: float) -> Caller | None:
-        """Return what the key with a digest stands for."""
-        return _caller(self._execute(_CALLER_BY_DIGEST, (digest, now)).fetchone())
+    def caller_until(self, key: str | bytes, now: float) -> Until | None:
+        """Return what a key, told by its id or its digest, stands for and when it expires, if it does."""
+        statement = _CALLER_BY_ID if isinstance(key, str) else _CALLER_BY_DIGEST
+        return _caller(self._execute(statement, (key, now)).fetchone())
 
     def rolled_back(self) -> None:
         """Forget what was noted beside the rows: it may not have been written."""
@@ -229,11 +234,11 @@ def _models(text: str | None) -> frozenset[str] | None:
     return frozenset(json.loads(text)) if text is not None else None
 
 
-def _caller(row: tuple[Any, ...] | None) -> Caller | None:
+def _caller(row: tuple[Any, ...] | None) -> Until | None:
     if row is None:
         return None
-    id_, kind, account, project, models, plan, billing, billing_day, receipts = row
-    return Caller(
+    id_, kind, account, project, models, plan, billing, billing_day, receipts, expires_at = row
+    caller = Caller(
         key_id=id_,
         kind=KeyKind(kind),
         account=account or "",
@@ -244,3 +249,4 @@ def _caller(row: tuple[Any, ...] | None) -> Caller | None:
         models=_models(models),
         receipts=ReceiptDetail(receipts) if receipts is not None else None,
     )
+    return caller, expires_at

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 
 from flatfee.server.ids import earliest_id
@@ -36,11 +36,14 @@ WHERE account = ?1 AND unit = ?2 AND window_start <= ?3 AND window_end > ?3
 """
 
 
+RECEIPT_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
 class SqliteEntries:
     """The entries of the ledger over one connection, within whatever transaction is open on it."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._execute = connection.execute
+        self._execute: Callable[..., sqlite3.Cursor] = connection.execute
 
     @contextmanager
     def snapshot(self) -> Generator[None]:
@@ -87,13 +90,7 @@ class SqliteEntries:
         self._execute("DELETE FROM balances WHERE window_end <= ?", (before,))
 
     def add_receipt(self, receipt: KeptReceipt) -> None:
-        self._execute(
-            "INSERT OR IGNORE INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(receipt.request_id, receipt.account, receipt.project, receipt.workflow, receipt.lane, receipt.json),
-                *(receipt.at, receipt.purse, receipt.unit, receipt.charged, receipt.lapsed),
-            ),
-        )
+        self._execute(f"INSERT OR IGNORE INTO receipts VALUES {RECEIPT_ROW}", receipt_row(receipt))
 
     def kept_receipt(self, request_id: str) -> KeptReceipt | None:
         row = self._execute("SELECT * FROM receipts WHERE request_id = ?", (request_id,)).fetchone()
@@ -162,6 +159,14 @@ def _receipts_where(query: LedgerQuery) -> str:
     if query.after is not None:
         where.append("request_id > :after" if query.oldest_first else "request_id < :after")
     return " AND ".join(where) or "1"
+
+
+def receipt_row(receipt: KeptReceipt) -> tuple[object, ...]:
+    """Return a receipt as its row holds it."""
+    return (
+        *(receipt.request_id, receipt.account, receipt.project, receipt.workflow, receipt.lane, receipt.json),
+        *(receipt.at, receipt.purse, receipt.unit, receipt.charged, receipt.lapsed),
+    )
 
 
 def _kept(row: Iterable[object]) -> KeptReceipt:

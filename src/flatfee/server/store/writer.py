@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -16,7 +16,7 @@ _B = TypeVar("_B")
 _T = TypeVar("_T")
 _MAX_GROUP = 256
 
-_Work = tuple[Callable[[Any], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
+Work = tuple[Callable[[Any], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
 
 
 class Writer(Generic[_B]):
@@ -39,7 +39,7 @@ class Writer(Generic[_B]):
         self._book = book
         self._turn = turn
         self._undone = undone
-        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._queue: SimpleQueue[Sequence[Work] | None] = SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="flatfee-ledger", daemon=True)
         self._thread.start()
@@ -54,8 +54,15 @@ class Writer(Generic[_B]):
         if self._closed:
             future.set_exception(StoreDown("the store is closed"))
         else:
-            self._queue.put((work, future, loop))
+            self._queue.put([(work, future, loop)])
         return future
+
+    def take_over(self, group: Sequence[Work]) -> None:
+        """Do work that was given to somebody else first, and could not be done there."""
+        if self._closed:
+            resolve([(future, StoreDown("the store is closed")) for _, future, _ in group])
+        else:
+            self._queue.put(group)
 
     async def close(self) -> None:
         """Do all work that waits, then end the thread and the connection."""
@@ -77,9 +84,9 @@ class Writer(Generic[_B]):
             if last:
                 return
 
-    def _gather(self, first: _Work) -> tuple[list[_Work], bool]:
+    def _gather(self, first: Sequence[Work]) -> tuple[list[Work], bool]:
         """Take everything that waits; tell whether the end mark was among it."""
-        group = [first]
+        group = list(first)
         while len(group) < _MAX_GROUP:
             try:
                 item = self._queue.get_nowait()
@@ -87,33 +94,33 @@ class Writer(Generic[_B]):
                 break
             if item is None:
                 return group, True
-            group.append(item)
+            group += item
         return group, False
 
-    def _commit(self, group: list[_Work]) -> None:
+    def _commit(self, group: list[Work]) -> None:
         try:
             with self._turn():
                 results = self._results(group)
         except OSError as error:  # TurnLost, or whatever keeps us from seeing if it is our turn
-            results = [_as_store_down(error) for _ in group]
+            results = [as_store_down(error) for _ in group]
         # Once the turn is given back: who is woken competes with this thread for the interpreter.
         _tell(group, results)
 
-    def _results(self, group: list[_Work]) -> list[Any]:
+    def _results(self, group: list[Work]) -> list[Any]:
         """Run a group in one transaction; return a result or an error for each."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             # Locked or lost: that holds for all who wait, and trying for each would take as long each time.
-            return [_as_store_down(error) for _ in group]
+            return [as_store_down(error) for _ in group]
         try:
             return self._transact(group)
         except Exception as error:  # noqa: BLE001 - whatever failed is told to the one who asked
             if len(group) > 1:
                 return [result for work in group for result in self._results([work])]
-            return [_as_store_down(error)]
+            return [as_store_down(error)]
 
-    def _transact(self, group: list[_Work]) -> list[Any]:
+    def _transact(self, group: list[Work]) -> list[Any]:
         try:
             results = [work(self._book) for work, _, _ in group]
             self._connection.execute("COMMIT")
@@ -125,7 +132,8 @@ class Writer(Generic[_B]):
         return results
 
 
-def _as_store_down(error: Exception) -> Exception:
+def as_store_down(error: Exception) -> Exception:
+    """Return what is told of an error: that of a database or a disk means that the store is down."""
     if not isinstance(error, (sqlite3.Error, OSError)):
         return error
     down = StoreDown(f"the ledger cannot be written: {error}")
@@ -133,19 +141,20 @@ def _as_store_down(error: Exception) -> Exception:
     return down
 
 
-def _tell(group: list[_Work], results: list[Any]) -> None:
+def _tell(group: list[Work], results: list[Any]) -> None:
     """Wake everybody of the group with one call into the event loop each loop needs."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
     for (_, future, loop), result in zip(group, results, strict=True):
         by_loop.setdefault(loop, []).append((future, result))
     for loop, ends in by_loop.items():
         try:
-            loop.call_soon_threadsafe(_resolve, ends)
+            loop.call_soon_threadsafe(resolve, ends)
         except RuntimeError:  # the loop is closed: nobody is left to tell
             continue
 
 
-def _resolve(ends: list[tuple[asyncio.Future[Any], Any]]) -> None:
+def resolve(ends: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+    """End futures with their results or errors, but for those that nobody waits for any more."""
     for future, result in ends:
         if future.done():
             continue

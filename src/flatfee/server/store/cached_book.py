@@ -1,0 +1,271 @@
+"""A book of SQLite's rows that remembers what it read of an account, and keeps what it writes until the commit.
+
+Nothing is decided here. While nobody else writes to the file, a reservation reads no row, and what a
+transaction changed twice is written once. What is remembered holds only as long as nobody else has
+written: SQLite tells of other connections (``PRAGMA data_version``), the connection of its own changes.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from flatfee.server.clocks import Moment
+from flatfee.server.store.book import KeptReceipt, OpenTicket, SlotKey
+from flatfee.server.store.ledger import Balance, Slots
+from flatfee.server.store.records import Caller
+from flatfee.server.store.sqlite_book import TICKET_ROW, SqliteBook, ticket_of, ticket_row
+from flatfee.server.store.sqlite_directory import Until
+from flatfee.server.store.sqlite_entries import RECEIPT_ROW, receipt_row
+from flatfee.server.windows import Window
+
+_MOST_ACCOUNTS: Final = 16_384
+_NO_CHANGE: Final = Balance()
+
+_BalanceKey = tuple[str, int, int]
+
+
+class _Account:
+    """What is remembered of one account: its open tickets, its balances, and how many slots are held.
+
+    ``loose`` counts the live tickets that name no workflow; no lease of one of them ends before ``soonest``.
+    """
+
+    __slots__ = ("balances", "counted_at", "loose", "slot_ends", "soonest", "tickets")
+
+    def __init__(self, tickets: dict[str, OpenTicket], balances: dict[_BalanceKey, Balance]) -> None:
+        self.tickets = tickets
+        self.balances = balances
+        self.slot_ends: list[float] | None = None
+        self.loose = 0
+        self.soonest = self.counted_at = 0.0
+
+    def active(self, now: float, slot_ends: Sequence[float]) -> int:
+        """Return how many slots are held: of workflows, and of requests that name none."""
+        if now >= self.soonest or now < self.counted_at:
+            ends = [each.expires_at for each in self.tickets.values() if each.workflow is None]
+            self.loose = sum(end > now for end in ends)
+            self.soonest = min((end for end in ends if end > now), default=math.inf)
+            self.counted_at = now
+        return self.loose + sum(end > now for end in slot_ends)
+
+    def put(self, ticket: OpenTicket) -> None:
+        """Remember a new ticket."""
+        self.tickets[ticket.request_id] = ticket
+        if ticket.workflow is None:
+            self.loose += 1
+            self.soonest = min(self.soonest, ticket.expires_at)
+
+    def take(self, ticket: OpenTicket) -> None:
+        """Forget a ticket."""
+        del self.tickets[ticket.request_id]
+        if ticket.workflow is None and ticket.expires_at >= self.soonest:
+            self.loose -= 1  # one whose lease ran out is not counted any more
+
+
+class CachedBook(SqliteBook):
+    """A ``Book`` for ``LoopWriter``, for what a request does: reserve, dispatch, settle, and its heartbeat."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__(connection)
+        self._connection = connection
+        self._now_execute = connection.execute
+        self._execute = self._flushed_execute
+        self._accounts: dict[str, _Account] = {}
+        self._owners: dict[str, str] = {}  # request id → account, of every ticket that is remembered
+        self._callers: dict[str, Until] = {}
+        self._version = -1
+        self._changes = -1
+        self._clear_kept()
+
+    def _clear_kept(self) -> None:
+        self._added: dict[str, OpenTicket] = {}
+        self._marked: dict[str, OpenTicket] = {}
+        self._taken: list[str] = []
+        self._receipts: list[KeptReceipt] = []
+        self._shifted: dict[tuple[str, _BalanceKey], Balance] = {}
+
+    def _flushed_execute(self, *statement: Any) -> sqlite3.Cursor:
+        """Run any other statement on the rows as they stand."""
+        self.flush()
+        return self._now_execute(*statement)
+
+    def begin(self) -> None:
+        """Forget what is remembered if anybody has written since, by another connection or by this one."""
+        (version,) = self._now_execute("PRAGMA data_version").fetchone()
+        if version != self._version or self._connection.total_changes != self._changes:
+            self._forget()
+            self._version = version
+        elif len(self._accounts) > _MOST_ACCOUNTS:
+            self._forget()
+
+    def flush(self) -> None:
+        """Write what was kept."""
+        many = self._connection.executemany
+        if self._taken:
+            many("DELETE FROM tickets WHERE request_id = ?", [(each,) for each in self._taken])
+        if self._added:
+            many(f"INSERT INTO tickets VALUES {TICKET_ROW}", map(ticket_row, self._added.values()))
+        if self._marked:
+            many(
+                "UPDATE tickets SET dispatched = ?, expires_at = ? WHERE request_id = ?",
+                [(each.dispatched, each.expires_at, each.request_id) for each in self._marked.values()],
+            )
+        if self._shifted:
+            many(
+                "UPDATE balances SET posted = ?, pending = ?, continuation_posted = ?, continuation_pending = ?"
+                " WHERE account = ? AND unit = ? AND window_start = ? AND window_end = ?",
+                [
+                    (now.posted, now.pending, now.continuation_posted, now.continuation_pending, account, *key)
+                    for (account, key), now in self._shifted.items()
+                ],
+            )
+        if self._receipts:
+            many(f"INSERT OR IGNORE INTO receipts VALUES {RECEIPT_ROW}", map(receipt_row, self._receipts))
+        self._clear_kept()
+
+    def committed(self) -> None:
+        """Note that what is remembered is what stands."""
+        self._changes = self._connection.total_changes
+
+    def rolled_back(self) -> None:
+        """Forget everything, and what was kept."""
+        super().rolled_back()
+        self._clear_kept()
+        self._forget()
+        self._version = self._changes = -1
+
+    def _forget(self) -> None:
+        self._accounts.clear()
+        self._owners.clear()
+        self._callers.clear()
+
+    def _account(self, name: str) -> _Account:
+        known = self._accounts.get(name)
+        if known is None:
+            rows = self._execute("SELECT * FROM tickets WHERE account = ?", (name,)).fetchall()
+            tickets = {ticket.request_id: ticket for ticket in map(ticket_of, rows)}
+            balances = {
+                (unit, start, end): Balance(*figures)
+                for unit, start, end, *figures in self._execute(
+                    "SELECT unit, window_start, window_end, posted, pending, continuation_posted, continuation_pending"
+                    " FROM balances WHERE account = ?",
+                    (name,),
+                )
+            }
+            known = self._accounts[name] = _Account(tickets, balances)
+            self._owners.update(dict.fromkeys(tickets, name))
+        return known
+
+    # Who asks.
+
+    def caller(self, key_id: str, now: float) -> Caller | None:
+        known = self._callers.get(key_id)
+        if known is None:
+            known = self.caller_until(key_id, now)
+            if known is None:
+                return None
+            self._callers[key_id] = known
+        caller, until = known
+        return caller if until is None or until > now else None
+
+    # Balances.
+
+    def open_balance(self, account: str, unit: str, window: Window) -> Balance:
+        balances = self._account(account).balances
+        key = (unit, window.start, window.end)
+        found = balances.get(key)
+        if found is None:
+            found = balances[key] = super().open_balance(account, unit, window)
+        return found
+
+    def balance(self, account: str, unit: str, window: Window) -> Balance:
+        found = self._account(account).balances.get((unit, window.start, window.end))
+        return super().balance(account, unit, window) if found is None else found
+
+    def shift_balance(self, account: str, unit: str, at: float, change: Balance) -> None:
+        if change == _NO_CHANGE:
+            return
+        balances = self._account(account).balances
+        for key, before in balances.items():
+            if key[0] == unit and key[1] <= at < key[2]:
+                balances[key] = self._shifted[account, key] = before + change
+
+    # Tickets.
+
+    def add_ticket(self, ticket: OpenTicket) -> None:
+        self._account(ticket.account).put(ticket)
+        self._owners[ticket.request_id] = ticket.account
+        self._added[ticket.request_id] = ticket
+
+    def find_ticket(self, request_id: str) -> OpenTicket | None:
+        owner = self._owners.get(request_id)
+        if owner is not None:
+            return self._accounts[owner].tickets[request_id]
+        return super().find_ticket(request_id)
+
+    def take_ticket(self, request_id: str, account: str) -> OpenTicket | None:
+        known = self._account(account)
+        ticket = known.tickets.get(request_id)
+        if ticket is None:
+            return None
+        known.take(ticket)
+        del self._owners[request_id]
+        self._marked.pop(request_id, None)
+        if self._added.pop(request_id, None) is None:
+            self._taken.append(request_id)
+        return ticket
+
+    def mark_dispatched(self, request_id: str) -> bool:
+        ticket = self.find_ticket(request_id)
+        if ticket is None:
+            return False
+        self._change(replace(ticket, dispatched=True))
+        return True
+
+    def extend_ticket(self, request_id: str, now: float, expires_at: float) -> bool:
+        ticket = self.find_ticket(request_id)
+        if ticket is None or ticket.expires_at <= now:
+            return False
+        self._change(replace(ticket, expires_at=expires_at))
+        return True
+
+    def _change(self, ticket: OpenTicket) -> None:
+        account = self._account(ticket.account)
+        account.tickets[ticket.request_id] = ticket
+        account.soonest = min(account.soonest, ticket.expires_at)
+        if ticket.request_id in self._added:
+            self._added[ticket.request_id] = ticket
+        else:
+            self._marked[ticket.request_id] = ticket
+
+    # Slots: those of workflows are rows, and read again once one of them was written.
+
+    def slots(self, account: str, key: SlotKey | None, now: float) -> Slots:
+        if key is not None:
+            return super().slots(account, key, now)
+        known = self._account(account)
+        if known.slot_ends is None:
+            rows = self._now_execute("SELECT expires_at FROM slots WHERE account = ?", (account,)).fetchall()
+            known.slot_ends = [end for (end,) in rows]
+        return Slots(active=known.active(now, known.slot_ends), holds_one=False, in_flight=0)
+
+    def hold_slot(self, key: SlotKey, now: Moment, expires_at: float) -> None:
+        self._account(key.account).slot_ends = None
+        super().hold_slot(key, now, expires_at)
+
+    def touch_slot(self, key: SlotKey, now: float, until: float | None, route: str | None) -> None:
+        self._account(key.account).slot_ends = None
+        super().touch_slot(key, now, until, route)
+
+    def drop_slot(self, key: SlotKey) -> None:
+        self._account(key.account).slot_ends = None
+        super().drop_slot(key)
+
+    # Receipts.
+
+    def add_receipt(self, receipt: KeptReceipt) -> None:
+        self._receipts.append(receipt)

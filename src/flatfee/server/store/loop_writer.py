@@ -1,0 +1,221 @@
+"""Commits on the event loop: what is short is run there at once, and all that came together is committed together.
+
+A thread of its own costs each piece of work more than the work itself: the two compete for the
+interpreter at every statement. What a commit of SQLite does here is a write into the system's memory;
+whatever waits for a disk or for others is done on the writer's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from flatfee.server.store.base import StoreDown
+from flatfee.server.store.turn import Turn
+from flatfee.server.store.writer import Work, Writer, as_store_down, resolve
+
+_TRIES: Final = 64
+"""So often it is looked whether the turn is free, once in each round of the loop, before a thread waits for it."""
+
+
+class Undoable(Protocol):
+    """A book that remembers something of what it wrote."""
+
+    def rolled_back(self) -> None:
+        """Forget it."""
+        ...
+
+
+class Cached(Undoable, Protocol):
+    """A book that remembers what it read, and keeps what it writes until it is flushed."""
+
+    def begin(self) -> None:
+        """Forget what somebody else may have changed meanwhile; the transaction is open."""
+        ...
+
+    def flush(self) -> None:
+        """Write what was kept."""
+        ...
+
+    def committed(self) -> None:
+        """What was written stands."""
+        ...
+
+
+_B = TypeVar("_B", bound=Undoable)
+_C = TypeVar("_C", bound=Cached)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class AtOnce(Generic[_B, _T]):
+    """A short piece of work, which must check whatever may fail before it writes, and raise ``StoreDown`` then.
+
+    With ``early`` its result is told as soon as it is known. It may still be undone: whoever goes on with it must
+    see a later piece committed.
+    """
+
+    work: Callable[[_B], _T]
+    early: bool = False
+
+    def __call__(self, book: _B) -> _T:
+        """Do it."""
+        return self.work(book)
+
+
+class LoopWriter(Writer[_B], Generic[_B, _C]):
+    """Runs what is short on the event loop, within one transaction that is committed in the loop's next round.
+
+    It runs against a book that remembers. Any error but ``StoreDown`` undoes the transaction, and all of it is told
+    to be down. What cannot be run at once, because others have the file, is done as all other work: on the thread.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        book: _B,
+        cached: _C,
+        turn: Turn,
+    ) -> None:
+        super().__init__(connection, book, turn.taken_for_anything, book.rolled_back)
+        self._cached = cached
+        self._free = turn
+        self._patient = True  # whether the connection waits for who locks the file
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the open transaction
+        self._ends: list[tuple[asyncio.Future[Any], Any]] = []
+        self._waiting: list[Work] = []
+        self._tries = 0
+
+    def submit(self, work: Callable[[_B], _T]) -> asyncio.Future[_T]:
+        """Do work, ``AtOnce`` if it is of that kind; the future ends when its commit is done.
+
+        It is done even if nobody waits for the future any more.
+        """
+        if not isinstance(work, AtOnce):
+            return super().submit(work)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_T] = loop.create_future()
+        if self._closed:
+            future.set_exception(StoreDown("the store is closed"))
+        elif self._waiting or not self._begun(loop):
+            self._wait((work, future, loop))
+        else:
+            self._do(work, future, early=work.early)
+        return future
+
+    async def close(self) -> None:
+        """Commit what is open, do all work that waits, then end the thread and the connection."""
+        self._commit_round()
+        waiting, self._waiting = self._waiting, []
+        self.take_over(waiting)
+        await super().close()
+
+    def _begun(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Open a transaction unless one is open; false if that cannot be done at once."""
+        if self._loop is not None:
+            return self._loop is loop
+        try:
+            if not self._free.try_take():
+                return False
+        except OSError:
+            return False  # the thread tells why
+        try:
+            if self._patient:
+                self._connection.execute("PRAGMA busy_timeout = 0")
+                self._patient = False
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._cached.begin()
+        except BaseException as error:
+            self._undo()
+            if isinstance(error, sqlite3.Error):
+                return False  # the thread waits for who has the file, or tells what is wrong with it
+            raise
+        self._loop = loop
+        loop.call_soon(self._commit_round)
+        return True
+
+    def _results(self, group: list[Work]) -> list[Any]:
+        if not self._patient:
+            self._connection.execute(f"PRAGMA busy_timeout = {int(self._free.patience * 1000)}")
+            self._patient = True
+        return super()._results(group)
+
+    def _do(self, work: Callable[[Any], _T], future: asyncio.Future[_T], *, early: bool) -> None:
+        try:
+            result = work(self._cached)
+        except StoreDown as error:
+            future.set_exception(error)
+        except Exception as error:  # noqa: BLE001 - whatever failed is told to the one who asked
+            self._ends.append((future, as_store_down(error)))
+            self._fail(error)
+        else:
+            if early:
+                future.set_result(result)
+            else:
+                self._ends.append((future, result))
+
+    def _commit_round(self) -> None:
+        if self._loop is None:
+            return  # it was undone meanwhile
+        try:
+            self._cached.flush()
+            self._connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - see above
+            self._fail(error)
+            return
+        self._cached.committed()
+        self._loop = None
+        self._free.give_back()
+        ends, self._ends = self._ends, []
+        resolve(ends)
+
+    def _fail(self, error: Exception) -> None:
+        """Undo the open transaction, and tell all who wait for it."""
+        ends, self._ends = self._ends, []
+        self._loop = None
+        self._undo()
+        resolve([(future, result if isinstance(result, Exception) else _undone_by(error)) for future, result in ends])
+
+    def _undo(self) -> None:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        finally:
+            self._cached.rolled_back()
+            self._free.give_back()
+
+    def _wait(self, work: Work) -> None:
+        self._waiting.append(work)
+        if len(self._waiting) == 1:
+            self._tries = 0
+            work[2].call_soon(self._again)
+
+    def _again(self) -> None:
+        """Run what waits, if the file is free now; after so many rounds the writer's thread waits for it."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        loop = waiting[0][2]
+        if self._begun(loop):
+            for work, future, _ in waiting:
+                if self._loop is None and not self._begun(loop):
+                    self.take_over([(work, future, loop)])
+                elif not future.done():
+                    self._do(work, future, early=False)
+            return
+        self._tries += 1
+        if self._tries < _TRIES:
+            self._waiting = waiting
+            loop.call_soon(self._again)
+        else:
+            self.take_over(waiting)
+
+
+def _undone_by(error: Exception) -> StoreDown:
+    """Return what they are told whose work was undone with that of another."""
+    down = StoreDown(f"the ledger cannot be written: {error}")
+    down.__cause__ = error
+    return down
