@@ -22,7 +22,7 @@ from flatfee.server.clocks import clocks_of
 from flatfee.server.store.base import StoreDown
 from flatfee.server.store.book import SlotKey
 from flatfee.server.store.cached_book import CachedBook
-from flatfee.server.store.loop_writer import AtOnce, LoopWriter
+from flatfee.server.store.loop_writer import CHECKPOINT_PAGES, AtOnce, LoopWriter
 from flatfee.server.store.migrations import SchemaTooNew, migrate
 from flatfee.server.store.records import (
     Caller,
@@ -36,8 +36,6 @@ from flatfee.server.store.writer import Writer
 _T = TypeVar("_T")
 _BUSY_SECONDS = 5.0
 _MOST_KNOWN = 16_384
-_CHECKPOINT_PAGES = 4000
-"""The log is written back at 16 MB: four times as much as by default, since each request writes a few pages."""
 
 
 def connect(path: Path, durability: Literal["process", "power"]) -> sqlite3.Connection:
@@ -52,7 +50,7 @@ def connect(path: Path, durability: Literal["process", "power"]) -> sqlite3.Conn
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     except sqlite3.Error as error:
         if connection is not None:
             connection.close()

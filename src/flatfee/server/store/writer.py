@@ -16,6 +16,9 @@ _B = TypeVar("_B")
 _T = TypeVar("_T")
 _MAX_GROUP = 256
 
+Chore = Callable[[], object]
+"""Something for the thread to do in a turn, outside of any transaction."""
+
 Work = tuple[Callable[[Any], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
 
 
@@ -39,7 +42,7 @@ class Writer(Generic[_B]):
         self._book = book
         self._turn = turn
         self._undone = undone
-        self._queue: SimpleQueue[Sequence[Work] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Sequence[Work] | Chore | None] = SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="flatfee-ledger", daemon=True)
         self._thread.start()
@@ -79,6 +82,9 @@ class Writer(Generic[_B]):
             item = self._queue.get()
             if item is None:
                 return
+            if callable(item):
+                self._perform(item)
+                continue
             group, last = self._gather(item)
             self._commit(group)
             if last:
@@ -94,8 +100,15 @@ class Writer(Generic[_B]):
                 break
             if item is None:
                 return group, True
-            group += item
+            if callable(item):
+                self._perform(item)
+            else:
+                group += item
         return group, False
+
+    def _perform(self, chore: Chore) -> None:
+        with suppress(OSError, sqlite3.Error), self._turn():  # it is tried again the next time
+            chore()
 
     def _commit(self, group: list[Work]) -> None:
         try:
