@@ -6,8 +6,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from flatfee.server.kept import KEEP_BYTES, KeptAnswers
 from flatfee.server.peers import HEALTH, Held, RoutesHealth
 from flatfee.server.providers.base import Provider
 from flatfee.server.reload.changes import Reloading
-from flatfee.server.reload.epochs import Epochs
+from flatfee.server.reload.epochs import Epoch, Epochs
 from flatfee.server.settings import PlanSettings, Settings
 from flatfee.server.store.base import Store
 from flatfee.server.store.records import Caller, Terms, Ticket
@@ -30,6 +30,23 @@ log = logging.getLogger("flatfee.server")
 
 LEASE_SECONDS: Final = 60.0
 """A running request's hold on its units and slot; the heartbeat extends it three times as often."""
+
+
+class Serving:
+    """Counts a request; written out, since a generator for each request costs more than all that it does."""
+
+    __slots__ = ("_epoch", "_gateway")
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def __enter__(self) -> None:
+        """A request begins."""
+        self._epoch = self._gateway.begin()
+
+    def __exit__(self, *_: object) -> None:
+        """It has ended."""
+        self._gateway.end(self._epoch)
 
 
 @dataclass(slots=True)
@@ -70,19 +87,23 @@ class Gateway:
         """Share the memory for kept answers with the other workers."""
         self.answers = KeptAnswers(self.monotonic, self.worker.share(KEEP_BYTES))
 
-    @contextmanager
-    def serving(self) -> Generator[None, None, None]:
-        """Count a request while it is served."""
+    def serving(self) -> Serving:
+        """Count a request while the block lasts that it is served in."""
+        return Serving(self)
+
+    def begin(self) -> Epoch:
+        """Count a request that begins; who began it says when it ends."""
         self.active += 1
         self._idle.clear()
-        epoch = self.epochs.begin()
-        try:
-            yield
-        finally:
-            self.active -= 1
-            self._let_go(self.epochs.end(epoch))
-            if not self.active:
-                self._idle.set()
+        return self.epochs.begin()
+
+    def end(self, epoch: Epoch) -> None:
+        """Count a request out."""
+        self.active -= 1
+        if left := self.epochs.end(epoch):
+            self._let_go(left)
+        if not self.active:
+            self._idle.set()
 
     async def until_idle(self) -> None:
         """Return once no request is being served."""

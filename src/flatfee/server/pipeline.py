@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -48,23 +48,24 @@ async def serve(call: Call, gateway: Gateway) -> None:
     """Serve one completion. Nothing else runs between these lines."""
     arrived = gateway.monotonic()
     caller = await authenticate(call.headers, gateway.store)
-    async with _refusals_leave_a_receipt(call, caller, gateway) as known:
+    ask = None
+    try:
         key = read_idempotency_key(call.headers)
         body = await call.body(gateway.settings.server.max_body_bytes)
-        ask = known.ask = read_ask(call.headers, body)
+        ask = read_ask(call.headers, body)
         once = _used_once(key, body, gateway) if key is not None else None
         deadline = arrived + ask.deadline_ms / 1000 if ask.deadline_ms is not None else None
         admitted = await _admitted(call.request_id, ask, caller, once, deadline, gateway)
         if isinstance(admitted, Repeat):
             await replay(admitted, call, gateway)
             return
-    ticket = admitted.ticket
-    call.tell(ticket_headers(ticket))
+    except Fault as fault:
+        await _leave_a_receipt(fault, call, caller, ask, gateway)
+        raise
+    call.tell(ticket_headers(admitted.ticket))
     if once is not None:
         call.copy_what_is_sent(MOST_STREAMED)
-    bill = Bill(ticket=ticket, ask=ask, plan=admitted.plan, meter=Meter(), gateway=gateway, deadline=deadline)
-    async with _settled_on_every_way_out(call, bill, gateway), call.until_gone():
-        await relay(await _job(admitted, bill), call, bill, gateway)
+    await _relayed(admitted, ask, deadline, call, gateway)
 
 
 def _used_once(key: bytes, body: bytes, gateway: Gateway) -> Idempotency:
@@ -96,7 +97,8 @@ async def _admitted(
         planned = await plan_request(ask, caller, plan, gateway)
         routes = planned.routes
         want = reserve_for(request_id, ask, caller, plan, routes, gateway, once)
-        answer = await _in_time(admit(want, gateway.store), want, deadline, gateway)
+        admitting = admit(want, gateway.store)
+        answer = await (admitting if deadline is None else _in_time(admitting, want, deadline, gateway))
         if isinstance(answer, Repeat):
             return answer
         if isinstance(answer, Ticket):
@@ -108,7 +110,7 @@ async def _admitted(
 
 
 async def _in_time(
-    admitting: Coroutine[Any, Any, _Answer], want: Reservation, deadline: float | None, gateway: Gateway
+    admitting: Coroutine[Any, Any, _Answer], want: Reservation, deadline: float, gateway: Gateway
 ) -> _Answer:
     """Wait for the ledger until the caller's deadline; a ticket that comes later is given back."""
 
@@ -116,9 +118,8 @@ async def _in_time(
         if isinstance(answer, Ticket):
             await gateway.store.settle(answer, Outcome(charged=0, receipt=refusal_of(want)))
 
-    left = deadline - gateway.monotonic() if deadline is not None else None
     try:
-        return await in_time(admitting, left, gateway.keep_doing, give_back)
+        return await in_time(admitting, deadline - gateway.monotonic(), gateway.keep_doing, give_back)
     except TimeoutError as error:
         raise deadline_passed() from error
 
@@ -126,6 +127,8 @@ async def _in_time(
 async def _job(admitted: _Admitted, bill: Bill) -> Job:
     """Return what to relay; what economy routes are spared of it is noted in the meter."""
     job = admitted.job
+    if job.settings.policy.compaction is None and admitted.short is None:
+        return job
     short = await compacted(job.ask, admitted.ticket.offer.lane, job.settings.policy.compaction, admitted.short)
     if short is None:
         return job
@@ -202,37 +205,27 @@ def reserve_for(
     )
 
 
-@dataclass(slots=True)
-class _Known:
-    """What was read of a request when it was refused."""
-
-    ask: Ask | None = None
-
-
-@asynccontextmanager
-async def _refusals_leave_a_receipt(call: Call, caller: Caller, gateway: Gateway) -> AsyncGenerator[_Known, None]:
+async def _leave_a_receipt(fault: Fault, call: Call, caller: Caller, ask: Ask | None, gateway: Gateway) -> None:
     """Keep a receipt of a request that was refused before it held a ticket; of one that was read, its facts too."""
-    known = _Known()
-    try:
-        yield known
-    except Fault as fault:
-        if fault.code not in _LEAVE_NO_RECEIPT:
-            with suppress(StoreDown):  # the refusal stands, whether or not it can be kept
-                receipt, ask = fault.receipt or call.refusal(), known.ask
-                if ask is not None and gateway.knows(ask.model):
-                    receipt = receipt.model_copy(update={"model_requested": ask.model})
-                beside = Beside(code=fault.code, facts=Asked.of(ask) if ask is not None else None)
-                reduced = gateway.keeps_figures_only(caller)
-                await gateway.store.record(caller, receipt, beside=beside, reduced=reduced)
-        raise
+    if fault.code in _LEAVE_NO_RECEIPT:
+        return
+    receipt = fault.receipt or call.refusal()
+    if ask is not None and gateway.knows(ask.model):
+        receipt = receipt.model_copy(update={"model_requested": ask.model})
+    beside = Beside(code=fault.code, facts=Asked.of(ask) if ask is not None else None)
+    reduced = gateway.keeps_figures_only(caller)
+    with suppress(StoreDown):  # the refusal stands, whether or not it can be kept
+        await gateway.store.record(caller, receipt, beside=beside, reduced=reduced)
 
 
-@asynccontextmanager
-async def _settled_on_every_way_out(call: Call, bill: Bill, gateway: Gateway) -> AsyncGenerator[None, None]:
-    """Settle however the block ends; an error then carries the settled receipt."""
-    gateway.running[bill.ticket.request_id] = bill.ticket
+async def _relayed(admitted: _Admitted, ask: Ask, deadline: float | None, call: Call, gateway: Gateway) -> None:
+    """Answer a request that holds a ticket, and settle on every way out; an error then carries the settled receipt."""
+    ticket = admitted.ticket
+    bill = Bill(ticket=ticket, ask=ask, plan=admitted.plan, meter=Meter(), gateway=gateway, deadline=deadline)
+    gateway.running[ticket.request_id] = ticket
     try:
-        yield
+        async with call.until_gone():
+            await relay(await _job(admitted, bill), call, bill, gateway)
     except CallerGone:
         bill.meter.caller_left()
         raise
@@ -241,13 +234,19 @@ async def _settled_on_every_way_out(call: Call, bill: Bill, gateway: Gateway) ->
         raise
     finally:
         try:
-            call.receipt = (await bill.settle()).receipt
-            call.tell(receipt_headers(call.receipt))
-            answer = call.sent()
-            if answer is not None:
-                gateway.answers.put(call.request_id, answer)
-        except asyncio.CancelledError:
-            call.receipt = bill.foreseen  # the gateway ends, and its caller is told what this will come to
-            raise
+            await _settled(call, bill, gateway)
         finally:
-            del gateway.running[bill.ticket.request_id]
+            del gateway.running[ticket.request_id]
+
+
+async def _settled(call: Call, bill: Bill, gateway: Gateway) -> None:
+    try:
+        call.receipt = (await bill.settle()).receipt
+    except asyncio.CancelledError:
+        call.receipt = bill.foreseen  # the gateway ends, and its caller is told what this will come to
+        raise
+    if not call.started:
+        call.tell(receipt_headers(call.receipt))
+    answer = call.sent()
+    if answer is not None:
+        gateway.answers.put(call.request_id, answer)
