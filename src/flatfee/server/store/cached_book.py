@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import replace
 from typing import Any, Final
 
@@ -17,9 +17,9 @@ from flatfee.server.clocks import Moment
 from flatfee.server.store.book import KeptReceipt, OpenTicket, SlotKey
 from flatfee.server.store.ledger import Balance, Slots
 from flatfee.server.store.records import Caller
-from flatfee.server.store.sqlite_book import TICKET_ROW, SqliteBook, ticket_of, ticket_row
+from flatfee.server.store.sqlite_book import ADD_TICKET, SqliteBook, ticket_of, ticket_row
 from flatfee.server.store.sqlite_directory import Until
-from flatfee.server.store.sqlite_entries import RECEIPT_ROW, receipt_row
+from flatfee.server.store.sqlite_entries import ADD_RECEIPT, receipt_row
 from flatfee.server.windows import Window
 
 _MOST_ACCOUNTS: Final = 16_384
@@ -28,42 +28,66 @@ _NO_CHANGE: Final = Balance()
 _BalanceKey = tuple[str, int, int]
 
 
-class _Account:
-    """What is remembered of one account: its open tickets, its balances, and how many slots are held.
+class _Slot:
+    """A workflow's slot, as its row holds it."""
 
-    ``loose`` counts the live tickets that name no workflow; no lease of one of them ends before ``soonest``.
+    __slots__ = ("expires_at", "released", "route", "started_at")
+
+    def __init__(self, started_at: float, expires_at: float, route: str | None, released: int) -> None:
+        self.started_at = started_at
+        self.expires_at = expires_at
+        self.route = route
+        self.released = released
+
+
+class _Account:
+    """What is remembered of one account: its open tickets, its balances, and its workflows' slots.
+
+    ``flights`` counts the tickets of each workflow. ``loose`` counts the live tickets that name none; no lease of
+    one of them ends before ``soonest``.
     """
 
-    __slots__ = ("balances", "counted_at", "loose", "slot_ends", "soonest", "tickets")
+    __slots__ = ("balances", "counted_at", "flights", "loose", "slots", "soonest", "tickets")
 
-    def __init__(self, tickets: dict[str, OpenTicket], balances: dict[_BalanceKey, Balance]) -> None:
-        self.tickets = tickets
+    def __init__(self, balances: dict[_BalanceKey, Balance], slots: dict[SlotKey, _Slot]) -> None:
+        self.tickets: dict[str, OpenTicket] = {}
         self.balances = balances
-        self.slot_ends: list[float] | None = None
+        self.slots = slots
+        self.flights: Counter[SlotKey] = Counter()
         self.loose = 0
         self.soonest = self.counted_at = 0.0
 
-    def active(self, now: float, slot_ends: Sequence[float]) -> int:
-        """Return how many slots are held: of workflows, and of requests that name none."""
+    def active(self, now: float) -> int:
+        """Return how many slots are held: by workflows, and by requests that name none."""
         if now >= self.soonest or now < self.counted_at:
             ends = [each.expires_at for each in self.tickets.values() if each.workflow is None]
             self.loose = sum(end > now for end in ends)
             self.soonest = min((end for end in ends if end > now), default=math.inf)
             self.counted_at = now
-        return self.loose + sum(end > now for end in slot_ends)
+        return self.loose + sum(slot.expires_at > now for slot in self.slots.values()) if self.slots else self.loose
 
     def put(self, ticket: OpenTicket) -> None:
-        """Remember a new ticket."""
+        """Remember a ticket."""
         self.tickets[ticket.request_id] = ticket
-        if ticket.workflow is None:
-            self.loose += 1
-            self.soonest = min(self.soonest, ticket.expires_at)
+        if ticket.workflow is not None:
+            self.flights[_slot_of(ticket)] += 1
+            return
+        self.loose += 1
+        self.soonest = min(self.soonest, ticket.expires_at)
 
     def take(self, ticket: OpenTicket) -> None:
         """Forget a ticket."""
         del self.tickets[ticket.request_id]
-        if ticket.workflow is None and ticket.expires_at >= self.soonest:
+        if ticket.workflow is not None:
+            self.flights[_slot_of(ticket)] -= 1
+            if not self.flights[_slot_of(ticket)]:
+                del self.flights[_slot_of(ticket)]
+        elif ticket.expires_at >= self.soonest:
             self.loose -= 1  # one whose lease ran out is not counted any more
+
+
+def _slot_of(ticket: OpenTicket) -> SlotKey:
+    return SlotKey(ticket.account, ticket.project, ticket.workflow or "")
 
 
 class CachedBook(SqliteBook):
@@ -77,6 +101,7 @@ class CachedBook(SqliteBook):
         self._accounts: dict[str, _Account] = {}
         self._owners: dict[str, str] = {}  # request id → account, of every ticket that is remembered
         self._callers: dict[str, Until] = {}
+        self._first_end: float | None = None  # no lease ends before it; ``None``: not known
         self._version = -1
         self._changes = -1
         self._clear_kept()
@@ -87,6 +112,7 @@ class CachedBook(SqliteBook):
         self._taken: list[str] = []
         self._receipts: list[KeptReceipt] = []
         self._shifted: dict[tuple[str, _BalanceKey], Balance] = {}
+        self._held: set[SlotKey] = set()
 
     def _flushed_execute(self, *statement: Any) -> sqlite3.Cursor:
         """Run any other statement on the rows as they stand."""
@@ -108,7 +134,7 @@ class CachedBook(SqliteBook):
         if self._taken:
             many("DELETE FROM tickets WHERE request_id = ?", [(each,) for each in self._taken])
         if self._added:
-            many(f"INSERT INTO tickets VALUES {TICKET_ROW}", map(ticket_row, self._added.values()))
+            many(ADD_TICKET, map(ticket_row, self._added.values()))
         if self._marked:
             many(
                 "UPDATE tickets SET dispatched = ?, expires_at = ? WHERE request_id = ?",
@@ -124,8 +150,20 @@ class CachedBook(SqliteBook):
                 ],
             )
         if self._receipts:
-            many(f"INSERT OR IGNORE INTO receipts VALUES {RECEIPT_ROW}", map(receipt_row, self._receipts))
+            many(ADD_RECEIPT, map(receipt_row, self._receipts))
+        if self._held:
+            self._write_slots()
         self._clear_kept()
+
+    def _write_slots(self) -> None:
+        for key in self._held:
+            owner = (key.account, key.project or "", key.workflow)
+            slot = self._accounts[key.account].slots.get(key)
+            if slot is None:
+                self._now_execute("DELETE FROM slots WHERE account = ? AND project = ? AND workflow = ?", owner)
+                continue
+            row = (*owner, slot.started_at, slot.expires_at, slot.route, slot.released)
+            self._now_execute("INSERT OR REPLACE INTO slots VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def committed(self) -> None:
         """Note that what is remembered is what stands."""
@@ -139,6 +177,7 @@ class CachedBook(SqliteBook):
         self._version = self._changes = -1
 
     def _forget(self) -> None:
+        self._first_end = None
         self._accounts.clear()
         self._owners.clear()
         self._callers.clear()
@@ -146,18 +185,25 @@ class CachedBook(SqliteBook):
     def _account(self, name: str) -> _Account:
         known = self._accounts.get(name)
         if known is None:
-            rows = self._execute("SELECT * FROM tickets WHERE account = ?", (name,)).fetchall()
-            tickets = {ticket.request_id: ticket for ticket in map(ticket_of, rows)}
-            balances = {
-                (unit, start, end): Balance(*figures)
-                for unit, start, end, *figures in self._execute(
-                    "SELECT unit, window_start, window_end, posted, pending, continuation_posted, continuation_pending"
-                    " FROM balances WHERE account = ?",
-                    (name,),
-                )
-            }
-            known = self._accounts[name] = _Account(tickets, balances)
-            self._owners.update(dict.fromkeys(tickets, name))
+            known = self._accounts[name] = self._read_account(name)
+            self._owners.update(dict.fromkeys(known.tickets, name))
+        return known
+
+    def _read_account(self, name: str) -> _Account:
+        balances = self._execute(
+            "SELECT unit, window_start, window_end, posted, pending, continuation_posted, continuation_pending"
+            " FROM balances WHERE account = ?",
+            (name,),
+        ).fetchall()
+        slots = self._execute(
+            "SELECT project, workflow, started_at, expires_at, route, released FROM slots WHERE account = ?", (name,)
+        ).fetchall()
+        known = _Account(
+            {(unit, start, end): Balance(*figures) for unit, start, end, *figures in balances},
+            {SlotKey(name, project or None, workflow): _Slot(*rest) for project, workflow, *rest in slots},
+        )
+        for row in self._execute("SELECT * FROM tickets WHERE account = ?", (name,)).fetchall():
+            known.put(ticket_of(row))
         return known
 
     # Who asks.
@@ -200,6 +246,15 @@ class CachedBook(SqliteBook):
         self._account(ticket.account).put(ticket)
         self._owners[ticket.request_id] = ticket.account
         self._added[ticket.request_id] = ticket
+        if self._first_end is not None and ticket.expires_at < self._first_end:
+            self._first_end = ticket.expires_at
+
+    def expired_tickets(self, now: float, most: int = -1) -> list[OpenTicket]:
+        """Look for them only once the first lease of all can have run out: it is asked whenever premium is spent."""
+        if self._first_end is None or self._first_end <= now:
+            (end,) = self._execute("SELECT min(expires_at) FROM tickets").fetchone()
+            self._first_end = math.inf if end is None else end
+        return [] if self._first_end > now else super().expired_tickets(now, most)
 
     def find_ticket(self, request_id: str) -> OpenTicket | None:
         owner = self._owners.get(request_id)
@@ -242,28 +297,35 @@ class CachedBook(SqliteBook):
         else:
             self._marked[ticket.request_id] = ticket
 
-    # Slots: those of workflows are rows, and read again once one of them was written.
+    # Slots.
 
     def slots(self, account: str, key: SlotKey | None, now: float) -> Slots:
-        if key is not None:
-            return super().slots(account, key, now)
         known = self._account(account)
-        if known.slot_ends is None:
-            rows = self._now_execute("SELECT expires_at FROM slots WHERE account = ?", (account,)).fetchall()
-            known.slot_ends = [end for (end,) in rows]
-        return Slots(active=known.active(now, known.slot_ends), holds_one=False, in_flight=0)
+        active = known.active(now)
+        own = known.slots.get(key) if key is not None else None
+        if own is None or key is None or own.expires_at <= now:
+            return Slots(active=active, holds_one=False, in_flight=0)
+        return Slots(active=active, holds_one=True, in_flight=known.flights[key], released=bool(own.released))
 
     def hold_slot(self, key: SlotKey, now: Moment, expires_at: float) -> None:
-        self._account(key.account).slot_ends = None
-        super().hold_slot(key, now, expires_at)
+        slots = self._account(key.account).slots
+        before = slots.get(key)
+        if before is not None and before.expires_at > now.steady:
+            slots[key] = _Slot(before.started_at, expires_at, before.route, 0)
+        else:
+            slots[key] = _Slot(now.wall, expires_at, None, 0)
+        self._held.add(key)
 
     def touch_slot(self, key: SlotKey, now: float, until: float | None, route: str | None) -> None:
-        self._account(key.account).slot_ends = None
-        super().touch_slot(key, now, until, route)
+        slot = self._account(key.account).slots.get(key)
+        if slot is not None and slot.expires_at > now:
+            slot.expires_at = slot.expires_at if until is None else until
+            slot.route = slot.route if route is None else route
+            self._held.add(key)
 
     def drop_slot(self, key: SlotKey) -> None:
-        self._account(key.account).slot_ends = None
-        super().drop_slot(key)
+        if self._account(key.account).slots.pop(key, None) is not None:
+            self._held.add(key)
 
     # Receipts.
 

@@ -28,6 +28,10 @@ _PAGES_OF_A_COMMIT: Final = 6
 _CHANGES_ON_A_PAGE: Final = 3
 
 
+_MOST_PIECES: Final = 64
+"""A transaction is left open while each round of the loop adds to it, until it holds so many pieces of work."""
+
+
 class Undoable(Protocol):
     """A book that remembers something of what it wrote."""
 
@@ -74,7 +78,7 @@ class AtOnce(Generic[_B, _T]):
 
 
 class LoopWriter(Writer[_B], Generic[_B, _C]):
-    """Runs what is short on the event loop, within one transaction that is committed in the loop's next round.
+    """Runs what is short on the event loop, within a transaction that is committed once a round adds nothing to it.
 
     It runs against a book that remembers. Any error but ``StoreDown`` undoes the transaction, and all of it is told
     to be down. What cannot be run at once, because others have the file, is done as all other work: on the thread.
@@ -98,6 +102,7 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
         self._ends: list[tuple[asyncio.Future[Any], Any]] = []
         self._waiting: list[Work] = []
         self._tries = 0
+        self._pieces = self._seen = 0
 
     def submit(self, work: Callable[[_B], _T]) -> asyncio.Future[_T]:
         """Do work, ``AtOnce`` if it is of that kind; the future ends when its commit is done.
@@ -154,6 +159,7 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
         return super()._results(group)
 
     def _do(self, work: Callable[[Any], _T], future: asyncio.Future[_T], *, early: bool) -> None:
+        self._pieces += 1
         try:
             result = work(self._cached)
         except StoreDown as error:
@@ -170,6 +176,11 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
     def _commit_round(self) -> None:
         if self._loop is None:
             return  # it was undone meanwhile
+        if self._pieces != self._seen and self._pieces < _MOST_PIECES:
+            self._seen = self._pieces
+            self._loop.call_soon(self._commit_round)
+            return
+        self._pieces = self._seen = 0
         try:
             self._cached.flush()
             self._connection.execute("COMMIT")

@@ -30,7 +30,7 @@ _LEASES: Final = (
 )
 
 
-TICKET_ROW: Final = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+ADD_TICKET: Final = "INSERT INTO tickets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class SqliteBook(SqliteEntries, SqliteDirectory):
@@ -133,7 +133,7 @@ class SqliteBook(SqliteEntries, SqliteDirectory):
         return row[0] if row else None
 
     def add_ticket(self, ticket: OpenTicket) -> None:
-        self._execute(f"INSERT INTO tickets VALUES {TICKET_ROW}", ticket_row(ticket))
+        self._execute(ADD_TICKET, ticket_row(ticket))
 
     def mark_dispatched(self, request_id: str) -> bool:
         return self._execute("UPDATE tickets SET dispatched = 1 WHERE request_id = ?", (request_id,)).rowcount > 0

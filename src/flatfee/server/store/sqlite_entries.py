@@ -36,7 +36,7 @@ WHERE account = ?1 AND unit = ?2 AND window_start <= ?3 AND window_end > ?3
 """
 
 
-RECEIPT_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+ADD_RECEIPT = "INSERT OR IGNORE INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class SqliteEntries:
@@ -90,7 +90,7 @@ class SqliteEntries:
         self._execute("DELETE FROM balances WHERE window_end <= ?", (before,))
 
     def add_receipt(self, receipt: KeptReceipt) -> None:
-        self._execute(f"INSERT OR IGNORE INTO receipts VALUES {RECEIPT_ROW}", receipt_row(receipt))
+        self._execute(ADD_RECEIPT, receipt_row(receipt))
 
     def kept_receipt(self, request_id: str) -> KeptReceipt | None:
         row = self._execute("SELECT * FROM receipts WHERE request_id = ?", (request_id,)).fetchone()
