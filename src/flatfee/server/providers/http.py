@@ -168,7 +168,7 @@ class HttpAnswer:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self._fields}
+        return {name.decode("latin-1").lower(): value.decode("latin-1").strip() for name, value in self._fields}
 
     async def read(self) -> bytes:
         if self._encoding() in PLAIN:

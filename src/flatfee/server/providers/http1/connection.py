@@ -25,7 +25,7 @@ class Broken(Exception):
 class Connection(asyncio.Protocol):
     """A connection, from when it is made until it is lost.
 
-    ``busy``: a request is under way. ``used``: it has carried a whole answer. ``idle_since`` is on the loop's clock.
+    ``busy``: a request is under way. ``idle_since`` is on the loop's clock.
     """
 
     __slots__ = (
@@ -40,12 +40,10 @@ class Connection(asyncio.Protocol):
         "busy",
         "idle_since",
         "lost",
-        "used",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, forget: Callable[[Connection], None]) -> None:
         self.answer = Incoming()
-        self.used = False
         self.lost = False
         self.idle_since = 0.0
         self._loop = loop
@@ -85,6 +83,12 @@ class Connection(asyncio.Protocol):
         self.answer.end(cleanly=exc is None)
         self.answer.forget()
         self._forget(self)
+        self._wake()
+
+    def eof_received(self) -> None:
+        """End the answer; what was not sent of the request is sent no more."""
+        self.answer.end(cleanly=True)
+        self.drop()
         self._wake()
 
     def pause_writing(self) -> None:
@@ -157,8 +161,8 @@ class Connection(asyncio.Protocol):
         """End the request; return whether another may follow. If not, the connection is dropped."""
         self.busy = False
         self.answer.parts.clear()
-        if self.answer.keeps and self.answer.done and not self._unsent():
-            self.used = True
+        whole = self.answer.done and self.answer.keeps
+        if whole and self._transport is not None and not self._transport.get_write_buffer_size():
             self._ahead = 0
             return True
         self.drop()
@@ -166,12 +170,10 @@ class Connection(asyncio.Protocol):
 
     def drop(self) -> None:
         """End the connection at once, whatever is under way."""
+        self.lost = True
         if self._transport is not None:
-            self.lost = True
             self._transport.abort()
-
-    def _unsent(self) -> bool:
-        return self.lost or self._transport is None or self._transport.get_write_buffer_size() > 0
+            self._transport = None
 
     async def _wait(self) -> None:
         """Wait until something happens."""

@@ -38,6 +38,7 @@ class Dialler:
 
     def __init__(self, origin: Origin) -> None:
         self._origin = origin
+        self._trust = trust() if origin.tls else None
         self._found: asyncio.Task[Sequence[_Address]] | None = None
         self._stale_at = 0.0
 
@@ -56,8 +57,8 @@ class Dialler:
         except OSError:
             self._found = None  # it may have moved
             raise
-        context, name = (trust(), origin.host) if origin.tls else (None, None)
-        _, protocol = await loop.create_connection(make, sock=connected, ssl=context, server_hostname=name)
+        name = origin.host if origin.tls else None
+        _, protocol = await loop.create_connection(make, sock=connected, ssl=self._trust, server_hostname=name)
         return protocol
 
     async def _addresses(self, loop: asyncio.AbstractEventLoop) -> Sequence[_Address]:

@@ -28,7 +28,7 @@ class Incoming:
 
     ``status`` is 0 until the head is whole. ``parts`` hold what came of the body and was not taken away; they are
     always the same list. ``done``: the body is whole. ``broken`` says why it never will be. ``heard``: a byte of
-    it came. ``keeps``: another answer may follow on this connection.
+    it came. ``keeps``: once it is whole, another may follow on this connection.
     """
 
     __slots__ = (

@@ -16,8 +16,9 @@ IDLE_SECONDS: Final = 30.0
 class Pool:
     """Connections to one server. It has one timer, while any of them is idle."""
 
-    def __init__(self, origin: Origin) -> None:
+    def __init__(self, origin: Origin, *, idle_seconds: float = IDLE_SECONDS) -> None:
         self._dialler = Dialler(origin)
+        self._idle_seconds = idle_seconds
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -54,7 +55,7 @@ class Pool:
         connection.idle_since = loop.time()
         self._idle.append(connection)
         if self._timer is None:
-            self._timer = loop.call_later(IDLE_SECONDS, self._sweep)
+            self._timer = loop.call_later(self._idle_seconds, self._sweep)
 
     def close(self) -> None:
         """Drop every connection, those under way too; none is kept from now on."""
@@ -68,10 +69,10 @@ class Pool:
     def _sweep(self) -> None:
         """Drop what was idle for too long; who waits longest stands first."""
         loop = asyncio.get_running_loop()
-        until = loop.time() - IDLE_SECONDS
+        until = loop.time() - self._idle_seconds
         while self._idle and self._idle[0].idle_since <= until:
             self._idle.pop(0).drop()
-        self._timer = loop.call_at(self._idle[0].idle_since + IDLE_SECONDS, self._sweep) if self._idle else None
+        self._timer = loop.call_at(self._idle[0].idle_since + self._idle_seconds, self._sweep) if self._idle else None
 
     def _forget(self, connection: Connection) -> None:
         self._all.discard(connection)
