@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from flatfee.server.providers.http1.connection import AT_ONCE, READ_AHEAD, Broken, Connection
+from flatfee.server.providers.http1.incoming import Incoming
 
 HEAD = b"POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"
@@ -144,6 +145,14 @@ async def test_bytes_that_nobody_asked_for_drop_it() -> None:
     assert (transport.aborted, connection.lost) == (True, True)
 
 
+async def test_who_answers_before_the_first_question_is_dropped() -> None:
+    connection, transport = made()
+    connection.data_received(OK + b"evil!")
+    assert transport.aborted
+    with pytest.raises(Broken):
+        await connection.ask(HEAD, b"{}")
+
+
 async def test_what_is_no_http_drops_it_at_once() -> None:
     connection, transport = made()
     asking = await begun(connection.ask(HEAD, b"{}"))
@@ -262,21 +271,28 @@ async def test_who_gives_up_waiting_leaves_nothing_behind() -> None:
     assert await connection.take() == b"x"
 
 
-class Watched(Connection):
+class WatchedConnection(Connection):
     """A connection of which it can be seen that it is gone."""
 
     __slots__ = ("__weakref__",)
 
 
+class WatchedIncoming(Incoming):
+    """The same of what it reads."""
+
+    __slots__ = ("__weakref__",)
+
+
 async def test_a_lost_connection_needs_no_collector() -> None:
-    connection = Watched(asyncio.get_running_loop(), lambda _: None)
+    connection = WatchedConnection(asyncio.get_running_loop(), lambda _: None)
+    connection.answer = answer = WatchedIncoming()
+    gone = weakref.ref(connection), weakref.ref(answer)
     transport = FakeTransport(connection)
     connection.data_received(OK + b"hello")
-    connection.connection_lost(None)
-    gone = weakref.ref(connection)
     gc.disable()
     try:
-        del transport, connection
-        assert gone() is None
+        connection.connection_lost(None)
+        del transport, connection, answer
+        assert [what() for what in gone] == [None, None]
     finally:
         gc.enable()

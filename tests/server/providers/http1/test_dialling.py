@@ -87,6 +87,25 @@ async def test_who_gives_up_leaves_no_socket(monkeypatch: pytest.MonkeyPatch) ->
         await until(lambda: handles() == before)
 
 
+async def test_of_two_addresses_that_answer_at_once_one_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = asyncio.Barrier(2)
+    made: list[socket.socket] = []
+
+    async def connect(*_: object) -> socket.socket:
+        plug = socket.socket()
+        made.append(plug)
+        await both.wait()
+        return plug
+
+    monkeypatch.setattr(dialling, "STAGGER", 0.001)
+    monkeypatch.setattr(dialling, "_connect", connect)
+    addresses = [address(("127.0.0.1", 1)), address(("127.0.0.1", 2))]
+    with await _reach(asyncio.get_running_loop(), addresses) as connected:
+        await asyncio.sleep(0)
+        assert [found.fileno() != -1 for found in made].count(True) == 1
+        assert connected.fileno() != -1
+
+
 def handles() -> int:
     """Count open sockets; loops keep other files of their own."""
     return sum(path.is_socket() for path in Path("/dev/fd").iterdir())

@@ -162,6 +162,10 @@ def test_trailers_are_no_headers() -> None:
     assert hear([CHUNKED]).fields == [(b"transfer-encoding", b"chunked")]
 
 
+def test_what_was_said_before_is_no_header_of_the_answer() -> None:
+    assert hear([EARLY + SIZED]).fields == [(b"X-Odd", b"1"), (b"Content-Length", b"11")]
+
+
 @pytest.mark.parametrize("more", [SIZED, b"x", b"HTTP/1.1 500 No\r\ncontent-length: 4\r\n\r\nevil"])
 @pytest.mark.parametrize("apart", [False, True], ids=["with it", "behind it"])
 def test_what_follows_an_answer_changes_nothing_of_it(more: bytes, apart: bool) -> None:

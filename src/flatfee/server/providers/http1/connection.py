@@ -132,8 +132,7 @@ class Connection(asyncio.Protocol):
                 return
             while self._full and not answer.status and answer.broken is None:
                 await self._wait()
-            size = len(rest) if answer.status else AT_ONCE
-            data, rest = rest[:size], rest[size:]
+            data, rest = rest[:AT_ONCE], rest[AT_ONCE:]
 
     async def take(self) -> bytes:
         """Return what is there of the body, once something is; nothing at its end.
