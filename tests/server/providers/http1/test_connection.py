@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from flatfee.server.providers.http1.connection import AT_ONCE, READ_AHEAD, Broken, Connection
+from flatfee.server.providers.http1.connection import AT_ONCE, READ_AHEAD, READ_AT_ONCE, Broken, Connection
 from flatfee.server.providers.http1.incoming import Incoming
 
 HEAD = b"POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\n"
@@ -63,8 +63,16 @@ class FakeTransport(asyncio.Transport):
         self.aborted = True
 
 
+def receive(connection: Connection, data: bytes) -> None:
+    """Let bytes come as a loop does."""
+    while data:
+        part, data = data[:READ_AT_ONCE], data[READ_AT_ONCE:]
+        connection.get_buffer(-1)[: len(part)] = part
+        connection.buffer_updated(len(part))
+
+
 def made() -> tuple[Connection, FakeTransport]:
-    connection = Connection(asyncio.get_running_loop(), lambda _: None)
+    connection = Connection(asyncio.get_running_loop(), memoryview(bytearray(READ_AT_ONCE)), lambda _: None)
     return connection, FakeTransport(connection)
 
 
@@ -79,7 +87,7 @@ async def asked(answer: bytes = OK) -> tuple[Connection, FakeTransport]:
     """Return a connection whose request was answered so far."""
     connection, transport = made()
     asking = await begun(connection.ask(HEAD, b"{}"))
-    connection.data_received(answer)
+    receive(connection, answer)
     await asking
     return connection, transport
 
@@ -113,7 +121,7 @@ async def test_a_whole_answer_to_half_a_request_drops_it() -> None:
     connection, transport = made()
     transport.slow = True
     asking = await begun(connection.ask(HEAD, b"x" * 10 * AT_ONCE))
-    connection.data_received(OK + b"hello")
+    receive(connection, OK + b"hello")
     await asking
     assert await connection.take() == b"hello"
     assert not connection.finish()
@@ -124,7 +132,7 @@ async def test_a_request_that_is_not_yet_sent_when_its_answer_is_whole_drops_it(
     connection, transport = made()
     transport.slow = True
     asking = await begun(connection.ask(HEAD, b"{}"))
-    connection.data_received(OK + b"hello")
+    receive(connection, OK + b"hello")
     await asking
     assert not connection.finish()
 
@@ -132,7 +140,7 @@ async def test_a_request_that_is_not_yet_sent_when_its_answer_is_whole_drops_it(
 @pytest.mark.parametrize("more", [b"x", b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil"])
 async def test_bytes_behind_an_answer_drop_it(more: bytes) -> None:
     connection, transport = await asked(OK + b"hello")
-    connection.data_received(more)
+    receive(connection, more)
     assert transport.aborted
     assert await connection.take() == b"hello"
     assert not connection.finish()
@@ -141,13 +149,13 @@ async def test_bytes_behind_an_answer_drop_it(more: bytes) -> None:
 async def test_bytes_that_nobody_asked_for_drop_it() -> None:
     connection, transport = await asked(OK + b"hello")
     assert connection.finish()
-    connection.data_received(b"HTTP/1.1 200 OK\r\n")
+    receive(connection, b"HTTP/1.1 200 OK\r\n")
     assert (transport.aborted, connection.lost) == (True, True)
 
 
 async def test_who_answers_before_the_first_question_is_dropped() -> None:
     connection, transport = made()
-    connection.data_received(OK + b"evil!")
+    receive(connection, OK + b"evil!")
     assert transport.aborted
     with pytest.raises(Broken):
         await connection.ask(HEAD, b"{}")
@@ -156,7 +164,7 @@ async def test_who_answers_before_the_first_question_is_dropped() -> None:
 async def test_what_is_no_http_drops_it_at_once() -> None:
     connection, transport = made()
     asking = await begun(connection.ask(HEAD, b"{}"))
-    connection.data_received(b"SSH-2.0\r\n")
+    receive(connection, b"SSH-2.0\r\n")
     with pytest.raises(Broken, match="is no HTTP"):
         await asking
     assert transport.aborted
@@ -164,32 +172,41 @@ async def test_what_is_no_http_drops_it_at_once() -> None:
 
 async def test_nothing_more_is_read_for_a_reader_that_waits() -> None:
     connection, transport = await asked(ENDLESS)
-    connection.data_received(b"x" * (READ_AHEAD - len(ENDLESS)))
+    receive(connection, b"x" * (READ_AHEAD - len(ENDLESS)))
     assert transport.is_reading()
-    connection.data_received(b"x")
+    receive(connection, b"x")
     assert not transport.is_reading()
-    connection.data_received(b"x")  # was on its way
+    receive(connection, b"x")  # was on its way
     assert len(await connection.take()) == READ_AHEAD - len(ENDLESS) + 2
     assert not transport.is_reading()  # until what was taken is used up
     taking = await begun(connection.take())
     assert transport.is_reading()
-    connection.data_received(b"y")
+    receive(connection, b"y")
     assert await taking == b"y"
 
 
 async def test_the_last_bytes_of_an_answer_stop_nothing() -> None:
-    size = 2 * READ_AHEAD
+    size = READ_AT_ONCE - 100
     connection, transport = await asked(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size)
     assert transport.is_reading()
     assert connection.finish()
 
 
+async def test_a_kept_connection_is_read_however_its_last_answer_came() -> None:
+    size = READ_AHEAD + 1
+    connection, transport = await asked(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (size + 1))
+    receive(connection, b"x" * size)
+    receive(connection, b"x")  # was on its way
+    assert connection.finish()
+    assert transport.is_reading()
+
+
 async def test_a_long_head_is_read_on() -> None:
     connection, transport = made()
     asking = await begun(connection.ask(HEAD, b"{}"))
-    connection.data_received(b"HTTP/1.1 200 OK\r\nx: " + b"x" * (READ_AHEAD + 1))
+    receive(connection, b"HTTP/1.1 200 OK\r\nx: " + b"x" * (READ_AHEAD + 1))
     assert transport.is_reading()
-    connection.data_received(b"\r\ncontent-length: 0\r\n\r\n")
+    receive(connection, b"\r\ncontent-length: 0\r\n\r\n")
     await asking
 
 
@@ -204,7 +221,7 @@ async def test_a_large_body_is_written_as_it_is_sent() -> None:
         transport.sent()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-    connection.data_received(OK + b"hello")
+    receive(connection, OK + b"hello")
     await asking
     assert bytes(transport.written) == HEAD + body
     assert turns > 5
@@ -217,7 +234,7 @@ async def test_who_answers_early_gets_the_rest_of_the_request() -> None:
     body = b"x" * 10 * AT_ONCE
     asking = await begun(connection.ask(HEAD, body))
     assert len(transport.written) < len(body)
-    connection.data_received(OK)
+    receive(connection, OK)
     await asking
     assert bytes(transport.written) == HEAD + body
 
@@ -267,7 +284,7 @@ async def test_who_gives_up_waiting_leaves_nothing_behind() -> None:
     taking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await taking
-    connection.data_received(b"x")
+    receive(connection, b"x")
     assert await connection.take() == b"x"
 
 
@@ -284,11 +301,11 @@ class WatchedIncoming(Incoming):
 
 
 async def test_a_lost_connection_needs_no_collector() -> None:
-    connection = WatchedConnection(asyncio.get_running_loop(), lambda _: None)
+    connection = WatchedConnection(asyncio.get_running_loop(), memoryview(bytearray(READ_AT_ONCE)), lambda _: None)
     connection.answer = answer = WatchedIncoming()
     gone = weakref.ref(connection), weakref.ref(answer)
     transport = FakeTransport(connection)
-    connection.data_received(OK + b"hello")
+    receive(connection, OK + b"hello")
     gc.disable()
     try:
         connection.connection_lost(None)

@@ -16,6 +16,7 @@ import uvloop
 from tests.server.fakes import until
 
 from flatfee.server.providers.http1 import dialling
+from flatfee.server.providers.http1.connection import READ_AT_ONCE, Connection
 from flatfee.server.providers.http1.dialling import Dialler, _in_turn, _reach
 from flatfee.server.providers.http1.target import Origin
 
@@ -182,36 +183,40 @@ async def test_a_name_that_can_be_none_is_not_found() -> None:
 
 
 class Noted(asyncio.Protocol):
-    """A protocol that keeps its transport, and what came."""
-
-    def __init__(self) -> None:
-        self.heard = b""
+    """A protocol that keeps its transport."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]  # uvloop's have no such base
 
-    def data_received(self, data: bytes) -> None:
-        self.heard += data
 
-
-async def _over_tls(name: str, *, trusted: bool) -> bytes:
+async def _over_tls(name: str, *, trusted: bool) -> int:
     authority = trustme.CA()
     inside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(inside)
-    server = await asyncio.start_server(_greet, "127.0.0.1", 0, ssl=inside)
+    server = await asyncio.start_server(_answer, "127.0.0.1", 0, ssl=inside)
     async with server:
         dialler = Dialler(Origin(host=name, port=server.sockets[0].getsockname()[1], tls=True))
         dialler._trust = ssl.create_default_context()
         if trusted:
             authority.configure_trust(dialler._trust)
-        protocol = await dialler.dial(Noted)
-        await until(lambda: protocol.heard)
-        protocol.transport.abort()
-        return protocol.heard
+        loop, buffer = asyncio.get_running_loop(), memoryview(bytearray(READ_AT_ONCE))
+        connection = await dialler.dial(lambda: Connection(loop, buffer, lambda _: None))
+        size = 0
+        for _ in range(2):
+            await connection.ask(b"POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\n", b"{}")
+            while data := await connection.take():
+                size += len(data)
+                await asyncio.sleep(0)
+            assert connection.finish()
+        connection.drop()
+        return size
 
 
-async def _greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"hello")
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(asyncio.IncompleteReadError, ConnectionError):
+        while await reader.readuntil(b"{}"):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n" + b"x" * 1_000_000)
+            await writer.drain()
     writer.close()
 
 
@@ -220,7 +225,7 @@ LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio"
 
 @LOOPS
 def test_a_certificate_for_the_name_is_trusted(run: Any) -> None:
-    assert run(_over_tls("localhost", trusted=True)) == b"hello"
+    assert run(_over_tls("localhost", trusted=True)) == 2_000_000
 
 
 @LOOPS

@@ -22,7 +22,7 @@ FRESH: Final = 10.0
 """Seconds for which a look-up is believed."""
 
 _Address: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
-_AProtocol = TypeVar("_AProtocol", bound=asyncio.Protocol)
+_AProtocol = TypeVar("_AProtocol", bound=asyncio.BaseProtocol)
 
 
 @lru_cache(maxsize=1)

@@ -63,8 +63,8 @@ class Incoming:
         self.broken: str | None = None
         self._loose = self._size = 0
 
-    def feed(self, data: bytes) -> None:
-        """Read what came."""
+    def feed(self, data: bytes | memoryview) -> None:
+        """Read what came; nothing of it is kept but copies."""
         if self.done or self.broken is not None:
             self.keeps = False  # nobody asked for it
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from flatfee.server.providers.http1.connection import Connection
+from flatfee.server.providers.http1.connection import READ_AT_ONCE, Connection
 from flatfee.server.providers.http1.dialling import Dialler
 from flatfee.server.providers.http1.target import Origin
 
@@ -18,6 +18,7 @@ class Pool:
 
     def __init__(self, origin: Origin, *, idle_seconds: float = IDLE_SECONDS) -> None:
         self._dialler = Dialler(origin)
+        self._buffer = memoryview(bytearray(READ_AT_ONCE))
         self._idle_seconds = idle_seconds
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
@@ -39,7 +40,7 @@ class Pool:
             OSError: it does not come about; ``ssl.SSLError`` where the server cannot be trusted.
         """
         loop = asyncio.get_running_loop()
-        connection = await self._dialler.dial(lambda: Connection(loop, self._forget))
+        connection = await self._dialler.dial(lambda: Connection(loop, self._buffer, self._forget))
         if not connection.lost:
             self._all.add(connection)
         return connection
