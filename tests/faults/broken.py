@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
-import aiohttp
-
 from flatfee.server import pipeline
 from flatfee.server.answers.joint import Joint
 from flatfee.server.answers.stream import RelayedStream
@@ -18,6 +16,7 @@ from flatfee.server.app import App
 from flatfee.server.call import Call, Receive, Scope, Send
 from flatfee.server.faults import CallerGone
 from flatfee.server.gateway import Gateway
+from flatfee.server.providers.http1.connection import Connection
 from flatfee.server.stages.settle import Bill
 
 _kept: list[Any] = []
@@ -49,11 +48,7 @@ def forget_who_left() -> None:
 
 def keep_responses_open() -> None:
     """Never close an upstream response that was not read to its end."""
-
-    def close(response: aiohttp.ClientResponse) -> None:
-        _kept.append(response)
-
-    _put(aiohttp.ClientResponse, "close", close)
+    _put(Connection, "drop", _kept.append)
 
 
 def take_a_cut_for_an_end() -> None:

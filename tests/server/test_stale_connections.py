@@ -61,6 +61,23 @@ async def test_a_new_connection_that_ends_at_once_is_not_stale() -> None:
         assert not caught.value.stale
 
 
+async def test_a_kept_connection_that_ends_within_a_head_is_not_stale() -> None:
+    async def answer(writer: Writer) -> None:
+        if len(fake.heads) == 1:
+            writer.write(head(len(completion())) + completion())
+        else:
+            writer.write(b"HTTP/1.1 2")
+            writer.close()
+
+    async with pair(answer) as (fake, api):
+        async with api.send(a_route(), BODY, stream=False) as first:
+            await first.read()
+        with pytest.raises(ProviderFailure) as caught:
+            async with api.send(a_route(), BODY, stream=False):
+                pytest.fail("there is no answer")
+        assert (fake.connections, caught.value.stale) == (1, False)
+
+
 async def test_many_kept_connections_that_end_at_once_cost_no_caller_its_answer() -> None:
     restarting = Restarting(CALLERS)
     settings = make_settings(routes=[route("only")], concurrent_workflows=2 * CALLERS)

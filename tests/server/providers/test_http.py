@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+from contextlib import suppress
 
 import pytest
 from pydantic import SecretStr
@@ -12,6 +13,7 @@ from tests.server.fakes import LIMIT, STREAM, completion, until
 from tests.server.fakes_upstream import (
     BODY,
     SECRET,
+    Reader,
     Writer,
     a_route,
     chunked,
@@ -25,6 +27,8 @@ from tests.server.fakes_upstream import (
 )
 
 from flatfee.server.providers import http
+from flatfee.server.providers.base import ProviderFailure
+from flatfee.server.providers.http import HttpConnection
 from flatfee.server.providers.openai import OpenAIProvider
 from flatfee.server.providers.registry import make_providers
 from flatfee.server.settings import ProviderSettings
@@ -204,6 +208,61 @@ async def test_an_answer_without_bound_is_cut_off(monkeypatch: pytest.MonkeyPatc
     async with upstream(whole(gzip.compress(b"x" * 1_000_000), "content-encoding: gzip")) as fake:
         failure = await fails(fake.port)
     assert (failure.outcome, str(failure)) == (AttemptOutcome.ERROR, "answered with more than 1000 bytes")
+
+
+async def test_a_large_request_comes_whole() -> None:
+    body = bytes(range(256)) * 16_000
+    async with pair(whole(completion())) as (fake, api), api.send(a_route(), body, stream=False) as answer:
+        assert await answer.read() == completion()
+    assert fake.bodies == [body]
+
+
+async def test_an_answer_before_the_request_was_read_is_an_answer() -> None:
+    ended = asyncio.Event()
+
+    async def refuse(reader: Reader, writer: Writer) -> None:
+        await reader.read(1)
+        await whole(b"{}", status="413 Too Large")(writer)
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        ended.set()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0, limit=1024)
+    async with server, asyncio.timeout(LIMIT):
+        async with (
+            provider(server.sockets[0].getsockname()[1]) as api,
+            api.send(a_route(), b"x" * 4_000_000, stream=False) as answer,
+        ):
+            assert (answer.status, await answer.read()) == (413, b"{}")
+        await ended.wait()
+
+
+async def test_an_answer_that_was_left_takes_nothing_from_the_next() -> None:
+    parts = [head(None), *map(chunked, STREAM), b"0\r\n\r\n"]
+    async with pair(say(b"".join(parts))) as (fake, api):
+        async with api.send(a_route(), BODY, stream=True) as left:
+            chunks = left.chunks()
+            await anext(chunks)
+        async with api.send(a_route(), BODY, stream=True) as answer:
+            for late in (left.read(), anext(chunks)):
+                with pytest.raises(ProviderFailure, match="was let go of"):
+                    await late
+            assert await answer.read() == b"".join(STREAM)
+        assert fake.connections == 1
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1/models", "https://other.example/v1/models"])
+async def test_a_document_of_another_server_is_not_asked_for(url: str) -> None:
+    connection = HttpConnection("https://127.0.0.1:9/v1/chat/completions", {})
+    with pytest.raises(ValueError, match="is not at 127"):
+        await connection.get(url, patience=1.0)
+
+
+def test_a_key_that_would_be_a_header_of_its_own_is_refused_and_not_shown() -> None:
+    with pytest.raises(ValueError, match="header 'authorization' cannot be sent") as caught:
+        HttpConnection("https://127.0.0.1:9/v1", {"authorization": f"Bearer {SECRET}\r\nx: y"})
+    assert SECRET not in str(caught.value)
 
 
 async def test_cookies_of_the_provider_are_not_kept() -> None:

@@ -1,38 +1,36 @@
-"""HTTP to a provider, over aiohttp: a request, and its answer as bytes. What they say is no matter here."""
+"""HTTP to a provider: a request, and its answer as bytes. What they say is no matter here."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import ssl
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from contextvars import ContextVar
-from functools import partial
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Final
 
-import aiohttp
-
 from flatfee.server.providers.base import MAX_ANSWER, ProviderFailure
+from flatfee.server.providers.http1.connection import READ_AHEAD, Broken, Connection
+from flatfee.server.providers.http1.pool import Pool
+from flatfee.server.providers.http1.target import head_of, origin_of
 from flatfee.server.providers.unpack import PACKED, PLAIN, Unpacker
 from flatfee.server.settings import ProviderSettings, RouteSettings
 from flatfee.wire import AttemptOutcome
 
 log = logging.getLogger("flatfee.server")
 
-READ_AHEAD: Final = 16 * 1024
-"""Bytes of an answer that may wait for a slow reader before no more are read, and the largest piece passed on."""
-
-RECEIVE_BUFFER: Final = 64 * 1024
-"""Bytes that the system keeps for a connection; left alone, it keeps megabytes of what nobody reads."""
-
 MAX_DOCUMENT: Final = 8 * 1024 * 1024
 """Bytes of a list of models; the longest are below one million."""
 
-MAX_HEADER_LINE: Final = 32 * 1024
-"""Bytes of one line of an answer's head; some gateways put their whole policy into one."""
+_ALWAYS: Final = {
+    "user-agent": "flatfee",
+    # Answers are passed on as they come, so a provider need not compress them for us to undo it.
+    "accept-encoding": "identity",
+}
+_ENCODING: Final = b"content-encoding"
+_ACCEPTED: Final = {False: "application/json", True: "text/event-stream"}
 
 
 def key_headers(settings: ProviderSettings) -> dict[str, str]:
@@ -46,195 +44,200 @@ def key_headers(settings: ProviderSettings) -> dict[str, str]:
 class HttpConnection:
     """Requests to one URL, with headers of its own, and the connections that are kept for them.
 
-    Redirects are refused: only the configuration says where a request goes. ``headers`` hold the key, so they
-    are shown nowhere.
+    A redirect is an answer like any other, and the environment's proxies are not asked: only the configuration
+    says where a request goes. ``headers`` hold the key, so they are shown nowhere.
+
+    Raises:
+        ValueError: a header cannot be sent, or the URL is none.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        self._url = url
-        self._headers = headers
-        self._session: aiohttp.ClientSession | None = None
+        self._origin = origin_of(url)
+        self._pool = Pool(self._origin)
+        self._headers = {**_ALWAYS, **headers}
+        told = {"content-type": "application/json", **self._headers}
+        self._heads = {
+            stream: head_of("POST", url, {**told, "accept": accepted}) + b"content-length: "
+            for stream, accepted in _ACCEPTED.items()
+        }
 
-    @asynccontextmanager
-    async def post(self, route: RouteSettings, body: bytes, *, stream: bool) -> AsyncGenerator[HttpAnswer, None]:
+    def post(self, route: RouteSettings, body: bytes, *, stream: bool) -> AbstractAsyncContextManager[HttpAnswer]:
         """Send a JSON body; leaving the context in the middle drops the connection.
 
         Raises:
             ProviderFailure: on entering, where no answer's head arrived.
         """
-        # From the look-up of the name to the end of the TLS handshake; a pooled connection takes none of it.
-        timeout = aiohttp.ClientTimeout(total=None, connect=route.connect_timeout)
-        kept = _Kept()
-        _asking.set(kept)
-        accept = "text/event-stream" if stream else "application/json"
-        try:
-            response = await self._connection().post(
-                self._url,
-                data=body,
-                headers={"accept": accept},
-                timeout=timeout,
-                allow_redirects=False,
-            )
-        except aiohttp.ConnectionTimeoutError as error:
-            raise ProviderFailure(AttemptOutcome.TIMEOUT, "was silent while connecting") from error
-        except aiohttp.ClientSSLError as error:
-            _tell_distrust(route, error)
-            raise ProviderFailure(AttemptOutcome.UNAVAILABLE, "cannot be trusted") from error
-        except aiohttp.ClientConnectorError as error:
-            raise ProviderFailure(AttemptOutcome.UNAVAILABLE, "cannot be reached") from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            stale = kept.used and isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
-            raise ProviderFailure(AttemptOutcome.ERROR, f"broke off: {type(error).__name__}", stale=stale) from error
-        forget = _hear_of_the_end(response)
-        try:
-            yield HttpAnswer(response)
-        finally:
-            forget()
-            # Closing drops the connection unless the body was read to its end: the upstream call
-            # of a caller that left, or of an answer that nobody wants any more, ends right here.
-            response.close()
+        head = self._heads[stream] + b"%d\r\n\r\n" % len(body)
+        return _Request(self._pool, head, body, route.connect_timeout, route.name)
 
     async def get(self, url: str, *, patience: float) -> bytes | None:
-        """Fetch a document of at most ``MAX_DOCUMENT`` bytes; ``None`` where it does not come in time and whole."""
+        """Fetch a document of at most ``MAX_DOCUMENT`` bytes; ``None`` where it does not come in time and whole.
+
+        Raises:
+            ValueError: the URL is at another server; this one's key would go there.
+        """
+        if origin_of(url) != self._origin:
+            raise ValueError(f"{url!r} is not at {self._origin.authority}")
+        head = head_of("GET", url, {**self._headers, "accept": _ACCEPTED[False]}) + b"\r\n"
         data = bytearray()
         try:
-            async with (
-                asyncio.timeout(patience),
-                self._connection().get(url, headers={"accept": "application/json"}, allow_redirects=False) as response,
-            ):
-                if response.status != 200:
+            async with asyncio.timeout(patience), _Request(self._pool, head, b"", patience, None) as answer:
+                if answer.status != 200:
                     return None
-                async for part in HttpAnswer(response).chunks():
+                async for part in answer.chunks():
                     data += part
                     if len(data) > MAX_DOCUMENT:
                         return None
-        except (ProviderFailure, aiohttp.ClientError, TimeoutError, OSError):
+        except (ProviderFailure, TimeoutError):
             return None
         return bytes(data)
 
     async def close(self) -> None:
-        """Close the session and its connections."""
-        if self._session is not None:
-            await self._session.close()
-
-    def _connection(self) -> aiohttp.ClientSession:
-        """Return the session; it is made in the event loop that uses it."""
-        if self._session is None:
-            # Answers are passed on as they come, so a provider need not compress them for us to undo it.
-            headers = {"content-type": "application/json", "user-agent": "flatfee", "accept-encoding": "identity"}
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, socket_factory=_socket),
-                headers={**headers, **self._headers},
-                read_bufsize=READ_AHEAD,
-                max_line_size=MAX_HEADER_LINE,
-                max_field_size=MAX_HEADER_LINE,
-                auto_decompress=False,  # it fails with the head where it cannot undo an encoding
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-            )
-        return self._session
+        """Drop its connections, those under way too."""
+        self._pool.close()
+        await asyncio.sleep(0)  # what was dropped is gone in the loop's next turn
 
 
-def _hear_of_the_end(response: aiohttp.ClientResponse) -> Callable[[], object]:
-    """Let the end of the connection end the body too, until what is returned is called.
+class _Request(AbstractAsyncContextManager["HttpAnswer"]):
+    """One request: from entering, when its answer's head is there, until it is left."""
 
-    At a chunk without a size aiohttp (3.14) closes the connection, and whoever reads the body waits for ever.
-    """
-    protocol = response.connection.protocol if response.connection is not None else None
-    closed = protocol.closed if protocol is not None else None
-    if closed is None:
-        return _nothing
+    __slots__ = ("_answer", "_body", "_connect_timeout", "_connection", "_head", "_pool", "_route")
 
-    def lost(future: asyncio.Future[None]) -> None:
-        error = future.exception() if not future.cancelled() else None
-        if not response.content.is_eof() and response.content.exception() is None:
-            response.content.set_exception(error or aiohttp.ClientPayloadError("the connection was lost"))
+    def __init__(self, pool: Pool, head: bytes, body: bytes, connect_timeout: float, route: str | None) -> None:
+        self._pool = pool
+        self._head = head
+        self._body = body
+        self._connect_timeout = connect_timeout
+        self._route = route
+        self._connection: Connection | None = None
+        self._answer: HttpAnswer | None = None
 
-    # Once for a connection, else asyncio complains of an end that nobody heard.
-    closed.remove_done_callback(_heard)
-    closed.add_done_callback(_heard)
-    closed.add_done_callback(lost)
-    return partial(closed.remove_done_callback, lost)  # a kept connection outlives its answers
+    async def __aenter__(self) -> HttpAnswer:
+        connection = self._pool.kept()
+        kept = connection is not None
+        if connection is None:
+            connection = await self._connected()
+        body, self._body = self._body, b""  # an answer may take minutes, and images are large
+        try:
+            await connection.ask(self._head, body)
+        except Broken as error:
+            connection.drop()
+            stale = kept and not connection.answer.heard
+            raise ProviderFailure(AttemptOutcome.ERROR, f"broke off: {error}", stale=stale) from error
+        except BaseException:
+            connection.drop()
+            raise
+        self._connection = connection
+        self._answer = HttpAnswer(connection)
+        return self._answer
 
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The connection is dropped unless the answer came to its end: the upstream call of a caller
+        # that left, or of an answer that nobody wants any more, ends right here.
+        if self._connection is not None and self._answer is not None:
+            self._answer.let_go()
+            self._pool.take_back(self._connection)
+            self._connection = None
 
-def _heard(closed: asyncio.Future[None]) -> None:
-    if not closed.cancelled():
-        closed.exception()
-
-
-def _nothing() -> None:
-    """Forget nothing."""
+    async def _connected(self) -> Connection:
+        try:
+            # From the look-up of the name to the end of the TLS handshake; a kept connection takes none of it.
+            async with asyncio.timeout(self._connect_timeout) as limit:
+                return await self._pool.made()
+        except ssl.SSLError as error:
+            if self._route is not None:
+                _tell_distrust(self._route, error)
+            raise ProviderFailure(AttemptOutcome.UNAVAILABLE, "cannot be trusted") from error
+        except OSError as error:
+            if limit.expired():
+                raise ProviderFailure(AttemptOutcome.TIMEOUT, "was silent while connecting") from error
+            raise ProviderFailure(AttemptOutcome.UNAVAILABLE, "cannot be reached") from error
 
 
 class HttpAnswer:
-    """An ``Upstream`` over aiohttp's response."""
+    """An ``Upstream`` on a connection, which is its own until it is let go of."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
+    __slots__ = ("__weakref__", "_connection", "_fields", "status")
 
-    @property
-    def status(self) -> int:
-        return self._response.status
+    def __init__(self, connection: Connection) -> None:
+        self._connection: Connection | None = connection
+        self._fields = connection.answer.fields
+        self.status = connection.answer.status
 
     @property
     def headers(self) -> Mapping[str, str]:
-        return {name.lower(): value for name, value in self._response.headers.items()}
+        return {name.decode("latin-1").lower(): value.decode("latin-1").strip() for name, value in self._fields}
 
     async def read(self) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        async for chunk in self.chunks():
-            parts.append(chunk)
-            size += len(chunk)
-            if size > MAX_ANSWER:
-                raise ProviderFailure(AttemptOutcome.ERROR, f"answered with more than {MAX_ANSWER} bytes")
-        return b"".join(parts)
+        if self._encoding() in PLAIN:
+            return await _whole(self._take)
+        chunks = self.chunks()
+        return await _whole(lambda: anext(chunks, b""))
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        content = self._response.content
-        encoding = ", ".join(self._response.headers.getall("content-encoding", ())).strip().lower()
-        if encoding not in PLAIN | PACKED:
-            raise ProviderFailure(AttemptOutcome.ERROR, "answered in an encoding that was not asked for")
-        unpacker = Unpacker(encoding) if encoding in PACKED else None
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        encoding = self._encoding()
+        if encoding in PACKED:
+            async for piece in self._unpacked(Unpacker(encoding)):
+                yield piece
+            return
+        while data := await self._take():
+            if len(data) <= READ_AHEAD:
+                yield data
+                continue
+            for start in range(0, len(data), READ_AHEAD):
+                yield data[start : start + READ_AHEAD]
+
+    def let_go(self) -> None:
+        """Take nothing more from the connection, which may carry another answer by and by."""
+        self._connection = None
+
+    async def _take(self) -> bytes:
+        if self._connection is None:
+            raise ProviderFailure(AttemptOutcome.ERROR, "was let go of")
         try:
-            while chunk := await content.read(READ_AHEAD):
-                if unpacker is None:
-                    yield chunk
-                    continue
-                for piece in unpacker.unpack(chunk):
+            return await self._connection.take()
+        except Broken as error:
+            raise ProviderFailure(AttemptOutcome.ERROR, f"broke off: {error}") from error
+
+    async def _unpacked(self, unpacker: Unpacker) -> AsyncGenerator[bytes, None]:
+        try:
+            while data := await self._take():
+                for piece in unpacker.unpack(data):
                     yield piece
                     # What is still to be unpacked is there at once: a few bytes that hold gigabytes
                     # would never let anything else run, the time limits included.
                     await asyncio.sleep(0)
-            if unpacker is not None and not unpacker.whole:
-                raise zlib.error
-        except (aiohttp.ClientError, TimeoutError, OSError, zlib.error) as error:
-            raise ProviderFailure(AttemptOutcome.ERROR, f"broke off: {type(error).__name__}") from error
+            if not unpacker.whole:
+                raise zlib.error("its end is missing")
+        except zlib.error as error:
+            raise ProviderFailure(AttemptOutcome.ERROR, f"broke off: cannot be unpacked: {error}") from error
+
+    def _encoding(self) -> str:
+        found = [value for name, value in self._fields if len(name) == len(_ENCODING) and name.lower() == _ENCODING]
+        encoding = b", ".join(found).strip().lower().decode("latin-1")
+        if encoding not in PLAIN | PACKED:
+            raise ProviderFailure(AttemptOutcome.ERROR, "answered in an encoding that was not asked for")
+        return encoding
 
 
-class _Kept:
-    """Whether a request went over a connection that was kept from an earlier one."""
-
-    used = True
-
-
-_asking: ContextVar[_Kept] = ContextVar("asking")
-"""The request for which a socket is made, if one is: aiohttp's own way to hear of it costs each request more."""
-
-
-def _socket(address: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
-    _asking.get(_Kept()).used = False
-    family, kind, protocol, *_ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-    return made
+async def _whole(take: Callable[[], Awaitable[bytes]]) -> bytes:
+    """Join what can be taken until nothing more comes."""
+    parts: list[bytes] = []
+    size = 0
+    while data := await take():
+        parts.append(data)
+        size += len(data)
+        if size > MAX_ANSWER:
+            raise ProviderFailure(AttemptOutcome.ERROR, f"answered with more than {MAX_ANSWER} bytes")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _tell_distrust(route: RouteSettings, error: aiohttp.ClientSSLError) -> None:
+def _tell_distrust(route: str, error: ssl.SSLError) -> None:
     """Log why no TLS connection came about: only the operator can cure it."""
-    cause = getattr(error, "certificate_error", None) or error.os_error
-    why = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else type(cause).__name__
+    why = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else type(error).__name__
     log.error(
         "provider.untrusted",
-        extra={"route": route.name, "why": why, "cure": "check the provider's base_url and its certificate"},
+        extra={"route": route, "why": why, "cure": "check the provider's base_url and its certificate"},
     )

@@ -5,26 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from flatfee.server.providers.anthropic.provider import AnthropicProvider
 from flatfee.server.providers.base import Provider
+from flatfee.server.providers.openai import OpenAIProvider
 from flatfee.server.providers.simulated import SimulatedProvider
 from flatfee.server.settings import ProviderSettings, Settings
 
-
-def _openai(settings: ProviderSettings) -> Provider:
-    from flatfee.server.providers.openai import OpenAIProvider  # aiohttp: a third of a simulated gateway's memory
-
-    return OpenAIProvider(settings)
-
-
-def _anthropic(settings: ProviderSettings) -> Provider:
-    from flatfee.server.providers.anthropic.provider import AnthropicProvider  # aiohttp, as above
-
-    return AnthropicProvider(settings)
-
-
 APIS: Final[Mapping[str, Callable[[ProviderSettings], Provider]]] = {
-    "anthropic": _anthropic,
-    "openai": _openai,
+    "anthropic": AnthropicProvider,
+    "openai": OpenAIProvider,
     "simulated": SimulatedProvider,
 }
 

@@ -58,7 +58,7 @@ def _connect_timeout(fault: Fault, _: Asked) -> Played:
 
 
 def _reset(fault: Fault, _: Asked) -> Played:
-    failure = Failure(AttemptOutcome.ERROR, "broke off: ClientOSError", stale=fault.stale)
+    failure = Failure(AttemptOutcome.ERROR, "broke off: the connection ended", stale=fault.stale)
     return Played(before=(failure,))
 
 

@@ -26,7 +26,7 @@ from flatfee.testing.scripting.played import Failure, Pause, Piece
 from flatfee.testing.scripting.speaking import event
 from flatfee.wire import AttemptOutcome
 
-BROKE_OFF: Final = Failure(AttemptOutcome.ERROR, "broke off: ClientPayloadError")
+BROKE_OFF: Final = Failure(AttemptOutcome.ERROR, "broke off: the connection ended")
 
 _ABSURD: Final = 10**15
 
