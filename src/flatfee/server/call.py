@@ -27,6 +27,10 @@ BODY_SECONDS: Final = 60.0
 WATCH_AFTER_SECONDS: Final = 0.05
 """Requests shorter than this are not watched for a disconnect: the watch costs more than it saves."""
 
+WHEN_GONE: Final = "flatfee.when_gone"
+"""The ASGI extension by which our own server tells at once that the caller has left: a function that takes what is
+to be called then."""
+
 _IDS: Final = frozenset({Header.REQUEST_ID.encode(), Header.X_REQUEST_ID.encode()})
 _MAX_PARAMETERS: Final = 20
 _MAX_DIGITS: Final = 15
@@ -209,7 +213,7 @@ class Call:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine always runs in a task
         watch = _Watch(task, self._receive)
-        timer = asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, watch.start)
+        watch.begin(self._scope.get("extensions", {}).get(WHEN_GONE))
         try:
             yield
         except asyncio.CancelledError:
@@ -218,7 +222,6 @@ class Call:
             task.uncancel()
             raise CallerGone from None
         finally:
-            timer.cancel()
             watch.stop()
 
 
@@ -254,26 +257,41 @@ class _Copy:
 
 
 class _Watch:
-    """Waits for the goodbye of a caller, and then cancels the task that serves it."""
+    """Cancels the task that serves a caller once that has left: as the server tells, or else by waiting for it."""
 
     def __init__(self, task: asyncio.Task[Any], receive: Receive) -> None:
         self._task = task
         self._receive = receive
+        self._timer: asyncio.TimerHandle | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._over = False
         self.gone = False
 
-    def start(self) -> None:
-        self._watching = asyncio.create_task(self._wait())
+    def begin(self, when_gone: Callable[[Callable[[], object]], object] | None) -> None:
+        if when_gone is not None:
+            when_gone(self._leave)
+        else:
+            self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, self._start)
 
     def stop(self) -> None:
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
         if self._watching is not None:
             self._watching.cancel()
+
+    def _start(self) -> None:
+        self._watching = asyncio.create_task(self._wait())
 
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             continue
-        self.gone = True
-        self._task.cancel()
+        self._leave()
+
+    def _leave(self) -> None:
+        if not self._over:
+            self.gone = True
+            self._task.cancel()
 
 
 def too_large(most: int) -> Fault:
