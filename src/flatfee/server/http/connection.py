@@ -101,7 +101,7 @@ class GuardedConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request that is served, and let go of everything."""
         del exc
-        self._state.connections.discard(self)  # type: ignore[arg-type]
+        self._state.connections.discard(self)
         self.arrival.end()
         self._ahead.clear()
         if self._serving is not None and not self._serving.over:

@@ -80,11 +80,10 @@ class Exchange:
         if self._when_gone is not None:
             self._when_gone()
 
-    def when_gone(self, call: Callable[[], object]) -> None:
-        """Have something called at once when the caller leaves: what ``receive`` would tell who waits for it."""
+    def when_gone(self, call: Callable[[], object]) -> bool:
+        """Have something called once the caller leaves, as ``receive`` would tell; if it has left, return ``False``."""
         self._when_gone = call
-        if self.disconnected:
-            call()
+        return not self.disconnected
 
     def _tell(self) -> None:
         if self._news is not None:
