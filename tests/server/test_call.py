@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -268,6 +268,43 @@ async def test_a_short_request_is_not_watched() -> None:
     server.gone.set()
     async with server.call.until_gone():
         await asyncio.sleep(0)
+
+
+class Telling(Server):
+    """A server that tells at once that the caller has left, as ours does."""
+
+    def __init__(self, *, left: bool = False) -> None:
+        super().__init__()
+        self.left = left
+        self.leave: Callable[[], object] = lambda: None
+        self.call._scope["extensions"] = {module.WHEN_GONE: self.when_gone}
+
+    def when_gone(self, call: Callable[[], object]) -> bool:
+        self.leave = call
+        return not self.left
+
+
+async def test_a_caller_that_leaves_ends_the_block_at_once_where_the_server_tells() -> None:
+    server = Telling()
+
+    async def serve() -> None:
+        async with server.call.until_gone():
+            server.leave()
+            await asyncio.Event().wait()
+
+    async with asyncio.timeout(LIMIT):
+        with pytest.raises(CallerGone):
+            await serve()
+    assert not server.listening.is_set()
+    server.leave()
+    await asyncio.sleep(0)
+
+
+async def test_for_a_caller_that_has_left_no_block_begins() -> None:
+    with pytest.raises(CallerGone):
+        async with Telling(left=True).call.until_gone():
+            pytest.fail("it began")
+    await asyncio.sleep(0)
 
 
 async def test_an_error_of_the_block_passes() -> None:

@@ -186,7 +186,7 @@ async def test_a_reader_that_stalls_and_then_leaves_is_charged_what_was_delivere
         reader, writer = await served.open(request(stream=True))
         head = await reader.readuntil(HEAD_END)
         connection: Any = next(iter(served.server.server_state.connections))
-        await until(lambda: connection.flow.write_paused)
+        await until(lambda: connection.departure.paused)
         writer.transport.abort()
         await until(lambda: provider.left == 1 and not served.app.gateway.running)
         receipt = await receipt_of(served, head)

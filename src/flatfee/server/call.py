@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+from contextlib import AbstractAsyncContextManager
+from itertools import chain
+from types import TracebackType
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from flatfee.receipt import Receipt
+from flatfee.server.begun import Begun
 from flatfee.server.faults import CallerGone, Fault, answer
 from flatfee.server.kept import KeptAnswer
 from flatfee.wire import WORKFLOW_ID, ErrorCode, Header, ReceiptState
@@ -21,13 +24,20 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+WhenGone = Callable[[Callable[[], object]], bool]
+"""Takes what is to be called once the caller has left; ``False``: it has left already."""
+
 BODY_SECONDS: Final = 60.0
 """A caller gets this long for its whole body: the server below has no such limit."""
 
 WATCH_AFTER_SECONDS: Final = 0.05
 """Requests shorter than this are not watched for a disconnect: the watch costs more than it saves."""
 
-_IDS: Final = frozenset({Header.REQUEST_ID.encode(), Header.X_REQUEST_ID.encode()})
+WHEN_GONE: Final = "flatfee.when_gone"
+"""The ASGI extension by which our own server tells at once that the caller has left: a ``WhenGone``."""
+
+_REQUEST_ID: Final = Header.REQUEST_ID.encode()
+_X_REQUEST_ID: Final = Header.X_REQUEST_ID.encode()
 _MAX_PARAMETERS: Final = 20
 _MAX_DIGITS: Final = 15
 
@@ -53,9 +63,9 @@ class Call:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._told: dict[bytes, bytes] = {}
         self._copy: _Copy | None = None
-        self.tell({Header.REQUEST_ID: request_id, Header.X_REQUEST_ID: request_id})
+        known = request_id.encode()
+        self._told: dict[bytes, bytes] = {_REQUEST_ID: known, _X_REQUEST_ID: known}
 
     @property
     def query(self) -> dict[str, str]:
@@ -85,7 +95,8 @@ class Call:
 
     def header_bytes(self) -> int:
         """Return the size of all request headers."""
-        return sum(len(name) + len(value) + 4 for name, value in self._scope["headers"])
+        headers = self._scope["headers"]
+        return sum(map(len, chain.from_iterable(headers))) + 4 * len(headers)
 
     def sent_twice(self, names: Collection[bytes]) -> str | None:
         """Return one of ``names`` that was sent more than once as a request header, or ``None``."""
@@ -107,9 +118,12 @@ class Call:
         length = self.headers.get(b"content-length", b"")
         if length.isdigit() and (len(length) > _MAX_DIGITS or int(length) > most):
             raise too_large(most)
+        begun = Begun(self._whole_body(most))
+        if begun.over:  # it was there already, as nearly all are: a time limit would cost more than all else here
+            return begun.value
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                return await self._whole_body(most)
+                return await begun
         except TimeoutError as error:
             raise Fault(
                 ErrorCode.INVALID_REQUEST, f"The body did not arrive within {BODY_SECONDS:.0f} seconds."
@@ -135,8 +149,9 @@ class Call:
 
     def tell(self, headers: Mapping[str, str]) -> None:
         """Add response headers; a later value replaces an earlier one."""
+        told = self._told
         for name, value in headers.items():
-            self._told[name.encode()] = value.encode("latin-1", errors="replace")
+            told[name.encode()] = value.encode() if value.isascii() else value.encode("latin-1", errors="replace")
 
     def copy_what_is_sent(self, most_streamed: int) -> None:
         """Keep a copy of the response that follows; of a stream, only if it is no longer than that."""
@@ -148,7 +163,7 @@ class Call:
 
     async def repeat(self, answer: KeptAnswer) -> None:
         """Send a response that was sent before, under the request id that it had."""
-        mine = {name: value for name, value in self._told.items() if name not in _IDS}
+        mine = {name: value for name, value in self._told.items() if name not in {_REQUEST_ID, _X_REQUEST_ID}}
         self._told = dict(answer.headers) | mine
         self.tell({Header.REPLAYED: "true"})
         await self._start(200)
@@ -200,26 +215,12 @@ class Call:
         except OSError as error:  # what ASGI lets a server raise once the caller has left
             raise CallerGone from error
 
-    @asynccontextmanager
-    async def until_gone(self) -> AsyncGenerator[None, None]:
+    def until_gone(self) -> AbstractAsyncContextManager[None]:
         """Cancel the block when the caller disconnects, and raise ``CallerGone`` from it.
 
         The body must have been read: from then on the caller can only send its goodbye.
         """
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine always runs in a task
-        watch = _Watch(task, self._receive)
-        timer = asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, watch.start)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if not watch.gone:
-                raise
-            task.uncancel()
-            raise CallerGone from None
-        finally:
-            timer.cancel()
-            watch.stop()
+        return _Watch(self._receive, self._scope.get("extensions", {}).get(WHEN_GONE))
 
 
 class _Copy:
@@ -253,27 +254,52 @@ class _Copy:
         return KeptAnswer(self._headers, b"".join(self._parts), self._streamed)
 
 
-class _Watch:
-    """Waits for the goodbye of a caller, and then cancels the task that serves it."""
+class _Watch(AbstractAsyncContextManager[None]):
+    """Cancels its block once the caller has left: as the server tells, or else by waiting for it."""
 
-    def __init__(self, task: asyncio.Task[Any], receive: Receive) -> None:
-        self._task = task
+    __slots__ = ("_gone", "_over", "_receive", "_task", "_timer", "_watching", "_when_gone")
+
+    def __init__(self, receive: Receive, when_gone: WhenGone | None) -> None:
         self._receive = receive
+        self._when_gone = when_gone
+        self._task: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._watching: asyncio.Task[None] | None = None
-        self.gone = False
+        self._over = False
+        self._gone = False
 
-    def start(self) -> None:
-        self._watching = asyncio.create_task(self._wait())
+    async def __aenter__(self) -> None:
+        self._task = asyncio.current_task()
+        if self._when_gone is not None:
+            if not self._when_gone(self._leave):
+                raise CallerGone
+        else:
+            self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, self._start)
 
-    def stop(self) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
         if self._watching is not None:
             self._watching.cancel()
+        if self._gone and self._task is not None and kind is asyncio.CancelledError:
+            self._task.uncancel()
+            raise CallerGone from None
+
+    def _start(self) -> None:
+        self._watching = asyncio.create_task(self._wait())
 
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             continue
-        self.gone = True
-        self._task.cancel()
+        self._leave()
+
+    def _leave(self) -> None:
+        if not self._over and self._task is not None:
+            self._gone = True
+            self._task.cancel()
 
 
 def too_large(most: int) -> Fault:

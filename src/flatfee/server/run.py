@@ -16,7 +16,7 @@ from typing import Final
 import uvicorn
 
 from flatfee.server.app import App
-from flatfee.server.connections import GuardedConnection
+from flatfee.server.http.connection import GuardedConnection
 from flatfee.server.reload.changes import Reloading
 from flatfee.server.reload.reloader import AtSignal
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from flatfee.receipt import Receipt
 from flatfee.server.store.records import Standing, Ticket
@@ -39,4 +40,9 @@ def receipt_headers(receipt: Receipt) -> dict[str, str]:
 
 def rfc3339(seconds: float) -> str:
     """Return a moment as RFC 3339 in UTC, to the second."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _spelled(int(seconds))
+
+
+@lru_cache(maxsize=1024)  # windows end at few moments
+def _spelled(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -11,7 +11,7 @@ from tests.server.abuse.wire import BODY, CHUNKED, LIVE, MODELS, Bench, check_re
 from tests.server.fakes import STREAM, Reply, ScriptedProvider, Silence, plain, streamed, until
 from tests.server.fakes_gateway import on_loopback
 
-from flatfee.server.connections import MAX_AHEAD
+from flatfee.server.http.connection import MAX_AHEAD
 
 pytestmark = pytest.mark.slow
 """It goes through many cases; ``make check`` has the time."""

@@ -13,7 +13,9 @@ from tests.server.abuse.wire import BODY, CHUNKED, LIVE, Bench, Caller, check_re
 from tests.server.fakes import ANSWER, Reply, ScriptedAnswer, ScriptedProvider, Silence, delta, plain, until
 from tests.server.fakes_gateway import on_loopback
 
-from flatfee.server import call, connections
+from flatfee.server import call
+from flatfee.server.http import connection as connections
+from flatfee.server.http import departure
 from flatfee.server.settings import RouteSettings
 
 pytestmark = pytest.mark.slow
@@ -40,7 +42,7 @@ def short_heads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def short_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "WRITE_SECONDS", 0.2)
+    monkeypatch.setattr(departure, "WRITE_SECONDS", 0.2)
 
 
 async def reads_nothing(bench: Bench, raw: bytes) -> Caller:
@@ -94,7 +96,7 @@ async def test_a_kept_connection_may_rest_longer_but_its_next_head_may_not_take_
         caller = await bench.call(LIVE)
         assert (await caller.answer()).status == 200
         (connection,) = bench.connections
-        assert connection._arrival is None
+        assert connection._resting
         await caller.send(LIVE[:9])
         assert (await caller.answer()).code == "invalid_request"
 
@@ -223,7 +225,9 @@ async def test_a_connection_that_rests_on_bytes_nobody_takes_is_ended(
     async with gateway(ScriptedProvider(first=plain(LARGE))) as bench:
         await reads_nothing(bench, whole(close))
         (connection,) = await _some(bench)
-        connection.pause_writing = connection.flow.pause_writing  # as if less than it takes for a pause were left
+        connection.transport.set_write_buffer_limits(
+            high=2 * len(LARGE)
+        )  # as if less than it takes for a pause were left
         await until(lambda: bench.provider.left == 1)
         await until(lambda: not bench.connections)
 
@@ -237,29 +241,29 @@ async def test_a_reader_is_slow_and_not_gone_while_bytes_leave() -> None:
     async with gateway(ScriptedProvider(first=plain(LARGE))) as bench:
         caller = await reads_nothing(bench, whole())
         (connection,) = await _some(bench)
-        await until(lambda: connection._departure is not None)
-        await until(lambda: connection.transport.get_write_buffer_size() == connection._unsent < len(LARGE))
-        for left in range(connections._LOOKS - 1, 0, -1):
-            connection._departure.cancel()
-            connection._look()
-            assert connection._looks_left == left
+        await until(lambda: connection.departure._timer is not None)
+        await until(lambda: connection.transport.get_write_buffer_size() == connection.departure._unsent < len(LARGE))
+        for left in range(departure.LOOKS - 1, 0, -1):
+            connection.departure._timer.cancel()
+            connection.departure._look()
+            assert connection.departure._looks_left == left
         caller.writer.transport.resume_reading()  # type: ignore[attr-defined]  # the stream's transport reads, too
-        while connection.transport.get_write_buffer_size() == connection._unsent:
+        while connection.transport.get_write_buffer_size() == connection.departure._unsent:
             await caller.reader.read(65_536)
-        connection._departure.cancel()
-        connection._look()
-        assert connection._looks_left == connections._LOOKS
+        connection.departure._timer.cancel()
+        connection.departure._look()
+        assert connection.departure._looks_left == departure.LOOKS
         assert not connection.transport.is_closing()
 
 
-@pytest.mark.skipif(connections._NOTSENT_LOWAT is None, reason="the system takes bytes in steps of its own")
+@pytest.mark.skipif(departure.NOTSENT_LOWAT is None, reason="the system takes bytes in steps of its own")
 async def test_a_reader_of_small_pieces_is_seen_to_read() -> None:
     async with gateway(ScriptedProvider(first=plain(LARGE))) as bench:
         caller = await reads_nothing(bench, whole())
         (connection,) = await _some(bench)
         unsent = connection.transport.get_write_buffer_size
-        await until(lambda: connection._departure is not None)
-        await until(lambda: unsent() == connection._unsent < len(LARGE))
+        await until(lambda: connection.departure._timer is not None)
+        await until(lambda: unsent() == connection.departure._unsent < len(LARGE))
         caller.writer.transport.resume_reading()  # type: ignore[attr-defined]  # the stream's transport reads, too
         for _ in range(5):
             before = unsent()
@@ -268,7 +272,7 @@ async def test_a_reader_of_small_pieces_is_seen_to_read() -> None:
 
 
 async def test_a_slow_reader_gets_the_whole_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "WRITE_SECONDS", 2.0)
+    monkeypatch.setattr(departure, "WRITE_SECONDS", 2.0)
     async with gateway(ScriptedProvider(first=plain("x" * 8_000_000))) as bench:
         caller = await bench.call(whole(b"connection: close"))
         size = 0
@@ -282,7 +286,7 @@ async def test_who_leaves_while_it_does_not_read_is_gone_at_once() -> None:
     async with gateway(Flood()) as bench:
         caller = await reads_nothing(bench, STREAMED)
         (connection,) = await _some(bench)
-        await until(lambda: connection.flow.write_paused)
+        await until(lambda: connection.departure.paused)
         caller.reset()
         await until(lambda: bench.provider.left == 1)
         await bench.at_rest()
@@ -291,7 +295,7 @@ async def test_who_leaves_while_it_does_not_read_is_gone_at_once() -> None:
 async def test_a_gateway_that_drains_waits_no_longer_for_a_reader_than_it_may_take(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connections, "WRITE_SECONDS", 0.4)
+    monkeypatch.setattr(departure, "WRITE_SECONDS", 0.4)
     async with gateway(Flood()) as bench:
         await reads_nothing(bench, STREAMED)
         await until(lambda: bench.gateway.running)
@@ -301,9 +305,9 @@ async def test_a_gateway_that_drains_waits_no_longer_for_a_reader_than_it_may_ta
     assert bench.gateway.running == {}
 
 
-async def test_while_a_request_runs_no_timer_of_its_connection_does() -> None:
+async def test_while_a_request_runs_no_limit_of_its_connection_does() -> None:
     async with gateway(ScriptedProvider(first=Reply(before=Silence.FOR_EVER))) as bench:
         await bench.call(whole())
         (connection,) = await _some(bench)
         await until(lambda: bench.gateway.running)
-        assert (connection._arrival, connection._departure) == (None, None)
+        assert (connection.arrival.until, connection.departure._timer) == (None, None)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from flatfee.server.app import App
-from flatfee.server.connections import GuardedConnection
+from flatfee.server.call import Scope
+from flatfee.server.http.connection import GuardedConnection
+from flatfee.server.http.exchange import Exchange
+from flatfee.server.http.timer import Later, Now, Timer
 from flatfee.server.run import GatewayServer
 from flatfee.testing.faults.between import BREAK
 from flatfee.testing.running.exchange import HANGS_UP
@@ -27,19 +31,26 @@ class PatientConnection(GuardedConnection):
     Time that is skipped makes nobody late.
     """
 
-    def _later(self, seconds: float, call: Callable[[], object]) -> RealTimer:
-        return RealTimer(cast("VirtualLoop", self.loop), seconds, call)
+    _scope: Scope | None = None
+    """Of the request that is served."""
 
-    def eof_received(self) -> bool:  # type: ignore[override]  # as in GuardedConnection
+    def _time(self) -> tuple[Later, Now]:
+        def later(seconds: float, call: Callable[[], object]) -> Timer:
+            return RealTimer(cast("VirtualLoop", self._loop), seconds, call)
+
+        return later, time.monotonic
+
+    def _begin(self, exchange: Exchange, scope: Scope) -> None:
+        """Begin a request, and tell how to break off."""
+        scope[BREAK] = self.transport.close
+        self._scope = scope
+        super()._begin(exchange, scope)
+
+    def eof_received(self) -> bool:
         """Hear that the caller sends no more, and tell when: the gateway may be done with its request much later."""
-        if self._serving is not None and HANGS_UP in self._serving.scope:
-            cast("dict[str, Any]", self._serving.scope)[HANGS_UP]()
+        if self._scope is not None and HANGS_UP in self._scope:
+            self._scope[HANGS_UP]()
         return super().eof_received()
-
-    def on_message_begin(self) -> None:
-        """Begin a head, and tell how to break off."""
-        super().on_message_begin()
-        cast("dict[str, Any]", self.scope)[BREAK] = self.transport.close
 
 
 _TURNS_TO_CONNECT: Final = 3
