@@ -21,14 +21,13 @@ from typing import Any, Final
 import uvloop
 
 from benchmarks.children import BenchmarkFailed
-from benchmarks.own.requests import OFFER, TERMS, outcome_of, reservation
+from benchmarks.own.requests import outcome_of, reservation
 from flatfee.server.ids import request_id
 from flatfee.server.keys import KeyKind, digest
 from flatfee.server.store.account_commands import AddAccount, AddProject
 from flatfee.server.store.key_commands import AddKey
 from flatfee.server.store.records import NewKey, Ticket
 from flatfee.server.store.sqlite import SqliteStore, connect
-from flatfee.server.windows import Calendar
 
 PLAN: Final = "bench"
 PROJECT: Final = "main"
@@ -221,7 +220,7 @@ async def samples() -> list[Sample]:
 
 def _rows(kinds: Sequence[Sample], accounts: int, receipts: int, now: float) -> Iterator[tuple[Any, ...]]:
     """Yield receipts of the last month in the order of their ids, each of an account by chance, the same each time."""
-    dice = random.Random(receipts)  # noqa: S311 - no secrets
+    dice = random.Random(receipts)
     step = _MONTH / receipts
     for number in range(receipts):
         at = now - _MONTH + number * step

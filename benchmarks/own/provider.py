@@ -27,8 +27,10 @@ _FLOOD_EVENTS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """How to stream: ``count`` events with ``pause`` milliseconds between, each in a packet of its own; then
-    the end (``events``), silence (``held``), or more for as long as somebody takes it (``flood``)."""
+    """How to stream: ``count`` events with ``pause`` milliseconds between, each in a packet of its own.
+
+    Then comes the end (``events``) or silence (``held``). A ``flood`` goes on for as long as somebody takes it.
+    """
 
     kind: Kind
     count: int = traffic.STREAM_EVENTS
@@ -170,9 +172,7 @@ def _chunk(data: bytes) -> bytes:
 async def serve(port: int) -> None:
     """Answer on ``port`` until the process ends."""
     answers = Answers.prepare()
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Answering(answers), "127.0.0.1", port, backlog=1024
-    )
+    server = await asyncio.get_running_loop().create_server(lambda: Answering(answers), "127.0.0.1", port, backlog=1024)
     async with server:
         await server.serve_forever()
 
