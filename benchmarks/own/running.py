@@ -107,5 +107,5 @@ def gateway(
     config = configure(folder, upstream.url, store or f"sqlite:///{folder / f'ledger-{port}.db'}")
     line = [*command, "--config", str(config), "--port", str(port)] if command else command_for(config, port)
     url, log = f"http://127.0.0.1:{port}/health/ready", folder / f"gateway-{port}.log"
-    with server(line, url=url, core=cores()[0], log=log, env={KEY_ENV: KEY}) as pid:
+    with server(line, url=url, core=cores()[0], log=log, env={KEY_ENV: KEY, "PYTHONDONTWRITEBYTECODE": ""}) as pid:
         yield Running(port=port, pid=pid)

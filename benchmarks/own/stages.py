@@ -1,9 +1,9 @@
 """CPU by stage: what a plain request costs and what one more event of a stream does, in microseconds.
 
 Two gateways run in turn on the same core: one with a stop-watch around its stages, and one without, which tells what
-a request costs in truth. By how much the first one costs more, for each time that a stage was entered, is the toll of
-the watch, and is taken off each stage. What is left between the sum and the truth is told: the event loop, its system
-calls and the switching of tasks are in it, since no stage holds them.
+a request costs in truth. The toll of the watch is measured by itself, and taken off each stage for each time that it
+was entered. What the watched gateway used beside all stages is a line of its own: the event loop, its system calls and
+the switching of tasks, which no stage holds. By how much the sum of all that misses the truth is told.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _LONG: Final = Manner(kind="events", count=1003)
 PLAIN: Final = "plain request"
 EVENT: Final = "streamed event"
 OTHERS: Final = "the ledger's thread"
+REST: Final = "event loop and system calls"
 _TIMEOUT: Final = 60.0
 
 
@@ -41,28 +42,35 @@ class Told:
     spent: dict[str, int]
     entries: dict[str, int]
     absent: tuple[str, ...]
+    toll: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageSample:
     """One round of one kind of work. All figures are microseconds of CPU for each unit of it.
 
-    ``stages`` has ``toll`` taken off for each of the entries, ``entries`` in all; ``truth`` is what the gateway
-    without a watch used.
+    ``stages`` has ``toll`` taken off for each of their ``entries``; ``truth`` is what the gateway without a watch
+    used, ``watched`` what the one with it did.
     """
 
     work: str
     round: int
     stages: dict[str, float]
     truth: float
+    watched: float
     toll: float
     entries: float
     absent: tuple[str, ...]
 
     @property
-    def residue(self) -> float:
-        """What no stage holds."""
-        return self.truth - sum(self.stages.values())
+    def sum(self) -> float:
+        """What all stages come to."""
+        return sum(self.stages.values())
+
+    @property
+    def missed(self) -> float:
+        """By how much the sum is less than the truth, as a share of that."""
+        return (self.truth - self.sum) / self.truth if self.truth else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +110,7 @@ class _Server:
             spent=after["spent"],
             entries=after["entries"],
             absent=tuple(after["absent"]),
+            toll=after["toll"],
         )
 
     def _figures(self) -> dict[str, Any]:
@@ -139,19 +148,21 @@ class Cost:
         )
 
 
-def sample_of(work: str, number: int, watched: Cost, truth: Cost, absent: tuple[str, ...]) -> StageSample:
-    """Take the watch's toll off each stage; other threads have none, and are told as they are in truth."""
-    entries = sum(watched.entries.values())
-    toll = max(0.0, (watched.loop - truth.loop) / entries) if entries else 0.0
-    stages = {stage: spent - toll * watched.entries.get(stage, 0.0) for stage, spent in watched.stages.items()}
+def sample_of(work: str, number: int, watched: Cost, truth: Cost, told: Told) -> StageSample:
+    """Take the watch's toll off each stage; other threads are not watched, and are told as they are in truth."""
+    toll = told.toll / 1e3
+    stages = {
+        stage: max(0.0, spent - toll * watched.entries.get(stage, 0.0)) for stage, spent in watched.stages.items()
+    }
     return StageSample(
         work=work,
         round=number,
-        stages=stages | {OTHERS: truth.others},
+        stages=stages | {REST: watched.loop - sum(watched.stages.values()), OTHERS: truth.others},
         truth=truth.loop + truth.others,
+        watched=watched.loop + watched.others,
         toll=toll,
-        entries=entries,
-        absent=absent,
+        entries=sum(watched.entries.values()),
+        absent=told.absent,
     )
 
 
@@ -183,9 +194,9 @@ async def _measure(
             say(f"stages, round {number + 1} …")
             told = [await one.ask(None, effort.requests, connections) for one in servers]
             costs = [Cost.of(one) for one in told]
-            samples.append(sample_of(PLAIN, number, costs[0], costs[1], told[0].absent))
+            samples.append(sample_of(PLAIN, number, costs[0], costs[1], told[0]))
             short = [Cost.of(await one.ask(_SHORT, effort.streams, connections)) for one in servers]
             long = [Cost.of(await one.ask(_LONG, effort.streams, connections)) for one in servers]
             more = [many.beyond(few, _LONG.count - _SHORT.count) for many, few in zip(long, short, strict=True)]
-            samples.append(sample_of(EVENT, number, more[0], more[1], told[0].absent))
+            samples.append(sample_of(EVENT, number, more[0], more[1], told[0]))
     return samples
