@@ -41,7 +41,7 @@ export NO_MKDOCS_2_WARNING := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check docs torture faults policy-replay bench estimates test-real test-frameworks test-conformance \
+.PHONY: help demo test check docs torture faults policy-replay bench bench-own estimates test-real test-frameworks test-conformance \
 	lock clean
 
 help: ## Show this list
@@ -96,6 +96,9 @@ policy-replay: $(VENV)/.stamp-dev ## Replay a month of 1,000 accounts, and hold 
 
 bench: $(VENV)/.stamp-dev ## Measure gateway and client on loopback, print ratios
 	@$(BIN)/python -m benchmarks
+
+bench-own: $(VENV)/.stamp-dev ## Measure memory, start-up, CPU by stage, first token, a large ledger (11 GB; LEDGER=FILE keeps it)
+	@$(BIN)/python -m benchmarks.own $(if $(LEDGER),--ledger "$(LEDGER)")
 
 estimates: $(VENV)/.stamp-dev $(TOKENISERS)/.stamp ## Measure token estimates against real tokenisers (installs them; needs npm)
 	@$(TOKENISERS)/bin/python -m benchmarks.estimates.counting $(TOKENISERS)/node_modules

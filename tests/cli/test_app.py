@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import typer
 
 from flatfee import __version__
+from flatfee.cli import app as every
+from flatfee.cli import serving
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Flatfee
@@ -34,6 +37,22 @@ def test_help_names_every_command(flatfee: Flatfee) -> None:
 def test_commands_that_only_ask_do_not_import_the_server() -> None:
     code = "import sys, flatfee.cli.app; print([name for name in sys.modules if name in {'uvicorn', 'aiohttp'}])"
     assert python(code).stdout == "[]\n"
+
+
+def test_a_gateway_does_not_hold_the_other_commands() -> None:
+    code = (
+        "import sys, flatfee.cli.serving; print([name for name in sys.modules if name in {'rich', 'flatfee.cli.app'}])"
+    )
+    assert python(code).stdout == "[]\n"
+
+
+def test_serve_is_the_same_command_alone_and_among_the_others() -> None:
+    among, alone = (typer.main.get_command(app) for app in (every.app, serving.app))
+    assert isinstance(among, typer.core.TyperGroup)
+    assert isinstance(alone, typer.core.TyperGroup)
+    assert list(alone.commands) == ["serve"]
+    assert [among.help, [one.name for one in among.params]] == [alone.help, [one.name for one in alone.params]]
+    assert [one.name for one in among.commands["serve"].params] == [one.name for one in alone.commands["serve"].params]
 
 
 @pytest.mark.processes

@@ -30,7 +30,8 @@ def test_a_hangup_waits_from_the_first_moment_of_serve_and_ends_any_other_comman
 ) -> None:
     seen: list[bool] = []
     monkeypatch.setattr(sys, "argv", ["flatfee", command])
-    monkeypatch.setattr("flatfee.cli.app.app", lambda: seen.append(held_back()))
+    for app in ("flatfee.cli.app.app", "flatfee.cli.serving.app"):
+        monkeypatch.setattr(app, lambda: seen.append(held_back()))
     main()
     assert seen == [held]
 

@@ -12,11 +12,14 @@ from flatfee.cli import hangups
 
 def main() -> None:
     """Run the command line."""
-    if sys.argv[1:2] == ["serve"]:
+    serving = sys.argv[1:2] == ["serve"]
+    if serving:
         hangups.hold_back()
     try:
-        from flatfee.cli.app import app
-
+        if serving:
+            from flatfee.cli.serving import app
+        else:
+            from flatfee.cli.app import app
         app()
     except ModuleNotFoundError as error:
         if str(error.name).startswith("flatfee"):

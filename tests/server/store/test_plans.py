@@ -40,36 +40,43 @@ def book(tmp_path: Path) -> Iterator[Explaining]:
 
 
 LISTINGS = {
-    "of all": (LedgerQuery(), ["SCAN receipts"]),
-    "of all, a page on": (LedgerQuery(after="r"), ["SEARCH receipts USING PRIMARY KEY (request_id<?)"]),
+    "of all": (LedgerQuery(), "SCAN receipts"),
+    "of all, a page on": (LedgerQuery(after="r"), "SEARCH receipts USING PRIMARY KEY (request_id<?)"),
     "of an account, a page on": (
         LedgerQuery(account="acme", after="r"),
-        ["SEARCH receipts USING INDEX receipts_by_account (account=? AND request_id<?)"],
+        "SEARCH receipts USING COVERING INDEX receipts_by_account (account=? AND request_id<?)",
     ),
     "of a project, a page on": (
         LedgerQuery(account="acme", project="ci", after="r"),
-        ["SEARCH receipts USING INDEX receipts_by_project (account=? AND project=? AND request_id<?)"],
+        "SEARCH receipts USING COVERING INDEX receipts_by_account (account=? AND request_id<?)",
     ),
     "of a project's lane": (
         LedgerQuery(account="acme", project="ci", lane="premium"),
-        ["SEARCH receipts USING INDEX receipts_by_project (account=? AND project=?)"],
+        "SEARCH receipts USING COVERING INDEX receipts_by_account (account=?)",
     ),
     "of a project's workflow": (
         LedgerQuery(account="acme", project="ci", workflow="w"),
-        ["SEARCH receipts USING INDEX receipts_by_workflow (account=? AND workflow=?)"],
+        "SEARCH receipts USING INDEX receipts_by_workflow (account=? AND workflow=?)",
     ),
     "of an account's workflow, a page on": (
         LedgerQuery(account="acme", workflow="w", after="r"),
-        ["SEARCH receipts USING INDEX receipts_by_workflow (account=? AND workflow=? AND request_id<?)"],
+        "SEARCH receipts USING COVERING INDEX receipts_by_workflow (account=? AND workflow=? AND request_id<?)",
     ),
 }
 
 
 @pytest.mark.parametrize(("query", "plan"), LISTINGS.values(), ids=LISTINGS)
-def test_a_page_of_everybodys_receipts_is_read_in_order(book: Explaining, query: LedgerQuery, plan: list[str]) -> None:
+def test_a_page_of_receipts_is_found_in_order_and_read_by_its_ids(
+    book: Explaining, query: LedgerQuery, plan: str
+) -> None:
     """The newest of all are the table's end: it is read from there, for as long as the page is."""
     book.kept_receipts(query)
-    assert book.plan == plan
+    assert book.plan == ["SEARCH receipts USING PRIMARY KEY (request_id=?)", "LIST SUBQUERY 1", plan]
+
+
+def test_what_a_window_was_charged_is_added_up_from_an_index_alone(book: Explaining) -> None:
+    book.balance("acme", "token", Window(0, 100))
+    assert "SEARCH receipts USING COVERING INDEX receipts_by_charge (account=? AND at>? AND at<?)" in book.plan
 
 
 def test_a_page_of_keys_is_read_from_an_index_in_order(book: Explaining) -> None:
