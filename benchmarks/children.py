@@ -29,6 +29,10 @@ class BenchmarkFailed(Exception):
     """A figure could not be taken, or must not be trusted; the message says why."""
 
 
+Cores = int | frozenset[int] | None
+"""Where a child may run: on one core, on these, or wherever the system likes."""
+
+
 def cores() -> tuple[int | None, int | None]:
     """Return the core of the process under measurement, and the core of all others.
 
@@ -53,7 +57,7 @@ def python(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", module, *arguments]
 
 
-def run(command: Sequence[str], *, core: int | None, timeout: float, env: Mapping[str, str] | None = None) -> str:
+def run(command: Sequence[str], *, core: Cores, timeout: float, env: Mapping[str, str] | None = None) -> str:
     """Run a child to its end and return what it printed.
 
     Raises:
@@ -79,7 +83,7 @@ def server(
     command: Sequence[str],
     *,
     url: str | Callable[[], str | None],
-    core: int | None,
+    core: Cores,
     log: Path,
     env: Mapping[str, str] | None = None,
     status: int = 200,
@@ -131,13 +135,13 @@ def _family(pid: int) -> list[list[str]] | None:
 
 
 @contextmanager
-def _pinned(core: int | None) -> Iterator[None]:
-    """Let children started in this block inherit one core, without a moment on any other."""
+def _pinned(core: Cores) -> Iterator[None]:
+    """Let children started in this block inherit their cores, without a moment on any other."""
     if core is None:
         yield
         return
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, {core} if isinstance(core, int) else core)
     try:
         yield
     finally:

@@ -41,16 +41,18 @@ class Order:
     max_requests: int
     receipt: bool
     key: str
+    path: str = ""
     model: str = "auto"
     header: tuple[str, ...] = ()
     events: int = traffic.STREAM_EVENTS
+    prompt_bytes: int = 0
 
     def request(self) -> bytes:
         """Render the request, the same bytes every time."""
-        body = traffic.request_body(self.shape, self.pace, model=self.model)
+        body = traffic.request_body(self.shape, self.pace, model=self.model, prompt_bytes=self.prompt_bytes)
         more = "".join(f"{line}\r\n" for line in self.header)
         head = (
-            "POST /v1/chat/completions HTTP/1.1\r\n"
+            f"POST {self.path}/v1/chat/completions HTTP/1.1\r\n"
             f"host: {self.host}:{self.port}\r\n"
             f"authorization: Bearer {self.key}\r\n"
             "content-type: application/json\r\n"
@@ -164,7 +166,9 @@ class Caller(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Count an answer that never came."""
         if not self.done.done():
-            self._tally.count(self._sent, self._first, self._event, "the connection was closed before the answer was whole")
+            self._tally.count(
+                self._sent, self._first, self._event, "the connection was closed before the answer was whole"
+            )
             self.done.set_result(None)
 
     def data_received(self, data: bytes) -> None:
@@ -248,7 +252,7 @@ async def drive(order: Order) -> Figures:
 def main() -> None:
     """Run as a process of its own; the figures go to standard output as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", required=True, help="base URL without a path")
+    parser.add_argument("--url", required=True, help="base URL, up to /v1")
     parser.add_argument("--shape", choices=get_args(traffic.Shape), default="plain")
     parser.add_argument("--pace", choices=get_args(traffic.Pace), default="at_once")
     parser.add_argument("--connections", type=int, default=1)
@@ -259,9 +263,11 @@ def main() -> None:
     parser.add_argument("--model", default="auto")
     parser.add_argument("--header", action="append", default=[], help="one more header line; as often as needed")
     parser.add_argument("--events", type=int, default=traffic.STREAM_EVENTS, help="in a whole stream")
+    parser.add_argument("--prompt-bytes", type=int, default=0, help="0 for the ordinary short prompt")
     options = vars(parser.parse_args())
     url, options["header"] = urlsplit(options.pop("url")), tuple(options["header"])
-    order = Order(host=url.hostname or "127.0.0.1", port=url.port or 80, key=os.environ.get(KEY_ENV, "none"), **options)
+    key = os.environ.get(KEY_ENV, "none")
+    order = Order(host=url.hostname or "127.0.0.1", port=url.port or 80, path=url.path, key=key, **options)
     print(json.dumps(asdict(uvloop.run(drive(order)))))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
-from benchmarks.children import cores, free_port, python, server
+from benchmarks.children import Cores, cores, free_port, python, server
 from benchmarks.load import KEY_ENV
 
 Durability = Literal["process", "power"]
@@ -119,7 +119,7 @@ def serving(
     upstream: Target,
     folder: Path,
     *options: str,
-    core: int | None,
+    core: Cores,
     durability: Durability | None = "process",
 ) -> Iterator[Target]:
     """Start a gateway of ours with ``options`` of ``flatfee serve``; its ledger is in memory without a durability."""

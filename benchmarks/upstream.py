@@ -100,7 +100,7 @@ class Upstream(asyncio.Protocol):
         if index + 1 == len(self._answers.paced):
             return
         loop = asyncio.get_running_loop()
-        if self._gap is None:
+        if not self._gap:
             loop.call_soon(self._write_event, index + 1)
         else:
             loop.call_later(self._gap, self._write_event, index + 1)
@@ -131,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--receipt", action="store_true", help="answer like a gateway: receipt in headers and body")
-    parser.add_argument("--gap", type=float, help="seconds between the events of every stream")
+    parser.add_argument("--gap", type=float, help="seconds between the events of any stream; 0 for one event a turn")
     options = parser.parse_args()
     uvloop.run(serve(options.port, receipt=options.receipt, gap=options.gap))
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from benchmarks.children import BenchmarkFailed, free_port, server
+from benchmarks.children import BenchmarkFailed, Cores, free_port, server
 from benchmarks.targets import Target
 from benchmarks.traffic import Shape, completion, stream_events
 
@@ -96,7 +96,7 @@ def answer(shape: Shape) -> bytes:
 
 
 @contextmanager
-def upstream(folder: Path, shape: Shape, *, core: int | None) -> Iterator[Target]:
+def upstream(folder: Path, shape: Shape, *, core: Cores) -> Iterator[Target]:
     """Start a fake upstream that answers at once."""
     folder, port = _own(folder, "upstream"), free_port()
     (folder / "answer").write_bytes(answer(shape))
@@ -105,7 +105,7 @@ def upstream(folder: Path, shape: Shape, *, core: int | None) -> Iterator[Target
 
 
 @contextmanager
-def proxy(folder: Path, upstream: Target, shape: Shape, *, core: int | None) -> Iterator[Target]:
+def proxy(folder: Path, upstream: Target, shape: Shape, *, core: Cores) -> Iterator[Target]:
     """Start the bare reverse proxy."""
     folder, port = _own(folder, "nginx"), free_port()
     with running(proxy_config(folder, port, upstream.url, shape), folder, port, core=core) as target:
@@ -113,7 +113,7 @@ def proxy(folder: Path, upstream: Target, shape: Shape, *, core: int | None) -> 
 
 
 @contextmanager
-def running(config: str, folder: Path, port: int, *, core: int | None) -> Iterator[Target]:
+def running(config: str, folder: Path, port: int, *, core: Cores) -> Iterator[Target]:
     """Run nginx with a configuration that listens on ``port`` and answers ``/health``."""
     file, url = folder / "nginx.conf", f"http://127.0.0.1:{port}"
     file.write_text(config)

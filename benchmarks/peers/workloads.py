@@ -11,9 +11,9 @@ from typing import Final, Literal
 
 from benchmarks.traffic import Shape, request_body
 
-Phase = Literal["plain", "stream", "paced"]
+Phase = Literal["plain", "stream", "each", "paced"]
 
-PHASES: Final[tuple[Phase, ...]] = ("plain", "stream", "paced")
+PHASES: Final[tuple[Phase, ...]] = ("plain", "stream", "each", "paced")
 PACE_SECONDS: Final = 0.002
 """Between the events of a paced stream: 500 a second in each, as a fast model does. A timer may come later."""
 
@@ -68,6 +68,15 @@ def _stream(connections: int) -> Workload:
     )
 
 
+def _each(connections: int) -> Workload:
+    return Workload(
+        name=f"each-{connections}",
+        title=f"streams of 203 events, event by event, {_counted(connections)}",
+        phase="each",
+        connections=connections,
+    )
+
+
 def _paced(connections: int) -> Workload:
     return Workload(
         name=f"paced-{connections}",
@@ -85,6 +94,7 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
     *(_plain(connections) for connections in (1, 16, 256)),
     *(_long(connections) for connections in (1, 16)),
     *(_stream(connections) for connections in (1, 16, 256)),
+    _each(16),
     *(_paced(connections) for connections in (1, 16)),
 )
 """In the order of the report."""

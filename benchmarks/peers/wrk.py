@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.children import BenchmarkFailed, run
+from benchmarks.children import BenchmarkFailed, Cores, run
 from benchmarks.peers.nginx import needed
 
 PATH: Final = "/v1/chat/completions"
@@ -38,13 +38,15 @@ end
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What wrk saw in one run; ``errors`` has only the kinds that occurred."""
+    """What was seen in one run; ``errors`` has only the kinds that occurred. wrk knows nothing of events."""
 
     requests: int
     seconds: float
     p50_ms: float
     p99_ms: float
     errors: Mapping[str, int]
+    first_event_p50_ms: float | None = None
+    first_event_p99_ms: float | None = None
 
     @property
     def per_second(self) -> float:
@@ -79,7 +81,7 @@ def parse(printed: str) -> Told:
     )
 
 
-def drive(url: str, script_file: Path, *, connections: int, seconds: float, core: int | None) -> Told:
+def drive(url: str, script_file: Path, *, connections: int, seconds: float, core: Cores) -> Told:
     """Ask on so many connections for so long; answers that are not whole at the end are not counted.
 
     Raises:
