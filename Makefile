@@ -95,7 +95,7 @@ faults: $(VENV)/.stamp-dev ## Fail as providers do, in every way we know, before
 policy-replay: $(VENV)/.stamp-dev ## Replay a month of 1,000 accounts, and hold each receipt against the gateway's own (some ten minutes)
 	@$(BIN)/python -m tests.replays
 
-bench: $(VENV)/.stamp-dev ## Measure gateway and client on loopback, print ratios (3 minutes)
+bench: $(VENV)/.stamp-dev ## Measure gateway and client on loopback, print ratios (under 3 minutes)
 	@$(BIN)/python -m benchmarks
 
 bench-peers: $(VENV)/.stamp-dev $(PEERS)/litellm/.stamp $(PEERS)/tensorzero/.stamp $(PEERS)/portkey/.stamp ## Measure other gateways beside ours (installs them; needs nginx, wrk and npm)

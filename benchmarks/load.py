@@ -21,6 +21,8 @@ from benchmarks import traffic
 from benchmarks.stats import percentile
 
 KEY_ENV: Final = "FLATFEE_BENCH_KEY"
+NONE_YET: Final = "no answer within"
+"""How a run complains whose answers were too slow, not wrong."""
 _LINGER_SECONDS: Final = 10.0
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 _PLAIN_END: Final = b"\r\n\r\n"
@@ -124,7 +126,7 @@ class Tally:
         counted = len(self.latencies)
         ended = self.ended if counted >= self.order.max_requests else self.closes
         if not counted and not self.complaints:
-            self.complaints.append(f"no answer within {self.order.seconds} s")
+            self.complaints.append(f"{NONE_YET} {self.order.seconds} s")
         rate = counted / (ended - begun) if counted else 0.0
         ordered, firsts = sorted(self.latencies) or [0.0], sorted(self.first_bytes) or [0.0]
         events = sorted(self.first_events) or [0.0]

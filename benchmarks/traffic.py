@@ -165,7 +165,7 @@ def _content_event(text: str) -> bytes:
 
 def _said(number: int) -> str:
     """Return the text of one event: no two in a row are alike, since some gateways end a model that repeats itself."""
-    return f"{MARKER} {number:03}".ljust(_EVENT_BYTES - len(_content_event("")), "x")
+    return f"{MARKER}{number:03}".ljust(_EVENT_BYTES - len(_content_event("")), "x")
 
 
 def _text(length: int) -> str:

@@ -18,11 +18,14 @@ from benchmarks import machine
 from benchmarks.children import ROOT, BenchmarkFailed
 from benchmarks.peers import goals, measuring, nginx, report, workers
 from benchmarks.peers.gateways import ROWS
-from benchmarks.peers.measuring import Effort, Measured
+from benchmarks.peers.measuring import Effort
 from benchmarks.peers.workloads import WORKLOADS, Workload, named
 
 WORKERS: Final = "workers"
 NAMES: Final = (*ROWS, WORKERS)
+_ALONE: Final = frozenset({"direct", "bare", "memory", "process", "power"})
+"""What can be measured with our own upstream and load generator, where nginx or wrk is missing."""
+
 _OUT: Final = ROOT / "benchmarks" / "results" / "peers.json"
 _QUICK: Final = Effort(rounds=1, seconds=1, longest=1, warmup=0, idle=0.2)
 
@@ -48,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure, print, and return the raw figures."""
+    if not _ALONE.issuperset(options.only):
+        for program in ("nginx", "wrk"):
+            nginx.needed(program)
     wanted = [name for name in options.only if name in ROWS]
     skipped = {name: why for name in wanted if (why := ROWS[name].missing())}
     for name, why in skipped.items():
@@ -57,7 +63,7 @@ def _measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     about = _about(effort, quick=options.quick)
     print(report.about_lines(about), flush=True)
     measured = measuring.measure(names, options.workloads, effort, folder, _say)
-    shared = workers.measure(effort, folder, _say) if WORKERS in options.only and nginx.found("nginx") else []
+    shared = workers.measure(effort, folder, _say) if WORKERS in options.only else []
     verdicts = goals.judge([*measured.samples, *shared])
     versions = {name: ROWS[name].version() for name in names}
     print(report.whole(names, measured, shared, verdicts, versions, skipped), flush=True)
@@ -66,18 +72,9 @@ def _measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "targets": [_target(name, versions[name]) for name in names],
         "workloads": [asdict(workload) for workload in (*options.workloads, *([workers.SHARED] if shared else []))],
         "skipped": skipped,
-        **_told(measured),
+        **asdict(measured),
         "workers": [asdict(sample) for sample in shared],
         "goals": [_goal(verdict) for verdict in verdicts],
-    }
-
-
-def _told(measured: Measured) -> dict[str, Any]:
-    return {
-        "starts": [asdict(start) for start in measured.starts],
-        "refusals": [asdict(refusal) for refusal in measured.refusals],
-        "samples": [asdict(sample) for sample in measured.samples],
-        "checked": dict(measured.checked),
     }
 
 

@@ -201,8 +201,8 @@ def _not_installed(name: str) -> Callable[[], str | None]:
     return missing
 
 
-def _no_nginx() -> str | None:
-    return None if nginx.found("nginx") else "nginx is not installed; on Debian: apt-get install nginx-light"
+def _portkey_missing() -> str | None:
+    return _not_installed("portkey")() if nginx.found("node") else "it needs node; on Debian: apt-get install nodejs"
 
 
 ROWS: Final[Mapping[str, Row]] = MappingProxyType(
@@ -219,7 +219,7 @@ ROWS: Final[Mapping[str, Row]] = MappingProxyType(
             start=_nginx,
             did=NOTHING,
             version=lambda: nginx.version_of("nginx", "-v").rpartition("/")[2],
-            missing=_no_nginx,
+            missing=lambda: None,
         ),
         "bare": Row(
             title="bare Python proxy (uvicorn, aiohttp)",
@@ -240,7 +240,7 @@ ROWS: Final[Mapping[str, Row]] = MappingProxyType(
             start=_portkey,
             did=Did(keys="no", policy="routing only", budget="no", receipts="no", durable="no"),
             version=_portkey_version,
-            missing=_not_installed("portkey"),
+            missing=_portkey_missing,
         ),
         "litellm": Row(
             title="LiteLLM proxy, no database",

@@ -38,7 +38,8 @@ http {{
 {http}}}
 """
 
-# A file is served to GET only: a POST is refused with 405, and the refusal's page is the file.
+# A file is served to GET only: a POST is refused with 405, and the refusal's page is the file. What is added after a
+# stream is nothing, but takes the length away: it is sent in a chunk, as streams are.
 _UPSTREAM: Final = """\
     open_file_cache max=16 inactive=600s;
     tcp_nopush on;
@@ -54,7 +55,10 @@ _UPSTREAM: Final = """\
         location = /answer {{
             root {folder};
             default_type {type};
+            addition_types text/event-stream;
+            add_after_body /nothing;
         }}
+        location = /nothing {{ internal; return 200 ""; }}
     }}
 """
 

@@ -89,9 +89,9 @@ def _workload(workload: Workload, measured: Measured) -> str:
     for name in dict.fromkeys(sample.target for sample in samples):
         own = _of(samples, name)
         more = _first_events(own) if events else ()
-        rows.append((f"  {name}", *_cells(own), _ratio(ours, own) if ours and name != OURS else "–", *more))
-    empty = [""] * (len(rows[0]) - 2)
-    rows += [(f"  {name}", "cannot", *empty) for name in refused]
+        rows.append((f"  {name}{_note(own)}", *_cells(own), _ratio(ours, own) if ours and name != OURS else "–", *more))
+    none = ["–"] * (len(rows[0]) - 1)
+    rows += [(f"  {name}: cannot (below)", *none) for name in refused]
     return aligned(rows)
 
 
@@ -99,14 +99,23 @@ def _of(samples: Sequence[Sample], name: str) -> list[Sample]:
     return sorted((sample for sample in samples if sample.target == name), key=lambda sample: sample.round)
 
 
-def _cells(own: Sequence[Sample]) -> tuple[str, ...]:
-    good = [sample for sample in own if not sample.errors]
-    if len(good) < len(own):
-        failed = [sample for sample in own if sample.errors]
+def _note(own: Sequence[Sample]) -> str:
+    """Return what is wrong with the figures of a row, if anything is."""
+    failed = [sample for sample in own if sample.errors]
+    if failed:
         kinds = ", ".join(f"{count} {kind}" for kind, count in failed[0].errors.items())
-        return (f"{len(failed)} of {len(own)} rounds FAILED: {kinds}", "", "", "", "", "")
-    if not any(sample.requests for sample in good):
-        return (f"none whole in {good[0].seconds:.0f} s", "", "", "", "", "")
+        return f": {len(failed)} of {len(own)} rounds FAILED: {kinds}"
+    return "" if any(sample.requests for sample in own) else f": none whole in {own[0].seconds:.0f} s"
+
+
+def _good(own: Sequence[Sample]) -> list[Sample]:
+    return [sample for sample in own if sample.requests and not sample.errors]
+
+
+def _cells(own: Sequence[Sample]) -> tuple[str, ...]:
+    good = _good(own)
+    if not good:
+        return ("–",) * 6
     rates = [sample.per_second for sample in good]
     cpu = [sample.cpu_us for sample in good if sample.cpu_us is not None]
     return (
@@ -118,16 +127,16 @@ def _cells(own: Sequence[Sample]) -> tuple[str, ...]:
 
 
 def _first_events(own: Sequence[Sample]) -> tuple[str, str]:
-    halves = [sample.first_event_p50_ms for sample in own if sample.first_event_p50_ms is not None]
-    most = [sample.first_event_p99_ms for sample in own if sample.first_event_p99_ms is not None]
+    halves = [sample.first_event_p50_ms for sample in _good(own) if sample.first_event_p50_ms is not None]
+    most = [sample.first_event_p99_ms for sample in _good(own) if sample.first_event_p99_ms is not None]
     return (f"{median(halves):.2f}" if halves else "–", f"{median(most):.2f}" if most else "–")
 
 
 def _ratio(own: Sequence[Sample], other: Sequence[Sample]) -> str:
-    good = [(a, b) for a, b in zip(own, other, strict=True) if not a.errors and not b.errors and b.requests]
+    good = [(ours, theirs) for ours, theirs in zip(own, other, strict=True) if _good([ours]) and _good([theirs])]
     if not good:
         return "–"
-    return _shown(median_ratio([a.per_second for a, _ in good], [b.per_second for _, b in good]))
+    return _shown(median_ratio([ours.per_second for ours, _ in good], [theirs.per_second for _, theirs in good]))
 
 
 def _taken(starts: Sequence[Start], measured: Measured, name: str) -> tuple[str, ...]:
