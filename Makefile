@@ -133,6 +133,7 @@ lock: $(VENV)/.stamp-uv ## Resolve the lock files again (LOCK="--upgrade" takes 
 clean: ## Remove everything these targets made, .venv included
 	@rm -rf $(VENV) $(OPENAI3) $(OPENAI2) $(TOKENISERS) $(PEERS) build dist site .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
+# What make bench-peers is to do: BENCH="--rounds 5 --out docs/benchmarks/peers.json"
 BENCH   ?=
 LOCK    ?=
 RESOLVE  = $(VENV)/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+import time
 import tomllib
 from dataclasses import replace
 from itertools import pairwise
@@ -14,15 +16,15 @@ from pathlib import Path
 import pytest
 from benchmarks.children import ROOT, BenchmarkFailed, cpu_seconds, python, resident_mb
 from benchmarks.load import KEY_ENV
-from benchmarks.peers import checks, gateways, goals, nginx, report, workers, wrk
+from benchmarks.peers import checks, gateways, goals, measuring, nginx, report, workers, wrk
 from benchmarks.peers.gateways import ROWS
 from benchmarks.peers.goals import GOALS, Goal
-from benchmarks.peers.measuring import Measured, Refusal, Sample, Start, rest
+from benchmarks.peers.measuring import Effort, Measured, Refusal, Sample, Start, rest
 from benchmarks.peers.workers import ONE_CORE, TWO_CORES, Arrangement
 from benchmarks.peers.workloads import WORKLOADS, named
 from benchmarks.traffic import Shape, answer_text, completion, stream_events
 
-from benchmarks import targets
+from benchmarks import load, targets
 from flatfee.server.configuration import parse_settings
 
 UPSTREAM = "http://127.0.0.1:9"
@@ -333,6 +335,40 @@ def test_a_process_that_ended_is_at_rest() -> None:
     rest("gone", child.pid)
 
 
+GONE = targets.Target(name="gone", url=UPSTREAM, pid=0)
+LITTLE = Effort(rounds=1, seconds=1, longest=1, warmup=0, idle=0.0)
+
+
+def test_a_peer_that_cannot_is_noted_with_what_it_answered(tmp_path: Path) -> None:
+    said: list[str] = []
+    notes = measuring._Notes(say=said.append)
+    measuring._workload(WORKLOADS[0], {"portkey": GONE}, LITTLE, tmp_path, notes)
+    (refusal,) = notes.refusals
+    assert (refusal.target, refusal.workload, notes.samples) == ("portkey", "plain-1", [])
+    assert "portkey cannot: no whole answer: ConnectionRefusedError" in said[0]
+
+
+def test_one_of_ours_that_cannot_fails_the_run(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkFailed, match="process, plain, 1 connection: no whole answer"):
+        measuring._workload(WORKLOADS[0], {"process": GONE}, LITTLE, tmp_path, measuring._Notes(say=print))
+
+
+def test_the_first_event_is_not_the_head_that_came_before() -> None:
+    async def read() -> tuple[float, float]:
+        order = load.Order(
+            host="", port=0, shape="stream", pace="at_once", connections=1, seconds=9, warmup=0, max_requests=9,
+            receipt=False, key="none",
+        )  # fmt: skip
+        caller = load.Caller(load.Tally(order=order, opened=time.perf_counter()), b"")
+        caller.data_received(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        before = caller._event
+        caller.data_received(b"e6\r\n" + stream_events()[0] + b"\r\n")
+        return before, caller._event
+
+    before, after = asyncio.run(read())
+    assert before == 0 < after
+
+
 def run_peers(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         python("benchmarks.peers", *arguments), cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
@@ -352,6 +388,11 @@ def test_a_quick_run_measures_each_target_and_keeps_the_raw_figures(tmp_path: Pa
     assert raw["checked"]["memory"] > 1
     assert [target["name"] for target in raw["targets"]] == ["direct", "bare", "memory"]
     assert "first event p50" in done.stdout
+    assert all(
+        sample["first_event_p50_ms"] < 100 < 400 < sample["p50_ms"]
+        for sample in raw["samples"]
+        if (sample["workload"], sample["target"]) == ("paced-1", "direct")
+    )
     assert "/home" not in out.read_text()
 
 
