@@ -27,7 +27,7 @@ _QUICK_CLIENTS: Final = client_cost.ClientEffort(rounds=1, calls=5, streams=1, c
 
 _BESIDE: Final = ("direct", "nginx", "bare", "process")
 _BESIDE_WORKLOADS: Final = ("plain-1", "plain-16", "stream-16", "each-16")
-_FULL_BESIDE: Final = measuring.Effort(rounds=3, seconds=1, longest=1, warmup=1, idle=0.5)
+_FULL_BESIDE: Final = measuring.Effort(rounds=3, seconds=1, longest=1, warmup=0, idle=0.5)
 _QUICK_BESIDE: Final = measuring.Effort(rounds=1, seconds=1, longest=1, warmup=0, idle=0.1)
 """The gateway beside nginx."""
 

@@ -17,10 +17,9 @@ from benchmarks.children import BenchmarkFailed, Cores, cores, cpu_seconds, pyth
 from benchmarks.load import KEY_ENV, NONE_YET
 from benchmarks.peers import nginx, wrk
 from benchmarks.peers.checks import ask, headers
-from benchmarks.peers.gateways import ROWS, Row
+from benchmarks.peers.gateways import ROWS
 from benchmarks.peers.workloads import PACE_SECONDS, PHASES, Phase, Workload
 from benchmarks.targets import Target, fake_upstream
-from benchmarks.traffic import Shape
 
 _QUIET_LOOK: Final = 0.1
 _QUIET_CPU: Final = 0.011  # a tick of the system's clock
@@ -103,6 +102,17 @@ class _Notes:
     samples: list[Sample] = field(default_factory=list)
     checked: dict[str, int] = field(default_factory=dict)
 
+    def refuse(self, name: str, workload: Workload, said: str) -> None:
+        """Note what a peer cannot do.
+
+        Raises:
+            BenchmarkFailed: it is one of ours, which must.
+        """
+        if ROWS[name].ours:
+            raise BenchmarkFailed(f"{name}, {workload.title}: {said}")
+        self.say(f"{workload.title}: {name} cannot: {said}")
+        self.refusals.append(Refusal(target=name, workload=workload.name, said=said))
+
 
 def measure(names: Sequence[str], workloads: Sequence[Workload], effort: Effort, folder: Path, say: Say) -> Measured:
     """Measure these targets.
@@ -114,7 +124,7 @@ def measure(names: Sequence[str], workloads: Sequence[Workload], effort: Effort,
     for phase in PHASES:
         own = [workload for workload in workloads if workload.phase == phase]
         if own:
-            with _started(names, phase, effort, folder, notes) as up:
+            with _started(names, own, effort, folder, notes) as up:
                 for workload in own:
                     _workload(workload, up, effort, folder, notes)
     return Measured(starts=notes.starts, refusals=notes.refusals, samples=notes.samples, checked=notes.checked)
@@ -122,10 +132,10 @@ def measure(names: Sequence[str], workloads: Sequence[Workload], effort: Effort,
 
 @contextmanager
 def _started(
-    names: Sequence[str], phase: Phase, effort: Effort, folder: Path, notes: _Notes
+    names: Sequence[str], workloads: Sequence[Workload], effort: Effort, folder: Path, notes: _Notes
 ) -> Iterator[dict[str, Target]]:
-    """Start an upstream and every target; what each takes while all are idle is noted."""
-    shape: Shape = "plain" if phase == "plain" else "stream"
+    """Start an upstream and every target for workloads of one phase; what each takes while all are idle is noted."""
+    phase, shape = workloads[0].phase, workloads[0].shape
     with ExitStack() as stack:
         upstream = stack.enter_context(_upstream(phase, folder))
         up: dict[str, Target] = {}
@@ -133,17 +143,31 @@ def _started(
         for name in names:
             notes.say(f"{phase}: starting {name} …")
             before = time.perf_counter()
-            up[name] = stack.enter_context(ROWS[name].start(upstream, folder, shape))
+            try:
+                up[name] = stack.enter_context(ROWS[name].start(upstream, folder, shape))
+            except BenchmarkFailed as fault:
+                for workload in workloads:
+                    notes.refuse(name, workload, str(fault))
             took[name] = time.perf_counter() - before
-        notes.say(f"{phase}: all idle for {effort.idle:.0f} s …")
+        notes.say(f"{phase}: all idle for {effort.idle:.1f} s …")
         used = {name: cpu_seconds(target.pid) for name, target in up.items()}
         time.sleep(effort.idle)
         for name, target in up.items():
-            before_cpu, after_cpu = used[name], cpu_seconds(target.pid)
-            idle = None if before_cpu is None or after_cpu is None else (after_cpu - before_cpu) / effort.idle
-            memory = resident_mb(target.pid)
-            notes.starts.append(Start(target=name, phase=phase, seconds=took[name], idle_mb=memory, idle_cpu=idle))
+            notes.starts.append(
+                Start(
+                    target=name,
+                    phase=phase,
+                    seconds=took[name],
+                    idle_mb=resident_mb(target.pid),
+                    idle_cpu=_between(used[name], cpu_seconds(target.pid), effort.idle),
+                )
+            )
         yield up
+
+
+def _between(before: float | None, after: float | None, times: float) -> float | None:
+    """Return the CPU seconds used between two looks, for each of so many, if the system tells."""
+    return (after - before) / times if times and before is not None and after is not None else None
 
 
 def _upstream(phase: Phase, folder: Path) -> AbstractContextManager[Target]:
@@ -161,10 +185,7 @@ def _workload(workload: Workload, up: Mapping[str, Target], effort: Effort, fold
         if checked.refused is None:
             able[name] = _warmed(Run(name, target, workload, checked.events, folder), effort, notes)
             continue
-        if ROWS[name].ours:
-            raise BenchmarkFailed(f"{name}, {workload.title}: {checked.refused}")
-        notes.say(f"{workload.title}: {name} cannot: {checked.refused}")
-        notes.refusals.append(Refusal(target=name, workload=workload.name, said=checked.refused))
+        notes.refuse(name, workload, checked.refused)
     for number in range(effort.rounds):
         notes.say(f"{workload.title}: round {number + 1} of {effort.rounds} …")
         for run_of_one in able.values():
@@ -176,7 +197,7 @@ def _workload(workload: Workload, up: Mapping[str, Target], effort: Effort, fold
 
 def _warmed(run_of_one: Run, effort: Effort, notes: _Notes) -> Run:
     """Warm a target up, and choose how long it is asked: who answers few is asked for longer."""
-    row: Row = ROWS[run_of_one.name]
+    row = ROWS[run_of_one.name]
     if row.ours:
         notes.checked[run_of_one.name] = notes.checked.get(run_of_one.name, 0) + run_of_one.check_each()
     run_of_one.seconds = effort.seconds
@@ -213,18 +234,17 @@ class Run:
         after = cpu_seconds(pid)
         loaded = resident_mb(pid)
         rest(self.name, pid)
-        requests = told.requests
-        cpu = (after - before) * 1e6 / requests if requests and before is not None and after is not None else None
+        each = _between(before, after, told.requests)
         return Sample(
             workload=self.workload.name,
             target=self.name,
             round=number,
-            requests=requests,
+            requests=told.requests,
             seconds=told.seconds,
             per_second=told.per_second,
             p50_ms=told.p50_ms,
             p99_ms=told.p99_ms,
-            cpu_us=cpu,
+            cpu_us=None if each is None else each * 1e6,
             loaded_mb=loaded,
             first_event_p50_ms=told.first_event_p50_ms,
             first_event_p99_ms=told.first_event_p99_ms,

@@ -17,12 +17,13 @@ OURS: Final = "process"
 """The target of ours that ratios are of."""
 
 LIMITS: Final = """\
-Closed loop on loopback. The target is alone on one core; wrk (one thread) and the upstream share another, so "direct"
-is the limit of the harness. All targets are up, and one at a time is under load. Figures are medians of rounds taken in
-turn, with least and greatest; "ours ÷ it" is the median of each round's ratio of flatfee on sqlite, durability
-"process", to the target. "cpu" is the target's own time for a whole answer (answers that were under way at the end have
-their share in it). Answers are fixed and come at once: a model's thinking time, networks and TLS are not in here. A
-paced stream cannot be answered faster than its upstream sends; there the first event and the CPU tell."""
+Closed loop on loopback. The target is alone on one core; load generator (wrk, one thread, where it is installed) and
+upstream share another, so "direct" is the limit of the harness. All targets are up, and one at a time is under load.
+Figures are medians of rounds taken in turn, with least and greatest; "ours ÷ it" is the median of each round's ratio of
+"process", which is flatfee on sqlite with its default durability, to the target. "cpu" is the target's own time for a
+whole answer (answers that were under way at the end have their share in it). Answers are fixed and come at once: a
+model's thinking time, networks and TLS are not in here. A paced stream cannot be answered faster than its upstream
+sends; there the first event and the CPU tell."""
 
 WORKERS_LIMITS: Final = """\
 The first two are compared: gateway, load generator and upstream together on one core, and on two. The third, alone on a
