@@ -81,6 +81,8 @@ def _gateway(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         beside = _QUICK_BESIDE if options.quick else _FULL_BESIDE
         measured = measuring.measure(_BESIDE, named(_BESIDE_WORKLOADS), beside, folder, _say)
         print(f"\nGateway (process)\n\n{peers_report.tables(measured)}\n\n{peers_report.LIMITS}\n", flush=True)
+        if measured.failed is not None:
+            raise BenchmarkFailed(measured.failed)
         raw["gateway"] = {"effort": asdict(beside), **asdict(measured)}
     else:
         samples = gateway_cost.measure(options.targets or DEFAULT_TARGETS, effort, folder, _say)

@@ -16,5 +16,6 @@ The raw figures are one JSON object, which pages are made from:
   ``first_event_p99_ms`` (paced streams only), ``errors`` (kind → count; a sample with any counts for nothing).
 - ``workers``: samples of the same shape, whose targets are arrangements of one worker and two.
 - ``checked``: target of ours → answers that were read whole, with their receipts.
+- ``failed``: what ended the run before its end, or null.
 - ``goals``: ``name``, ``wanted``, ``measured`` (median of the rounds' ratios), ``lowest``, ``highest``, ``reached``.
 """

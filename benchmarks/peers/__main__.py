@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(raw, indent=1, ensure_ascii=False) + "\n")
     print(f"raw figures: {options.out}")
+    if raw["failed"] is not None:
+        print(f"Benchmark failed: {raw['failed']}", file=sys.stderr)
+        return 1
     failed = [one for one in (*raw["samples"], *raw["workers"]) if one["errors"] and one["target"] not in _theirs()]
     return 1 if failed else 0
 
@@ -63,7 +66,7 @@ def _measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     about = _about(effort, quick=options.quick)
     print(report.about_lines(about), flush=True)
     measured = measuring.measure(names, options.workloads, effort, folder, _say)
-    shared = workers.measure(effort, folder, _say) if WORKERS in options.only else []
+    shared = workers.measure(effort, folder, _say) if WORKERS in options.only and measured.failed is None else []
     verdicts = goals.judge([*measured.samples, *shared])
     versions = {name: ROWS[name].version() for name in names}
     print(report.whole(names, measured, shared, verdicts, versions, skipped), flush=True)

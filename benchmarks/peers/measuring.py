@@ -25,6 +25,7 @@ _QUIET_LOOK: Final = 0.1
 _QUIET_CPU: Final = 0.011  # a tick of the system's clock
 _QUIET_LIMIT: Final = 180.0
 _CHECKED_REQUESTS: Final = 200
+_CHECKED_CONNECTIONS: Final = 16
 
 Say = Callable[[str], None]
 
@@ -84,12 +85,16 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """All of one run. ``checked``: answers of ours that were read whole, receipt included, by target."""
+    """All of one run. ``checked``: answers of ours that were read whole, receipt included, by target.
+
+    ``failed`` says what ended the run before its end; what was measured until then is kept.
+    """
 
     starts: Sequence[Start]
     refusals: Sequence[Refusal]
     samples: Sequence[Sample]
     checked: Mapping[str, int]
+    failed: str | None = None
 
 
 @dataclass(slots=True)
@@ -115,19 +120,25 @@ class _Notes:
 
 
 def measure(names: Sequence[str], workloads: Sequence[Workload], effort: Effort, folder: Path, say: Say) -> Measured:
-    """Measure these targets.
-
-    Raises:
-        BenchmarkFailed: one did not start, or one of ours gave a wrong answer.
-    """
+    """Measure these targets, until one of ours does not start or gives a wrong answer."""
     notes = _Notes(say=say)
-    for phase in PHASES:
-        own = [workload for workload in workloads if workload.phase == phase]
-        if own:
-            with _started(names, own, effort, folder, notes) as up:
-                for workload in own:
-                    _workload(workload, up, effort, folder, notes)
-    return Measured(starts=notes.starts, refusals=notes.refusals, samples=notes.samples, checked=notes.checked)
+    failed = None
+    try:
+        for phase in PHASES:
+            own = [workload for workload in workloads if workload.phase == phase]
+            if own:
+                _phase(names, own, effort, folder, notes)
+    except BenchmarkFailed as fault:
+        failed = str(fault)
+    return Measured(
+        starts=notes.starts, refusals=notes.refusals, samples=notes.samples, checked=notes.checked, failed=failed
+    )
+
+
+def _phase(names: Sequence[str], workloads: Sequence[Workload], effort: Effort, folder: Path, notes: _Notes) -> None:
+    with _started(names, workloads, effort, folder, notes) as up:
+        for workload in workloads:
+            _workload(workload, up, effort, folder, notes)
 
 
 @contextmanager
@@ -262,7 +273,8 @@ class Run:
         Raises:
             BenchmarkFailed: one was wrong.
         """
-        told = self._loaded(seconds=2.0, most=_CHECKED_REQUESTS)
+        connections = min(self.workload.connections, _CHECKED_CONNECTIONS)
+        told = self._loaded(seconds=2.0, most=_CHECKED_REQUESTS, connections=connections)
         if told.errors:
             raise BenchmarkFailed(f"{self.name}, {self.workload.title}: {dict(told.errors)}")
         return told.requests
@@ -272,13 +284,13 @@ class Run:
         return wrk.drive(self._target.url, self._script, connections=connections, seconds=seconds, core=self._load)
 
     def _paced(self, seconds: int) -> wrk.Told:
-        return self._loaded(seconds=float(seconds), most=1_000_000)
+        return self._loaded(seconds=float(seconds), most=1_000_000, connections=self.workload.connections)
 
-    def _loaded(self, *, seconds: float, most: int) -> wrk.Told:
+    def _loaded(self, *, seconds: float, most: int, connections: int) -> wrk.Told:
         target, workload = self._target, self.workload
         command = python(
             "benchmarks.load",
-            *("--url", target.url, "--shape", workload.shape, "--connections", str(workload.connections)),
+            *("--url", target.url, "--shape", workload.shape, "--connections", str(connections)),
             *("--seconds", str(seconds), "--warmup", "0", "--max-requests", str(most), "--model", target.model),
             *("--events", str(self._events), "--prompt-bytes", str(workload.prompt_bytes)),
             *(part for line in target.headers for part in ("--header", line)),
