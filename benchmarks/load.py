@@ -21,9 +21,12 @@ from benchmarks import traffic
 from benchmarks.stats import percentile
 
 KEY_ENV: Final = "FLATFEE_BENCH_KEY"
+NONE_YET: Final = "no answer within"
+"""How a run complains whose answers were too slow, not wrong."""
 _LINGER_SECONDS: Final = 10.0
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 _PLAIN_END: Final = b"\r\n\r\n"
+_FIRST_CONTENT: Final = traffic.MARKER.encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,23 +43,32 @@ class Order:
     max_requests: int
     receipt: bool
     key: str
+    path: str = ""
+    model: str = "auto"
+    header: tuple[str, ...] = ()
+    events: int = traffic.STREAM_EVENTS
+    prompt_bytes: int = 0
 
     def request(self) -> bytes:
         """Render the request, the same bytes every time."""
-        body = traffic.request_body(self.shape, self.pace)
+        body = traffic.request_body(self.shape, self.pace, model=self.model, prompt_bytes=self.prompt_bytes)
+        more = "".join(f"{line}\r\n" for line in self.header)
         head = (
-            "POST /v1/chat/completions HTTP/1.1\r\n"
+            f"POST {self.path}/v1/chat/completions HTTP/1.1\r\n"
             f"host: {self.host}:{self.port}\r\n"
             f"authorization: Bearer {self.key}\r\n"
             "content-type: application/json\r\n"
-            f"content-length: {len(body)}\r\n\r\n"
+            f"{more}content-length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What one run saw. ``requests`` is what was counted, ``answered`` includes the warm-up."""
+    """What one run saw. ``requests`` is what was counted, ``answered`` includes the warm-up.
+
+    The first byte may be a head that a server sends ahead; the first event is the first that a caller can use.
+    """
 
     requests: int
     answered: int
@@ -67,6 +79,8 @@ class Figures:
     p50_ms: float
     p99_ms: float
     first_byte_p50_ms: float
+    first_event_p50_ms: float
+    first_event_p99_ms: float
 
 
 @dataclass(slots=True)
@@ -77,6 +91,7 @@ class Tally:
     opened: float
     latencies: list[float] = field(default_factory=list)
     first_bytes: list[float] = field(default_factory=list)
+    first_events: list[float] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     answered: int = 0
     ended: float = 0.0
@@ -93,7 +108,7 @@ class Tally:
         """When the counting ends."""
         return self.opened + self.order.warmup + self.order.seconds
 
-    def count(self, sent: float, first: float, complaint: str | None) -> None:
+    def count(self, sent: float, first: float, event: float, complaint: str | None) -> None:
         """Record one answer. Answers of the warm-up, and those after the end, are checked only."""
         now = time.perf_counter()
         self.answered += 1
@@ -102,6 +117,7 @@ class Tally:
         elif self.opened + self.order.warmup <= now <= self.closes and len(self.latencies) < self.order.max_requests:
             self.latencies.append(now - sent)
             self.first_bytes.append(first - sent)
+            self.first_events.append(event - sent)
             self.ended = now
 
     def figures(self) -> Figures:
@@ -110,19 +126,22 @@ class Tally:
         counted = len(self.latencies)
         ended = self.ended if counted >= self.order.max_requests else self.closes
         if not counted and not self.complaints:
-            self.complaints.append(f"no answer within {self.order.seconds} s")
+            self.complaints.append(f"{NONE_YET} {self.order.seconds} s")
         rate = counted / (ended - begun) if counted else 0.0
         ordered, firsts = sorted(self.latencies) or [0.0], sorted(self.first_bytes) or [0.0]
+        events = sorted(self.first_events) or [0.0]
         return Figures(
             requests=counted,
             answered=self.answered,
             failures=len(self.complaints),
             complaints=tuple(sorted(set(self.complaints)))[:5],
             per_second=rate,
-            events_per_second=rate * traffic.STREAM_EVENTS if self.order.shape == "stream" else 0.0,
+            events_per_second=rate * self.order.events if self.order.shape == "stream" else 0.0,
             p50_ms=percentile(ordered, 0.50) * 1e3,
             p99_ms=percentile(ordered, 0.99) * 1e3,
             first_byte_p50_ms=percentile(firsts, 0.50) * 1e3,
+            first_event_p50_ms=percentile(events, 0.50) * 1e3,
+            first_event_p99_ms=percentile(events, 0.99) * 1e3,
         )
 
 
@@ -137,6 +156,7 @@ class Caller(asyncio.Protocol):
         self._length: int | None = None
         self._sent = 0.0
         self._first = 0.0
+        self._event = 0.0
         self._transport: asyncio.Transport | None = None
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -148,7 +168,9 @@ class Caller(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Count an answer that never came."""
         if not self.done.done():
-            self._tally.count(self._sent, self._first, "the connection was closed before the answer was whole")
+            self._tally.count(
+                self._sent, self._first, self._event, "the connection was closed before the answer was whole"
+            )
             self.done.set_result(None)
 
     def data_received(self, data: bytes) -> None:
@@ -159,8 +181,10 @@ class Caller(asyncio.Protocol):
         buffer += data
         if not self._head_end and not self._read_head():
             return
+        if not self._event and len(buffer) > self._head_end and _FIRST_CONTENT in buffer:
+            self._event = time.perf_counter()
         if self._whole():
-            self._tally.count(self._sent, self._first, self._complaint())
+            self._tally.count(self._sent, self._first, self._event, self._complaint())
             self._ask()
 
     def _read_head(self) -> bool:
@@ -184,7 +208,8 @@ class Caller(asyncio.Protocol):
             return f"status {status.decode(errors='replace')} where 200 was expected"
         rest = bytes(self._buffer[self._head_end :])
         body = rest if self._length is not None else dechunk(rest)
-        return traffic.complaint_about(self._tally.order.shape, body, receipt=self._tally.order.receipt)
+        order = self._tally.order
+        return traffic.complaint_about(order.shape, body, receipt=order.receipt, expected=order.events)
 
     def _ask(self) -> None:
         if self._transport is None or self.done.done():
@@ -193,7 +218,7 @@ class Caller(asyncio.Protocol):
             self.done.set_result(None)
             self._transport.close()
             return
-        self._buffer, self._head_end, self._length = bytearray(), 0, None
+        self._buffer, self._head_end, self._length, self._event = bytearray(), 0, None, 0.0
         self._sent = time.perf_counter()
         self._transport.write(self._request)
 
@@ -229,7 +254,7 @@ async def drive(order: Order) -> Figures:
 def main() -> None:
     """Run as a process of its own; the figures go to standard output as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", required=True, help="base URL without a path")
+    parser.add_argument("--url", required=True, help="base URL, up to /v1")
     parser.add_argument("--shape", choices=get_args(traffic.Shape), default="plain")
     parser.add_argument("--pace", choices=get_args(traffic.Pace), default="at_once")
     parser.add_argument("--connections", type=int, default=1)
@@ -237,9 +262,14 @@ def main() -> None:
     parser.add_argument("--warmup", type=float, default=0.3)
     parser.add_argument("--max-requests", type=int, default=1_000_000)
     parser.add_argument("--receipt", action="store_true", help="an answer without a receipt is wrong")
+    parser.add_argument("--model", default="auto")
+    parser.add_argument("--header", action="append", default=[], help="one more header line; as often as needed")
+    parser.add_argument("--events", type=int, default=traffic.STREAM_EVENTS, help="in a whole stream")
+    parser.add_argument("--prompt-bytes", type=int, default=0, help="0 for the ordinary short prompt")
     options = vars(parser.parse_args())
-    url = urlsplit(options.pop("url"))
-    order = Order(host=url.hostname or "127.0.0.1", port=url.port or 80, key=os.environ.get(KEY_ENV, "none"), **options)
+    url, options["header"] = urlsplit(options.pop("url")), tuple(options["header"])
+    key = os.environ.get(KEY_ENV, "none")
+    order = Order(host=url.hostname or "127.0.0.1", port=url.port or 80, path=url.path, key=key, **options)
     print(json.dumps(asdict(uvloop.run(drive(order)))))
 
 

@@ -66,7 +66,7 @@ def gateway_table(samples: Sequence[Sample]) -> str:
         if found:
             rows.append((scenario.title, *[""] * (len(head) - 1)))
             rows += [_gateway_row(scenario, name, found) for name in found]
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def ledger_lines(samples: Sequence[LedgerSample]) -> str:
@@ -92,7 +92,7 @@ def client_table(samples: Sequence[ClientSample]) -> str:
             values = _client_values(samples, name, figure)
             cells.append(f"{median(values):,.{digits}f}{_ratios(samples, names, values, figure)}" if values else "–")
         rows.append((name, *cells))
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def double_table(samples: Sequence[DoubleSample]) -> str:
@@ -102,7 +102,7 @@ def double_table(samples: Sequence[DoubleSample]) -> str:
         own = [sample.figures for sample in samples if sample.asker == asker]
         cells = [f"{median([it[figure] for it in own]):,.{digits}f}" for figure, _, digits in _DOUBLE_FIGURES]
         rows.append((asker, *cells))
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _ratios(samples: Sequence[ClientSample], names: Sequence[str], values: Sequence[float], figure: str) -> str:
@@ -160,7 +160,7 @@ def _half_spread(values: Sequence[float]) -> str:
     return f"{spread(values) / 2:.0%}"
 
 
-def _aligned(rows: Sequence[Row]) -> str:
+def aligned(rows: Sequence[Row]) -> str:
     """Pad columns: the first to the left, the figures to the right. A row of a title alone has no width."""
     titled = [row for row in rows if any(row[1:])]
     first = max(len(row[0]) for row in titled)

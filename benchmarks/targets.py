@@ -11,16 +11,18 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
-from benchmarks.children import cores, free_port, python, server
+from benchmarks.children import Cores, cores, free_port, python, server
 from benchmarks.load import KEY_ENV
+
+Durability = Literal["process", "power"]
 
 _CONFIG: Final = """\
 [server]
 host = "127.0.0.1"
-store = "sqlite:///{store}"
-durability = "process"
+store = "{store}"
+durability = "{durability}"
 
 [[providers]]
 name = "fixed"
@@ -66,6 +68,7 @@ class Target:
     """A server that is up.
 
     ``pid`` is the process under measurement, its children included; ``receipt``: it must answer with one.
+    ``model`` is what it calls the one that it is to ask, and ``headers`` what it needs beside those of every request.
     """
 
     name: str
@@ -73,13 +76,16 @@ class Target:
     pid: int
     key: str = "none"
     receipt: bool = False
+    model: str = "auto"
+    headers: tuple[str, ...] = ()
 
 
 @contextmanager
-def fake_upstream(folder: Path, *, receipt: bool = False) -> Iterator[Target]:
-    """Start the fake upstream on the core of the load generator."""
+def fake_upstream(folder: Path, *, receipt: bool = False, gap: float | None = None) -> Iterator[Target]:
+    """Start the fake upstream on the core of the load generator; ``gap``: seconds between the events of a stream."""
     url = f"http://127.0.0.1:{(port := free_port())}"
-    command = python("benchmarks.upstream", "--port", str(port), *(["--receipt"] if receipt else []))
+    options = [*(["--receipt"] if receipt else []), *(["--gap", str(gap)] if gap is not None else [])]
+    command = python("benchmarks.upstream", "--port", str(port), *options)
     with server(command, url=url, core=cores()[1], log=folder / f"upstream-{port}.log") as pid:
         yield Target(name="direct", url=url, pid=pid)
 
@@ -89,33 +95,47 @@ def bare_proxy(upstream: Target, folder: Path) -> Iterator[Target]:
     """Start the bare proxy on the core under measurement."""
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = python("benchmarks.bare_proxy", "--port", str(port), "--upstream", upstream.url)
-    with server(command, url=url, core=cores()[0], log=folder / "bare_proxy.log") as pid:
+    with server(command, url=url, core=cores()[0], log=folder / f"bare_proxy-{port}.log") as pid:
         yield Target(name="bare proxy", url=url, pid=pid)
 
 
 @contextmanager
 def gateway(upstream: Target, folder: Path) -> Iterator[Target]:
     """Start the real gateway, with keys, policy, a SQLite ledger on disk and receipts."""
-    with _gateway("gateway", upstream, folder, core=cores()[0]) as target:
+    with serving("gateway", upstream, folder, core=cores()[0]) as target:
         yield target
 
 
 @contextmanager
 def workers(upstream: Target, folder: Path) -> Iterator[Target]:
     """Start the gateway with two workers, on whatever cores there are: load and upstream share them."""
-    with _gateway("workers", upstream, folder, "--workers", "2", core=None) as target:
+    with serving("workers", upstream, folder, "--workers", "2", core=None) as target:
         yield target
 
 
 @contextmanager
-def _gateway(name: str, upstream: Target, folder: Path, *options: str, core: int | None) -> Iterator[Target]:
+def serving(
+    name: str,
+    upstream: Target,
+    folder: Path,
+    *options: str,
+    core: Cores,
+    durability: Durability | None = "process",
+) -> Iterator[Target]:
+    """Start a gateway of ours with ``options`` of ``flatfee serve``; its ledger is in memory without a durability."""
     key, port = secrets.token_hex(32), free_port()
-    config = folder / f"{name}.toml"
-    config.write_text(_CONFIG.format(store=folder / f"{name}.db", upstream=upstream.url, key_env=KEY_ENV))
+    config = folder / f"{name}-{port}.toml"
+    config.write_text(configuration(upstream.url, config.with_suffix(".db"), durability))
     command = python("flatfee", "serve", "--config", str(config), "--port", str(port), *options)
-    url, log = f"http://127.0.0.1:{port}", folder / f"{name}.log"
+    url, log = f"http://127.0.0.1:{port}", config.with_suffix(".log")
     with server(command, url=f"{url}/health/ready", core=core, log=log, env={KEY_ENV: key}) as pid:
         yield Target(name=name, url=url, pid=pid, key=key, receipt=True)
+
+
+def configuration(upstream: str, ledger: Path, durability: Durability | None) -> str:
+    """Return the configuration of a gateway of ours. Pure."""
+    store = f"sqlite:///{ledger}" if durability else "memory://"
+    return _CONFIG.format(store=store, durability=durability or "process", upstream=upstream, key_env=KEY_ENV)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ DONE: Final = b"data: [DONE]\n\n"
 MARKER: Final = "steady"
 """A word of every answer's text; an answer without it is wrong."""
 
+_QUESTION: Final = "Why do ledgers reserve before they settle? "
 _EVENT_BYTES: Final = 230
 _ID: Final = "chatcmpl-0123456789abcdefghijklmnopqr"
 _USAGE: Final = {
@@ -64,13 +65,17 @@ RECEIPT_HEADERS: Final = {
 }
 
 
-def request_fields(shape: Shape, pace: Pace) -> dict[str, Any]:
-    """Build one request. ``user`` tells the fake upstream the pace; proxies pass it through unread."""
+def request_fields(shape: Shape, pace: Pace, *, model: str = "auto", prompt_bytes: int = 0) -> dict[str, Any]:
+    """Build one request, with about ``prompt_bytes`` of prompt where that is more than the ordinary 172.
+
+    ``user`` tells the fake upstream the pace; proxies pass it through unread.
+    """
+    times = max(4, prompt_bytes // len(_QUESTION))
     fields: dict[str, Any] = {
-        "model": "auto",
+        "model": model,
         "messages": [
             {"role": "system", "content": "You are a careful engineer. Answer briefly."},
-            {"role": "user", "content": "Why do ledgers reserve before they settle? " * 4},
+            {"role": "user", "content": _QUESTION * times},
         ],
         "temperature": 0.2,
         "user": pace,
@@ -80,9 +85,17 @@ def request_fields(shape: Shape, pace: Pace) -> dict[str, Any]:
     return fields
 
 
-def request_body(shape: Shape, pace: Pace) -> bytes:
+def request_body(shape: Shape, pace: Pace, *, model: str = "auto", prompt_bytes: int = 0) -> bytes:
     """Return the JSON of :func:`request_fields`."""
-    return json.dumps(request_fields(shape, pace), separators=(",", ":")).encode()
+    return _encode(request_fields(shape, pace, model=model, prompt_bytes=prompt_bytes))
+
+
+def answer_text(shape: Shape) -> str:
+    """Return what a whole answer says, its events put together."""
+    if shape == "plain":
+        said: str = json.loads(completion())["choices"][0]["message"]["content"]
+        return said
+    return "".join(_said(number) for number in range(STREAM_EVENTS - 3))
 
 
 def completion(*, receipt: bool = False) -> bytes:
@@ -97,11 +110,14 @@ def stream_events(*, receipt: bool = False) -> tuple[bytes, ...]:
     count = STREAM_EVENTS - 3
     usage = _chunk([], usage=_USAGE) | ({"flatfee": _RECEIPT} if receipt else {})
     finish = _chunk([{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}])
-    return (*(_content_event() for _ in range(count)), _event(finish), _event(usage), DONE)
+    return (*(_content_event(_said(number)) for number in range(count)), _event(finish), _event(usage), DONE)
 
 
-def complaint_about(shape: Shape, body: bytes, *, receipt: bool) -> str | None:
-    """Say what is wrong with an answer that should carry the fixed one; ``None`` if nothing is."""
+def complaint_about(shape: Shape, body: bytes, *, receipt: bool, expected: int = STREAM_EVENTS) -> str | None:
+    """Say what is wrong with an answer that should carry the fixed one; ``None`` if nothing is.
+
+    ``expected`` events are those of a whole stream: a gateway that writes each anew may make more or fewer of them.
+    """
     if receipt and b'"flatfee"' not in body:
         return "no receipt in the body"
     if shape == "plain":
@@ -110,7 +126,7 @@ def complaint_about(shape: Shape, body: bytes, *, receipt: bool) -> str | None:
     if not body.endswith(DONE):
         return "the stream does not end with [DONE]"
     events = body.count(b"data: ")
-    return None if events == STREAM_EVENTS else f"{events} events where {STREAM_EVENTS} were expected"
+    return None if events == expected else f"{events} events where {expected} were expected"
 
 
 def _completion(text: str) -> dict[str, Any]:
@@ -142,12 +158,14 @@ def _chunk(choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -
     }
 
 
-def _content_event() -> bytes:
-    def event(text: str) -> bytes:
-        delta = {"index": 0, "delta": {"content": text}, "logprobs": None, "finish_reason": None}
-        return _event(_chunk([delta]))
+def _content_event(text: str) -> bytes:
+    delta = {"index": 0, "delta": {"content": text}, "logprobs": None, "finish_reason": None}
+    return _event(_chunk([delta]))
 
-    return event(_text(_EVENT_BYTES - len(event(""))))
+
+def _said(number: int) -> str:
+    """Return the text of one event: no two in a row are alike, since some gateways end a model that repeats itself."""
+    return f"{MARKER}{number:03}".ljust(_EVENT_BYTES - len(_content_event("")), "x")
 
 
 def _text(length: int) -> str:

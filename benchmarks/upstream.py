@@ -47,10 +47,11 @@ class Answers:
 
 
 class Upstream(asyncio.Protocol):
-    """One connection: answers requests one after the other."""
+    """One connection: answers requests one after the other. ``gap``: seconds between the events of any stream."""
 
-    def __init__(self, answers: Answers) -> None:
+    def __init__(self, answers: Answers, gap: float | None = None) -> None:
         self._answers = answers
+        self._gap = gap
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
 
@@ -85,19 +86,24 @@ class Upstream(asyncio.Protocol):
         ask: dict[str, Any] = json.loads(body)
         if not ask.get("stream"):
             self._transport.write(self._answers.plain)
-        elif ask.get("user") == "per_event":
+        elif self._gap is not None or ask.get("user") == "per_event":
             self._transport.write(self._answers.stream_head)
             self._write_event(0)
         else:
             self._transport.write(self._answers.at_once)
 
     def _write_event(self, index: int) -> None:
-        """Write one event, then let every other connection have its turn."""
+        """Write one event, then let every other connection have its turn, or the gap pass."""
         if self._transport is None:
             return
         self._transport.write(self._answers.paced[index])
-        if index + 1 < len(self._answers.paced):
-            asyncio.get_running_loop().call_soon(self._write_event, index + 1)
+        if index + 1 == len(self._answers.paced):
+            return
+        loop = asyncio.get_running_loop()
+        if not self._gap:
+            loop.call_soon(self._write_event, index + 1)
+        else:
+            loop.call_later(self._gap, self._write_event, index + 1)
 
 
 def _content_length(head: bytes) -> int:
@@ -112,10 +118,10 @@ def _chunk(data: bytes) -> bytes:
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 
-async def serve(port: int, *, receipt: bool) -> None:
+async def serve(port: int, *, receipt: bool, gap: float | None = None) -> None:
     """Answer on ``port`` until the process ends."""
     answers = Answers.prepare(receipt=receipt)
-    server = await asyncio.get_running_loop().create_server(lambda: Upstream(answers), "127.0.0.1", port)
+    server = await asyncio.get_running_loop().create_server(lambda: Upstream(answers, gap), "127.0.0.1", port)
     async with server:
         await server.serve_forever()
 
@@ -125,8 +131,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--receipt", action="store_true", help="answer like a gateway: receipt in headers and body")
+    parser.add_argument("--gap", type=float, help="seconds between the events of any stream; 0 for one event a turn")
     options = parser.parse_args()
-    uvloop.run(serve(options.port, receipt=options.receipt))
+    uvloop.run(serve(options.port, receipt=options.receipt, gap=options.gap))
 
 
 if __name__ == "__main__":
