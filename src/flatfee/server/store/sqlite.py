@@ -1,9 +1,9 @@
-"""The embedded store: one SQLite file in WAL mode, written by one thread with group commit.
+"""The embedded store: one SQLite file in WAL mode.
 
-Everything that changes the ledger goes through the writer: it takes all work that waits, runs it
-in one transaction and commits once, so that a commit is shared by the requests that arrived
-together. Looking up a key reads on the event loop: in WAL mode a reader waits for nobody, and
-the read is shorter than handing it to a thread. Longer reads go to a thread.
+What a request does to the ledger, and all else that is short, runs on the event loop, in a transaction that all
+requests of that moment share (``loop_writer``), over a book that remembers what it read (``cached_book``). What may
+take long, or must wait for others, is done on a thread (``writer``). Looking up a key reads on the event loop: in
+WAL mode a reader waits for nobody. Longer reads go to a thread.
 
 ``durability``: with ``process`` a commit survives the end of the process, with ``power`` also the
 loss of power (SQLite's ``synchronous`` = NORMAL and FULL).
