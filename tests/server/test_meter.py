@@ -1,10 +1,11 @@
 """What the meter tells of a request's tries."""
 
+import msgspec
 import pytest
 
-from flatfee.receipt import TokenUsage
 from flatfee.server.meter import Meter
 from flatfee.server.settings import RouteSettings
+from flatfee.server.statement import UsedTokens
 from flatfee.wire import AttemptOutcome, Reason, Tier
 
 FIRST, SECOND = (RouteSettings(name=name, provider="p", model="m", tier=Tier.PREMIUM) for name in ("first", "second"))
@@ -15,7 +16,7 @@ def test_a_try_is_noted_with_its_time_in_milliseconds() -> None:
     meter.tried(FIRST, AttemptOutcome.TIMEOUT, None, 10.0039)
     (attempt,) = meter.attempts
     assert (attempt.route, attempt.outcome, attempt.status, attempt.duration_ms) == ("first", "timeout", None, 10003)
-    assert "first_token_ms" not in attempt.model_dump(exclude_unset=True)
+    assert "first_token_ms" not in msgspec.to_builtins(attempt)
     assert meter.tried(FIRST, AttemptOutcome.OK, 200, 1.0, 0.5).first_token_ms == 500
 
 
@@ -77,7 +78,7 @@ def test_a_caller_that_leaves_is_charged_for_the_route_that_is_asked() -> None:
 def test_what_one_route_said_is_not_charged_with_the_next() -> None:
     meter = Meter()
     meter.begin(FIRST)
-    meter.usage, meter.delivered = TokenUsage(prompt_tokens=1), 100
+    meter.usage, meter.delivered = UsedTokens(prompt_tokens=1), 100
     meter.begin(SECOND)
     assert meter.trying is SECOND
     assert (meter.usage is None, meter.delivered) == (True, 0)

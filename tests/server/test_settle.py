@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from tests.server.fakes import make_settings
 
-from flatfee.receipt import Receipt, TokenUsage
+from flatfee.receipt import Receipt
 from flatfee.server.ask import Ask, read_ask
 from flatfee.server.gateway import Gateway
 from flatfee.server.meter import Meter
 from flatfee.server.settings import PlanSettings, RouteSettings
 from flatfee.server.stages.settle import Bill, charge, lane_of, outcome_of
+from flatfee.server.statement import UsedTokens
+from flatfee.server.store.entries import as_json
 from flatfee.server.store.memory import MemoryStore
 from flatfee.server.store.records import Offer, Outcome, Purse, Settlement, Standing, Terms, Ticket
 from flatfee.server.windows import Window
@@ -22,7 +24,7 @@ PLAN = PlanSettings(name="pro", fair_use=1_000_000)
 PREMIUM = RouteSettings(name="p1", provider="p", model="gpt-5.1", tier=Tier.PREMIUM)
 SPARE = RouteSettings(name="p2", provider="p", model="gpt-5", tier=Tier.PREMIUM)
 ECONOMY = RouteSettings(name="e1", provider="p", model="small", tier=Tier.ECONOMY)
-USAGE = TokenUsage(prompt_tokens=100, completion_tokens=50, cached_tokens=0)
+USAGE = UsedTokens(prompt_tokens=100, completion_tokens=50, cached_tokens=0)
 FAIR_USE = Offer(lane=Lane.PREMIUM, reason=Reason.DEFAULT, purse=Purse.FAIR_USE, units=4000)
 BUDGET = Offer(lane=Lane.BUDGET, reason=Reason.SMALL_TASK, purse=Purse.NONE)
 CONTINUATION = Offer(lane=Lane.CONTINUATION, reason=Reason.FAIR_USE_EXHAUSTED, purse=Purse.CONTINUATION, units=4000)
@@ -55,7 +57,7 @@ def an_ask() -> Ask:
     return read_ask({}, b'{"model":"auto","messages":[{"role":"user","content":"Hello"}]}')
 
 
-def answered(route: RouteSettings = PREMIUM, usage: TokenUsage | None = USAGE, **more: Any) -> Meter:
+def answered(route: RouteSettings = PREMIUM, usage: UsedTokens | None = USAGE, **more: Any) -> Meter:
     meter = Meter(route=route, trying=route, usage=usage, delivered=200, **{"whole": True} | more)
     meter.tried(route, AttemptOutcome.OK, 200, 1.0)
     return meter
@@ -80,7 +82,7 @@ def test_a_whole_answer_with_usage_is_settled() -> None:
 def test_a_whole_answer_without_usage_is_estimated() -> None:
     outcome = ended(answered(usage=None))
     assert outcome.receipt.state == ReceiptState.ESTIMATED
-    assert outcome.receipt.usage == TokenUsage(prompt_tokens=an_ask().prompt_tokens, completion_tokens=50)
+    assert outcome.receipt.usage == UsedTokens(prompt_tokens=an_ask().prompt_tokens, completion_tokens=50)
     assert outcome.charged == an_ask().prompt_tokens + 4 * 50
 
 
@@ -88,7 +90,7 @@ def test_an_estimate_is_charged_as_the_routes_model_counts_and_what_was_told_as_
     wordy = PREMIUM.model_copy(update={"token_factor": 1.3})
     prompt = round(1.3 * an_ask().prompt_tokens)
     outcome = ended(answered(wordy, usage=None))
-    assert outcome.receipt.usage == TokenUsage(prompt_tokens=prompt, completion_tokens=65)
+    assert outcome.receipt.usage == UsedTokens(prompt_tokens=prompt, completion_tokens=65)
     assert outcome.charged == prompt + 4 * 65
     assert ended(answered(wordy)).charged == 100 + 4 * 50
 
@@ -148,9 +150,9 @@ def test_fair_use_pays_for_premium_and_continuation_for_what_it_used(
 
 
 def test_cached_tokens_cost_their_share() -> None:
-    usage = TokenUsage(prompt_tokens=100, completion_tokens=0, cached_tokens=100)
+    usage = UsedTokens(prompt_tokens=100, completion_tokens=0, cached_tokens=100)
     assert charge(a_ticket(), PLAN, PREMIUM, usage) == 10
-    assert charge(a_ticket(), PLAN, PREMIUM, TokenUsage()) == 0
+    assert charge(a_ticket(), PLAN, PREMIUM, UsedTokens()) == 0
 
 
 def test_a_plan_that_counts_requests_charges_one() -> None:
@@ -181,7 +183,7 @@ class Counting(MemoryStore):
     async def settle(self, ticket: Ticket, outcome: Outcome) -> Settlement:
         self.settled.append(outcome)
         await self.may_end.wait()
-        return Settlement(receipt=outcome.receipt, json=b"{}")
+        return Settlement(json=as_json(outcome.receipt))
 
 
 def a_bill(store: Counting) -> Bill:
@@ -194,7 +196,7 @@ async def test_a_bill_is_settled_once_however_often_it_is_asked_for() -> None:
     store.may_end.set()
     bill = a_bill(store)
     first = await bill.settle()
-    bill.meter.usage = TokenUsage(prompt_tokens=10**6)
+    bill.meter.usage = UsedTokens(prompt_tokens=10**6)
     assert await bill.settle() is first
     assert len(store.settled) == 1
     assert isinstance(first.receipt, Receipt)
@@ -209,5 +211,5 @@ async def test_a_caller_that_is_cancelled_does_not_take_the_settlement_with_it()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     store.may_end.set()
-    assert (await bill.settle()).receipt == store.settled[0].receipt
+    assert (await bill.settle()).json == as_json(store.settled[0].receipt)
     assert len(store.settled) == 1

@@ -22,6 +22,7 @@ from itertools import count
 from typing import Final
 
 from flatfee.receipt import Attempt
+from flatfee.server.statement import NotedAttempt
 from flatfee.wire import AttemptOutcome
 
 FAILURES_TO_OPEN: Final = 3
@@ -118,7 +119,7 @@ class _Circuit:
         self.running, self.probe_until, self.probation = 0, -math.inf, False
 
 
-_Noted = tuple[float, Attempt]
+_Noted = tuple[float, Attempt | NotedAttempt]
 
 
 @dataclass(slots=True)
@@ -242,7 +243,7 @@ class Health:
         circuit = self._circuits.get(route)
         return 0.0 if circuit is None else max(0.0, circuit.open_until - now)
 
-    def noted(self, route: str, attempt: Attempt, at: float) -> None:
+    def noted(self, route: str, attempt: Attempt | NotedAttempt, at: float) -> None:
         """Remember a try that the provider had part in; ``at`` is the wall clock's time, in seconds.
 
         A route that was passed over was not tried: that would drive out what is known of it.

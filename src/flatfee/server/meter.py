@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from flatfee.receipt import Attempt, Compaction, TokenUsage
+from flatfee.receipt import Compaction
 from flatfee.server.settings import RouteSettings
+from flatfee.server.statement import NotedAttempt, UsedTokens
 from flatfee.wire import AttemptOutcome, Reason, Tier
 
 _LEFT_BECAUSE: dict[AttemptOutcome, Reason] = {
@@ -29,10 +30,10 @@ class Meter:
     ``compaction`` is what economy routes are spared of the request.
     """
 
-    attempts: list[Attempt] = field(default_factory=list)
+    attempts: list[NotedAttempt] = field(default_factory=list)
     trying: RouteSettings | None = None
     route: RouteSettings | None = None
-    usage: TokenUsage | None = None
+    usage: UsedTokens | None = None
     delivered: int = 0
     dispatched: bool = False
     whole: bool = False
@@ -50,10 +51,15 @@ class Meter:
         status: int | None,
         seconds: float,
         first_token: float | None = None,
-    ) -> Attempt:
+    ) -> NotedAttempt:
         """Note one try of a route, and return it. ``first_token`` is in seconds after its begin."""
-        facts = {"first_token_ms": int(first_token * 1000)} if first_token is not None else {}
-        attempt = Attempt(route=route.name, outcome=outcome, status=status, duration_ms=int(seconds * 1000), **facts)
+        attempt = NotedAttempt(
+            route=route.name,
+            outcome=outcome,
+            status=status,
+            duration_ms=int(seconds * 1000),
+            first_token_ms=int(first_token * 1000) if first_token is not None else None,
+        )
         self.attempts.append(attempt)
         return attempt
 
@@ -61,7 +67,7 @@ class Meter:
         """Note that a route answers: what it says is charged, and nothing that another said before."""
         self.route, self.broken = route, False
 
-    def broke_off(self, route: RouteSettings, usage: TokenUsage | None, delivered: int, *, charged: bool) -> None:
+    def broke_off(self, route: RouteSettings, usage: UsedTokens | None, delivered: int, *, charged: bool) -> None:
         """Note that the answer ends half-way. What its provider did not finish is not charged."""
         self.trying, self.route, self.usage, self.delivered = None, route, usage, delivered
         self.broken = not charged
@@ -75,7 +81,7 @@ class Meter:
         last = self.route.name if self.route is not None else self.attempts[-1].route
         if last == first.route:
             return None
-        return _LEFT_BECAUSE.get(AttemptOutcome(first.outcome))
+        return _LEFT_BECAUSE.get(first.outcome)
 
     @property
     def left_out(self) -> Compaction | None:

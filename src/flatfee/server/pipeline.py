@@ -241,12 +241,14 @@ async def _relayed(admitted: _Admitted, ask: Ask, deadline: float | None, call: 
 
 async def _settled(call: Call, bill: Bill, gateway: Gateway) -> None:
     try:
-        call.receipt = (await bill.settle()).receipt
+        settlement = await bill.settle()
     except asyncio.CancelledError:
         call.receipt = bill.foreseen  # the gateway ends, and its caller is told what this will come to
         raise
-    if not call.started:
-        call.tell(receipt_headers(call.receipt))
+    if not call.over:  # an error is still to be told, and the receipt with it
+        call.receipt = settlement.receipt
+        if not call.started:
+            call.tell(receipt_headers(call.receipt))
     answer = call.sent()
     if answer is not None:
         gateway.answers.put(call.request_id, answer)

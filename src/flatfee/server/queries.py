@@ -13,9 +13,9 @@ from flatfee.server.faults import Fault
 from flatfee.server.gateway import Gateway, calendar_of, terms_of
 from flatfee.server.policy.patterns import is_prefix
 from flatfee.server.stages.authenticate import authenticate
+from flatfee.server.statement import rfc3339
 from flatfee.server.store.base import StoreDown
 from flatfee.server.store.records import Caller, ReceiptQuery
-from flatfee.server.tell import rfc3339
 from flatfee.wire import WORKFLOW_ID, ErrorCode, Model, Tier
 
 _MAX_PAGE = 100

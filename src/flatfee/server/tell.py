@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from functools import lru_cache
-
 from flatfee.receipt import Receipt
-from flatfee.server.store.records import Standing, Ticket
+from flatfee.server.statement import rfc3339
+from flatfee.server.store.records import Settlement, Standing, Ticket
 from flatfee.wire import Header
 
 
@@ -26,6 +24,13 @@ def standing_headers(standing: Standing) -> dict[str, str]:
     }
 
 
+def settled_headers(settlement: Settlement) -> dict[str, str]:
+    """Return the headers that a settlement makes final, once those of the route that answered are told."""
+    if settlement.remaining is not None:
+        return {Header.FAIR_USE_REMAINING: str(settlement.remaining)}
+    return receipt_headers(settlement.receipt)
+
+
 def receipt_headers(receipt: Receipt) -> dict[str, str]:
     """Return the headers that a settled receipt makes final."""
     told: dict[str, str] = {}
@@ -36,13 +41,3 @@ def receipt_headers(receipt: Receipt) -> dict[str, str]:
     if receipt.fair_use_remaining is not None:
         told[Header.FAIR_USE_REMAINING] = str(receipt.fair_use_remaining)
     return told
-
-
-def rfc3339(seconds: float) -> str:
-    """Return a moment as RFC 3339 in UTC, to the second."""
-    return _spelled(int(seconds))
-
-
-@lru_cache(maxsize=1024)  # windows end at few moments
-def _spelled(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

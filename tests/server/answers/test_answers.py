@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.server.fakes import STREAM, delta, event, usage_event
 
-from flatfee.receipt import TokenUsage
 from flatfee.server.answers import sse
 from flatfee.server.answers import stream as streams
 from flatfee.server.answers.members import UnusableAnswer
 from flatfee.server.answers.plain import read_completion, read_refusal
 from flatfee.server.answers.sse import DONE, cut_events
 from flatfee.server.answers.stream import RelayedStream
+from flatfee.server.statement import UsedTokens
 
 RECEIPT = b'{"request_id":"req_1"}'
 
@@ -98,7 +98,7 @@ def test_only_the_last_data_event_carries_the_receipt() -> None:
 def test_usage_that_the_caller_did_not_ask_for_is_read_and_left_out() -> None:
     stream = RelayedStream(include_usage=False)
     out = b"".join(stream.feed(piece) for piece in STREAM)
-    assert stream.usage == TokenUsage(prompt_tokens=10, completion_tokens=5, cached_tokens=0)
+    assert stream.usage == UsedTokens(prompt_tokens=10, completion_tokens=5, cached_tokens=0)
     assert b'"usage"' not in out + stream.tail(RECEIPT)
 
 
@@ -126,7 +126,7 @@ def test_usage_in_every_chunk_counts_as_the_last_one_told() -> None:
     events = [delta("a", usage=usages[0]), delta("b", usage=usages[1]), delta(finish="stop", usage=None)]
     out = b"".join(stream.feed(event) for event in events)
     assert out == events[0] + events[1]
-    assert stream.usage == TokenUsage(prompt_tokens=7, completion_tokens=2, cached_tokens=0)
+    assert stream.usage == UsedTokens(prompt_tokens=7, completion_tokens=2, cached_tokens=0)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_usage_without_figures_that_can_be_is_no_usage(usage: object) -> None:
 def test_cached_tokens_are_told() -> None:
     details = {"cached_tokens": 3, "audio_tokens": 0}
     usage = {"prompt_tokens": 7, "completion_tokens": 2, "prompt_tokens_details": details}
-    assert read_completion(json.dumps({"choices": [{}], "usage": usage}).encode()).usage == TokenUsage(
+    assert read_completion(json.dumps({"choices": [{}], "usage": usage}).encode()).usage == UsedTokens(
         prompt_tokens=7, completion_tokens=2, cached_tokens=3
     )
 
@@ -528,7 +528,7 @@ def test_an_error_that_says_nothing_is_none(nothing: Any) -> None:
 def test_an_odd_detail_does_not_spoil_the_usage(details: Any) -> None:
     usage = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": details}
     found = read_completion(json.dumps({"choices": [{}], "usage": usage}).encode())
-    assert found.usage == TokenUsage(prompt_tokens=10, completion_tokens=5, cached_tokens=0)
+    assert found.usage == UsedTokens(prompt_tokens=10, completion_tokens=5, cached_tokens=0)
 
 
 @pytest.mark.parametrize("end", LINE_ENDS.values(), ids=LINE_ENDS)
@@ -557,7 +557,7 @@ def test_zeros_behind_real_figures_are_no_usage() -> None:
     stream = RelayedStream(include_usage=False)
     stream.feed(delta("a", usage={"prompt_tokens": 10, "completion_tokens": 5}))
     stream.feed(delta(finish="stop", usage={"prompt_tokens": 0, "completion_tokens": 0}))
-    assert stream.usage == TokenUsage(prompt_tokens=10, completion_tokens=5, cached_tokens=0)
+    assert stream.usage == UsedTokens(prompt_tokens=10, completion_tokens=5, cached_tokens=0)
 
 
 def test_a_trailer_that_was_cut_is_not_passed_on() -> None:

@@ -7,8 +7,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from flatfee.receipt import TokenUsage
 from flatfee.server.answers.lenient import UNREADABLE, decoded
+from flatfee.server.statement import UsedTokens
 
 MAX_TOKENS: Final = 10_000_000
 """More tokens than this in one answer are not believed; the gateway's own estimate counts then."""
@@ -59,7 +59,7 @@ def size_of(value: Raw | UnsetType) -> int:
     return len(text) - 2 if text[0] in b'"[{' else 0
 
 
-def told_usage(usage: Raw | UnsetType) -> TokenUsage | None:
+def told_usage(usage: Raw | UnsetType) -> UsedTokens | None:
     """Return the usage that a provider told; ``None`` if it told none, or figures that cannot be."""
     if usage is UNSET or not size_of(usage):
         return None
@@ -69,7 +69,7 @@ def told_usage(usage: Raw | UnsetType) -> TokenUsage | None:
         return None
     if found.prompt_tokens is None and found.completion_tokens is None:
         return None
-    return TokenUsage(
+    return UsedTokens(
         prompt_tokens=found.prompt_tokens or 0,
         completion_tokens=_output(found),
         cached_tokens=_cached(found),

@@ -13,7 +13,6 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from flatfee.receipt import TokenUsage
 from flatfee.server.answers.lenient import UNREADABLE, decoded
 from flatfee.server.answers.members import (
     BROKEN_OFF,
@@ -23,6 +22,7 @@ from flatfee.server.answers.members import (
     told_usage,
     without_receipt,
 )
+from flatfee.server.statement import UsedTokens
 
 
 class _Completion(msgspec.Struct):
@@ -41,7 +41,7 @@ _BROKEN_OFF: Final = re.compile(rb'"finish_reason"\s*:\s*"(?:%b)"' % "|".join(so
 class Completion:
     """A whole plain answer, ready for its receipt."""
 
-    usage: TokenUsage | None
+    usage: UsedTokens | None
     size: int
     _data: bytes
 

@@ -12,7 +12,6 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from flatfee.receipt import TokenUsage
 from flatfee.server.answers.joint import MOST_REMEMBERED, NO_OUTPUT, Diverged, Half, Joint
 from flatfee.server.answers.lenient import REPLACED, UNREADABLE, decoded
 from flatfee.server.answers.members import (
@@ -26,6 +25,7 @@ from flatfee.server.answers.members import (
     without_receipt,
 )
 from flatfee.server.answers.sse import DONE, LINE_END, EventCutter, is_named_error, payload_of
+from flatfee.server.statement import UsedTokens
 
 MAX_EVENT: Final = 16 * 1024 * 1024
 MAX_BROKEN_EVENTS: Final = 3
@@ -82,7 +82,7 @@ class RelayedStream:
         self._finished: set[int] = set()
         self._broken = 0
         self.done = False
-        self.usage: TokenUsage | None = None
+        self.usage: UsedTokens | None = None
         self.tokens = 0
         self.delivered = 0
         self.passed_on = False

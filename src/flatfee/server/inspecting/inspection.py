@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from flatfee.receipt import Compaction
 from flatfee.server.policy.foresee import NOBODY, Consequence, Foresight, LeftOut, Place, foresee, left_out, spends

@@ -13,10 +13,11 @@ from typing import Final
 
 import msgspec
 
-from flatfee.receipt import Compaction, TokenUsage
+from flatfee.receipt import Compaction
 from flatfee.server.asked import Asked
 from flatfee.server.ids import moment_of
 from flatfee.server.stages.failures import RETRY_SAME_STATUSES
+from flatfee.server.statement import UsedTokens
 from flatfee.wire import AttemptOutcome, Billing, ErrorCode, Lane, Model, Reason, ReceiptState
 
 LONGEST_LINE: Final = 262_144
@@ -185,12 +186,12 @@ class Past:
         return Model.ECONOMY if line.lane == Lane.BUDGET else Model.PREMIUM
 
     @cached_property
-    def usage(self) -> TokenUsage | None:
+    def usage(self) -> UsedTokens | None:
         """The tokens of its answer."""
         told = self.line.usage
         if told is None:
             return None
-        return TokenUsage(**_told(told))
+        return UsedTokens(**_told(told))
 
     @property
     def told(self) -> bool:

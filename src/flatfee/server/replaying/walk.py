@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from flatfee.receipt import TokenUsage
 from flatfee.server.estimating import BYTES_PER_TOKEN
 from flatfee.server.health import FAILURES, Health
 from flatfee.server.meter import Meter
@@ -20,6 +19,7 @@ from flatfee.server.replaying.past import ENDS_WITH_A_TRY, Ending, Past, Try, is
 from flatfee.server.settings import RouteSettings
 from flatfee.server.stages.failures import SAME_ROUTE_PAUSE
 from flatfee.server.stages.tries import first_token_limit
+from flatfee.server.statement import UsedTokens
 from flatfee.wire import AttemptOutcome
 
 _HALF_A_MILLISECOND: Final = 0.0005
@@ -172,7 +172,7 @@ class Walk:
         else:
             self._whole(route, opening)
 
-    def _says(self, route: RouteSettings, usage: TokenUsage | None, written: int) -> None:
+    def _says(self, route: RouteSettings, usage: UsedTokens | None, written: int) -> None:
         """Note what a route says: the tokens that were told; else as many are estimated as were written."""
         self.meter.answering(route)
         self.meter.usage = usage

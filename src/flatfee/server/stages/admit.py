@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from flatfee.receipt import Receipt
 from flatfee.server.faults import Fault
+from flatfee.server.statement import rfc3339
 from flatfee.server.store.base import Ledger
 from flatfee.server.store.ledger import fair_use, workflow_state
 from flatfee.server.store.records import Changed, Purse, Refusal, Repeat, Reservation, Standing, Ticket
-from flatfee.server.tell import rfc3339, standing_headers
+from flatfee.server.tell import standing_headers
 from flatfee.wire import ErrorCode, ReceiptState
 
 

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Final
 
-from flatfee.receipt import TokenUsage
 from flatfee.server.answers.joint import Diverged
 from flatfee.server.answers.members import UnusableAnswer
 from flatfee.server.answers.plain import read_completion
@@ -23,7 +22,8 @@ from flatfee.server.providers.base import MAX_ANSWER, ProviderFailure, Upstream
 from flatfee.server.stages.failures import Failed, jittered, rejected
 from flatfee.server.stages.settle import lane_of
 from flatfee.server.stages.tries import Try
-from flatfee.server.tell import receipt_headers
+from flatfee.server.statement import UsedTokens
+from flatfee.server.tell import settled_headers
 from flatfee.wire import AttemptOutcome, Header
 
 log = logging.getLogger("flatfee.server")
@@ -88,7 +88,7 @@ async def _pass_completion(this: Try, upstream: Upstream, limit: asyncio.Timeout
     _note_whole(this, completion.usage, completion.size)
     _tell_route(this)
     settlement = await this.bill.settle()
-    this.call.tell(receipt_headers(settlement.receipt))
+    this.call.tell(settled_headers(settlement))
     await this.call.respond(200, completion.with_receipt(settlement.json))
 
 
@@ -223,12 +223,12 @@ async def _finish_stream(this: Try, relayed: RelayedStream, out: bytes) -> None:
     settlement = await this.bill.settle()
     if not this.call.started:
         _tell_route(this)
-        this.call.tell(receipt_headers(settlement.receipt))
+        this.call.tell(settled_headers(settlement))
         await this.call.start_stream()
     await this.call.finish(out + relayed.tail(settlement.json))
 
 
-def _note_whole(this: Try, usage: TokenUsage | None, delivered: int) -> None:
+def _note_whole(this: Try, usage: UsedTokens | None, delivered: int) -> None:
     meter = this.meter
     meter.answering(this.route)
     meter.usage, meter.delivered, meter.whole = usage, delivered, True

@@ -13,7 +13,6 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from flatfee.receipt import TokenUsage
 from flatfee.server.answers.joint import Half
 from flatfee.server.call import Call
 from flatfee.server.faults import Fault, ProviderRefusal, deadline_passed
@@ -24,6 +23,7 @@ from flatfee.server.stages.failures import Failed
 from flatfee.server.stages.passing import ask_provider
 from flatfee.server.stages.settle import Bill
 from flatfee.server.stages.tries import Job, Try
+from flatfee.server.statement import UsedTokens
 from flatfee.wire import AttemptOutcome, ErrorCode
 
 log = logging.getLogger("flatfee.server")
@@ -37,7 +37,7 @@ class _Cut:
 
     route: RouteSettings
     half: Half | None
-    usage: TokenUsage | None
+    usage: UsedTokens | None
     delivered: int
     flowed: bool
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-from flatfee.receipt import Receipt, TokenUsage
+from msgspec.structs import replace
+
+from flatfee.receipt import Receipt
 from flatfee.server.ask import Ask
 from flatfee.server.asked import Asked, Beside
 from flatfee.server.estimating import estimate_tokens
@@ -16,7 +18,8 @@ from flatfee.server.meter import Meter
 from flatfee.server.patience import GRACE, in_time
 from flatfee.server.policy.plan import price
 from flatfee.server.settings import PlanSettings, RouteSettings
-from flatfee.server.store import entries, ledger
+from flatfee.server.statement import Statement, UsedTokens
+from flatfee.server.store import ledger
 from flatfee.server.store.base import StoreDown
 from flatfee.server.store.records import Outcome, Settlement, Ticket
 from flatfee.wire import ErrorCode, Lane, Reason, ReceiptState
@@ -63,7 +66,7 @@ class Bill:
         if self._outcome is None:
             return None
         receipt = self._outcome.receipt
-        return receipt if self.meter.route is None else unkept(receipt).receipt
+        return (_told(receipt) if self.meter.route is None else unkept(receipt)).receipt
 
     async def _settled(self, outcome: Outcome) -> Settlement:
         left = None if self.deadline is None else max(0.0, self.deadline - self.gateway.monotonic()) + GRACE
@@ -78,13 +81,13 @@ class Bill:
             return unkept(outcome.receipt) if self.meter.dispatched else _told(outcome.receipt)
 
 
-def unkept(receipt: Receipt) -> Settlement:
+def unkept(receipt: Statement) -> Settlement:
     """Return the settlement of a request whose receipt could not be kept: its figures are estimates."""
-    return _told(receipt.model_copy(update={"state": ReceiptState.ESTIMATED}))
+    return _told(replace(receipt, state=ReceiptState.ESTIMATED))
 
 
-def _told(receipt: Receipt) -> Settlement:
-    return Settlement(receipt=receipt, json=entries.as_json(receipt))
+def _told(receipt: Statement) -> Settlement:
+    return Settlement(json=receipt.json())
 
 
 class Question(Protocol):
@@ -113,12 +116,12 @@ def outcome_of(
         charged=charged,
         route=meter.route.name if meter.route else None,
         answered=meter.whole,
-        receipt=receipt_of(ticket, ask, meter, usage, state),
+        receipt=statement_of(ticket, ask, meter, usage, state),
         beside=beside,
     )
 
 
-def charge(ticket: Ticket, plan: PlanSettings, route: RouteSettings, usage: TokenUsage) -> int:
+def charge(ticket: Ticket, plan: PlanSettings, route: RouteSettings, usage: UsedTokens) -> int:
     """Return the units that an answer costs; 0 where nothing is charged."""
     prompt, output, cached = usage.prompt_tokens or 0, usage.completion_tokens or 0, usage.cached_tokens or 0
     return price(ticket.offer, plan, route, prompt, output, cached)
@@ -130,7 +133,7 @@ def lane_of(ticket: Ticket, meter: Meter) -> tuple[Lane, Reason]:
     return (ticket.offer.lane, ticket.offer.reason) if because is None else (Lane.FALLBACK, because)
 
 
-def _usage(ask: Question, meter: Meter) -> tuple[TokenUsage | None, ReceiptState]:
+def _usage(ask: Question, meter: Meter) -> tuple[UsedTokens | None, ReceiptState]:
     if meter.route is None:
         return None, ReceiptState.REFUSED
     if meter.whole and meter.usage is not None:
@@ -138,26 +141,27 @@ def _usage(ask: Question, meter: Meter) -> tuple[TokenUsage | None, ReceiptState
     spared = meter.left_out.saved_tokens or 0 if meter.left_out is not None else 0
     tokens = meter.route.tokens
     prompt, output = tokens(ask.prompt_tokens - spared), tokens(estimate_tokens(meter.delivered))
-    estimate = TokenUsage(prompt_tokens=prompt, completion_tokens=output)
+    estimate = UsedTokens(prompt_tokens=prompt, completion_tokens=output)
     return meter.usage or estimate, ReceiptState.ESTIMATED
 
 
-def receipt_of(ticket: Ticket, ask: Question, meter: Meter, usage: TokenUsage | None, state: ReceiptState) -> Receipt:
+def statement_of(
+    ticket: Ticket, ask: Question, meter: Meter, usage: UsedTokens | None, state: ReceiptState
+) -> Statement:
     """Make the receipt, but for the figures that only the ledger knows."""
     lane, reason = lane_of(ticket, meter)
-    facts: dict[str, Any] = {
-        "request_id": ticket.request_id,
-        "lane": lane,
-        "reason": reason,
-        "state": state,
-        "model_requested": ask.model,
-    }
-    if meter.route is not None:
-        facts |= {"model_served": meter.route.model, "route": meter.route.name, "tier": meter.route.tier}
-    if usage is not None:
-        facts["usage"] = usage
-    if meter.left_out is not None:
-        facts["compaction"] = meter.left_out
-    facts["attempts"] = tuple(meter.attempts)
-    facts["created_at"] = ledger.moment(ticket.created_at)
-    return Receipt(**facts)
+    route = meter.route
+    return Statement(
+        request_id=ticket.request_id,
+        lane=lane,
+        reason=reason,
+        state=state,
+        model_requested=ask.model,
+        model_served=route.model if route is not None else None,
+        route=route.name if route is not None else None,
+        tier=route.tier if route is not None else None,
+        usage=usage,
+        compaction=meter.left_out,
+        attempts=tuple(meter.attempts),
+        created_at=ledger.moment(ticket.created_at),
+    )

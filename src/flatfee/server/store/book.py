@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from flatfee.server.clocks import Moment
 from flatfee.server.store.ledger import Balance, Slots
 from flatfee.server.store.records import Caller, LedgerQuery, Purse, WorkflowLease
@@ -31,8 +33,7 @@ class ClaimKey(NamedTuple):
     key: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An idempotency key that was used: for which request and body, when (wall), and by whom its answer is kept."""
 
     request_id: str
@@ -41,8 +42,7 @@ class Claim:
     holder: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenTicket:
+class OpenTicket(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A reservation as a book keeps it until it ends. ``at`` is wall time, ``expires_at`` steady time.
 
     ``claim`` is the digest of its idempotency key; ``reduced`` says that little is to be kept of it.
@@ -65,8 +65,7 @@ class OpenTicket:
     dispatched: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptReceipt:
+class KeptReceipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A receipt as a book keeps it, once and for ever: an entry of the ledger, and the JSON that tells of it.
 
     ``at`` is when its units were reserved (wall time): its window is the one that holds that moment.

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections import Counter
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from flatfee.server.clocks import Moment
 from flatfee.server.store.book import KeptReceipt, OpenTicket, SlotKey

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from flatfee.receipt import FairUse, Receipt, WorkflowState
 from flatfee.server.asked import BESIDE, Beside, with_beside
 from flatfee.server.clocks import Moment
+from flatfee.server.statement import Statement
 from flatfee.server.store import ledger
 from flatfee.server.store.book import Adjustment, Entries, KeptReceipt, OpenTicket
 from flatfee.server.store.records import Caller, LedgerQuery, OwnedReceipt, Purse, Settlement, Ticket
@@ -39,16 +40,16 @@ class Owner:
 
 
 def enter(
-    book: Entries, ticket: OpenTicket, receipt: Receipt, charged: int, beside: Beside | None, at: float
-) -> Settlement:
-    """Write the entry that ends a ticket: its receipt, with what it is charged; return what of it is told.
+    book: Entries, ticket: OpenTicket, receipt: Receipt | Statement, charged: int, beside: Beside | None, at: float
+) -> bytes:
+    """Write the entry that ends a ticket: its receipt, with what it is charged; return as JSON what of it is told.
 
     ``at`` is when it ended (wall time).
     """
     json = as_json(receipt)
     kept = as_json(_kept(receipt, reduced=True)) if ticket.reduced else json
     _add(book, ticket, receipt.lane, with_beside(kept, beside, ledger.moment(at), reduced=ticket.reduced), charged)
-    return Settlement(receipt=receipt, json=json)
+    return json
 
 
 def enter_lapsed(book: Entries, ticket: OpenTicket, charged: int) -> None:
@@ -107,7 +108,7 @@ def correction(kept: KeptReceipt, adjustments: Sequence[Adjustment], charged: in
 def correct(
     book: Entries,
     kept: KeptReceipt,
-    receipt: Receipt,
+    receipt: Receipt | Statement,
     units: int,
     beside: Beside | None,
     now: Moment,
@@ -188,7 +189,7 @@ def owned(book: Entries, kept: KeptReceipt) -> OwnedReceipt:
 def settlement_of(kept: KeptReceipt, adjustments: Sequence[Adjustment]) -> Settlement:
     """Return the settlement that a kept receipt tells."""
     json = told(shown(kept, adjustments))
-    return Settlement(receipt=Receipt.model_validate_json(json), json=json)
+    return Settlement(json=json)
 
 
 def told(json: bytes) -> bytes:
@@ -196,20 +197,24 @@ def told(json: bytes) -> bytes:
     return Receipt.model_validate_json(json).model_dump_json(exclude_unset=True, exclude=set(BESIDE)).encode()
 
 
-def as_json(receipt: Receipt) -> bytes:
+def as_json(receipt: Receipt | Statement) -> bytes:
     """Return a receipt as JSON. What was not set is left out."""
+    if isinstance(receipt, Statement):
+        return receipt.json()
     return receipt.model_dump_json(exclude_unset=True).encode()
 
 
-def _kept_json(receipt: Receipt, beside: Beside | None, at: float, *, reduced: bool) -> bytes:
+def _kept_json(receipt: Receipt | Statement, beside: Beside | None, at: float, *, reduced: bool) -> bytes:
     json = as_json(_kept(receipt, reduced=reduced))
     return with_beside(json, beside, ledger.moment(at), reduced=reduced)
 
 
-def _kept(receipt: Receipt, *, reduced: bool) -> Receipt:
+def _kept(receipt: Receipt | Statement, *, reduced: bool) -> Receipt | Statement:
     """Return what is kept of a receipt: its figures, where little is to be kept."""
     if not reduced:
         return receipt
+    if isinstance(receipt, Statement):
+        return receipt.figures()
     return Receipt(**{name: getattr(receipt, name) for name in _FIGURES if name in receipt.model_fields_set})
 
 

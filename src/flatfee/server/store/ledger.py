@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+
+import msgspec
 
 from flatfee.receipt import FairUse, WorkflowState
 from flatfee.server.store.records import Offer, Purse, Refusal, Standing, Terms
@@ -20,8 +21,7 @@ from flatfee.wire import ErrorCode, Lane
 _CLOCK_ERROR: Final = 1e-3
 
 
-@dataclass(frozen=True, slots=True)
-class Balance:
+class Balance(msgspec.Struct, frozen=True, gc=False):
     """An account's use of one window, in units of its plan's meter; never negative, unless it is a change."""
 
     posted: int = 0
@@ -50,8 +50,7 @@ def change(purse: Purse, *, pending: int = 0, posted: int = 0) -> Balance:
             return Balance()
 
 
-@dataclass(frozen=True, slots=True)
-class Slots:
+class Slots(msgspec.Struct, frozen=True, gc=False):
     """Who holds workflow slots; all but ``active`` is of the workflow that was asked about."""
 
     active: int

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from itertools import islice
+
+import msgspec
+from msgspec.structs import replace
 
 from flatfee.server.clocks import Moment
 from flatfee.server.ids import earliest_id
@@ -17,8 +19,7 @@ from flatfee.server.windows import Window
 _BalanceKey = tuple[str, str, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class MemorySlot:
+class MemorySlot(msgspec.Struct, frozen=True, gc=False):
     """A workflow's slot. ``started_at`` is wall time, ``expires_at`` steady time."""
 
     started_at: float

@@ -1,13 +1,19 @@
-"""Values that pass between the stages and a store. Frozen; no behaviour but small derived facts."""
+"""Values that pass between the stages and a store. Frozen; no behaviour but small derived facts.
+
+What every request makes anew is a struct: one of ten fields takes 0.3 us to make, as a dataclass 3.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import msgspec
+
 from flatfee.receipt import Receipt
 from flatfee.server.asked import Beside
 from flatfee.server.keys import KeyKind, new_key_id
+from flatfee.server.statement import Statement
 from flatfee.server.windows import Calendar, Window
 from flatfee.wire import Billing, ErrorCode, Lane, Reason, ReceiptDetail
 
@@ -81,8 +87,7 @@ class Offer:
     units: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class Terms(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the caller's plan allows, as the store needs it."""
 
     unit: str
@@ -94,8 +99,7 @@ class Terms:
     requests_per_minute: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Idempotency:
+class Idempotency(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An idempotency key that came with a request: digests of the key and of the body.
 
     ``holder`` names the process that will keep the answer.
@@ -106,8 +110,7 @@ class Idempotency:
     holder: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reservation:
+class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """A wish to be admitted: the first of ``offers`` that fits is granted. ``lease`` is in seconds.
 
     The window is the one of ``calendar`` that holds the moment of the reservation, by the store's
@@ -128,8 +131,7 @@ class Reservation:
     early: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How an account stands right after a ledger operation."""
 
     unit: str
@@ -198,18 +200,25 @@ class Outcome:
     """
 
     charged: int
-    receipt: Receipt
+    receipt: Receipt | Statement
     route: str | None = None
     answered: bool = False
     beside: Beside | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
-    """The final account of a request: its receipt, and the same as JSON. Settling again tells what was kept."""
+class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The final account of a request as JSON. Settling again tells what was kept.
 
-    receipt: Receipt
+    ``remaining``: the units of fair-use that are left after it, where it was settled in time, and only now.
+    """
+
     json: bytes
+    remaining: int | None = None
+
+    @property
+    def receipt(self) -> Receipt:
+        """The receipt, read from its JSON: of a usual request, nobody asks for it."""
+        return Receipt.model_validate_json(self.json)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

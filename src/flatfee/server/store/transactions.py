@@ -13,6 +13,7 @@ from typing import Final
 
 from flatfee.receipt import Receipt
 from flatfee.server.clocks import Moment
+from flatfee.server.statement import Statement
 from flatfee.server.store import entries, ledger
 from flatfee.server.store.base import ForeignTicket, StoreDown
 from flatfee.server.store.book import Book, Claim, ClaimKey, OpenTicket, SlotKey
@@ -235,8 +236,10 @@ def settle(book: Book, ticket: Ticket, outcome: Outcome, now: Moment) -> Settlem
     if not (charged or outcome.answered):
         _free_claim(book, held)
     _leave_slot(book, held, ticket, outcome.route, now.steady)
-    receipt = _final_receipt(book, ticket, outcome, charged if held.purse is Purse.FAIR_USE else 0)
-    return entries.enter(book, held, receipt, charged, outcome.beside, now.wall)
+    standing = _standing(book, ticket)
+    receipt = _final_receipt(ticket, outcome, standing, charged if held.purse is Purse.FAIR_USE else 0)
+    json = entries.enter(book, held, receipt, charged, outcome.beside, now.wall)
+    return Settlement(json=json, remaining=standing.remaining)
 
 
 def _post(book: Book, held: OpenTicket, charged: int) -> None:
@@ -250,17 +253,21 @@ def _free_claim(book: Book, held: OpenTicket) -> None:
         book.drop_claim(ClaimKey(held.account, held.project, held.claim), held.request_id)
 
 
-def _final_receipt(
-    book: Book, ticket: Ticket, outcome: Outcome, charged: int, correction: Balance = _NO_CORRECTION
-) -> Receipt:
-    balance = book.balance(ticket.account, ticket.terms.unit, ticket.window) + correction
-    standing = ledger.standing(balance, ticket.terms, ticket.window, ticket.standing.workflows_active)
-    return outcome.receipt.model_copy(
+def _final_receipt(ticket: Ticket, outcome: Outcome, standing: Standing, charged: int) -> Receipt | Statement:
+    receipt = outcome.receipt
+    if isinstance(receipt, Statement):
+        return receipt.completed(ticket.workflow, standing, charged)
+    return receipt.model_copy(
         update={
             "fair_use": ledger.fair_use(standing, charged),
             "workflow": ledger.workflow_state(ticket.workflow, standing),
         }
     )
+
+
+def _standing(book: Book, ticket: Ticket, correction: Balance = _NO_CORRECTION) -> Standing:
+    balance = book.balance(ticket.account, ticket.terms.unit, ticket.window) + correction
+    return ledger.standing(balance, ticket.terms, ticket.window, ticket.standing.workflows_active)
 
 
 def _settle_late(book: Book, ticket: Ticket, outcome: Outcome, now: Moment) -> Settlement:
@@ -272,7 +279,8 @@ def _settle_late(book: Book, ticket: Ticket, outcome: Outcome, now: Moment) -> S
     if kept.lapsed and not any(entry.kind == entries.LATE for entry in before):
         units = entries.correction(kept, before, outcome.charged)
         charged = entries.net(kept, before) + units if kept.purse is Purse.FAIR_USE else 0
-        receipt = _final_receipt(book, ticket, outcome, charged, ledger.change(kept.purse, posted=units))
+        standing = _standing(book, ticket, ledger.change(kept.purse, posted=units))
+        receipt = _final_receipt(ticket, outcome, standing, charged)
         entries.correct(book, kept, receipt, units, outcome.beside, now, reduced=ticket.reduced)
         before = book.adjustments(ticket.request_id)
     return entries.settlement_of(kept, before)
