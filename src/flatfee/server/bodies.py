@@ -15,11 +15,12 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from flatfee.server.ask import Ask, decode_field
+from flatfee.server.ask import OBJECT, Ask, read_field
 from flatfee.server.estimating import estimate_text
 from flatfee.server.providers.dialect import PLAIN, Dialect
 
 _USAGE: Final = Raw(b"true")
+_ONLY_USAGE: Final = Raw(b'{"include_usage":true}')
 _LIMITS: Final = ("max_completion_tokens", "max_tokens")
 """Names of the most tokens of an answer; the first one counts where both are there."""
 
@@ -63,8 +64,9 @@ def _encoded(ask: Ask, fields: MutableMapping[str, Raw], model: str, dialect: Di
     if dialect is not PLAIN:
         _translate(fields, dialect)
     if ask.stream and dialect.stream_options:
-        options = decode_field(fields.get("stream_options"), dict[str, Raw], "stream_options") or {}
-        fields["stream_options"] = Raw(msgspec.json.encode({**options, "include_usage": _USAGE}))
+        options = read_field(fields, "stream_options", OBJECT)
+        told = Raw(msgspec.json.encode({**options, "include_usage": _USAGE})) if options else _ONLY_USAGE
+        fields["stream_options"] = told
     return msgspec.json.encode(fields)
 
 

@@ -45,6 +45,9 @@ _BESIDE_MESSAGES: Final = ("tools", "functions", "response_format")
 _MEDIA: Final = frozenset({"image_url", "input_audio", "file", "video_url"})
 """Parts of a message that are no text, by their type; each is known by what OpenAI or vLLM document."""
 
+_OPENS_LIST: Final = ord("[")
+_IMAGE: Final = b'"image_url"'
+
 _MARKS: Final = (string.ascii_uppercase + string.digits).encode()
 _NO_MARKS: Final = bytes(set(range(256)) - set(_MARKS))
 
@@ -94,7 +97,7 @@ def _unescaped(text: bytes) -> tuple[bytes, int]:
 def estimate_prompt(fields: Mapping[str, Raw], contents: Sequence[Raw | UnsetType], images: int) -> int:
     """Return about how many tokens a prompt has: ``fields`` of the body, the ``contents`` of its messages."""
     messages, media = bytes(fields["messages"]), 0
-    if images or any(_may_hold_media(content) for content in contents):
+    if images or (len(messages) > SAMPLE and any(map(_may_hold_media, contents))):
         messages, media = _without_media(messages, images)
     tokens = estimate_text(messages)
     for name in _BESIDE_MESSAGES:
@@ -104,16 +107,27 @@ def estimate_prompt(fields: Mapping[str, Raw], contents: Sequence[Raw | UnsetTyp
     return max(1, tokens)
 
 
+def count_all_images(messages: Raw, contents: Sequence[Raw | UnsetType]) -> int:
+    """Count the image parts of all messages, of which these are the contents."""
+    if len(messages) <= SAMPLE and _IMAGE not in bytes(messages):  # to search a long one costs more than to look
+        return 0
+    return sum(map(count_images, contents))
+
+
 def count_images(content: Raw | UnsetType) -> int:
     """Count a message's image parts; each names ``image_url`` as its type and as its key."""
-    if content is UNSET or bytes(memoryview(content)[:1]) != b"[":
+    if content is UNSET or not _is_list(content):
         return 0
-    return bytes(content).count(b'"image_url"') // 2
+    return bytes(content).count(_IMAGE) // 2
 
 
 def _may_hold_media(content: Raw | UnsetType) -> bool:
     """Tell whether a content is worth a second look: of parts, and large. Data is."""
-    return content is not UNSET and len(view := memoryview(content)) > SAMPLE and bytes(view[:1]) == b"["
+    return content is not UNSET and len(content) > SAMPLE and _is_list(content)
+
+
+def _is_list(value: Raw) -> bool:
+    return memoryview(value)[0] == _OPENS_LIST
 
 
 def _without_media(messages: bytes, images: int) -> tuple[bytes, int]:
@@ -128,7 +142,7 @@ def _without_media(messages: bytes, images: int) -> tuple[bytes, int]:
         found = msgspec.json.decode(messages, type=list[dict[str, Raw]])
         for message in found:
             content = message.get("content", UNSET)
-            if content is not UNSET and bytes(memoryview(content)[:1]) == b"[":
+            if content is not UNSET and _is_list(content):
                 parts = msgspec.json.decode(content, type=list[Raw])
                 text = [part for part in parts if msgspec.json.decode(part, type=_Part).type not in _MEDIA]
                 media += len(parts) - len(text)

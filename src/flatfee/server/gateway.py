@@ -22,7 +22,7 @@ from flatfee.server.reload.epochs import Epoch, Epochs
 from flatfee.server.settings import PlanSettings, Settings
 from flatfee.server.store.base import Store
 from flatfee.server.store.records import Caller, Terms, Ticket
-from flatfee.server.windows import Calendar
+from flatfee.server.windows import Calendar, calendar
 from flatfee.server.worker import ALONE, Worker
 from flatfee.wire import ErrorCode, Model, ReceiptDetail
 
@@ -232,17 +232,9 @@ async def _closed(provider: Provider) -> None:
 
 def terms_of(plan: PlanSettings) -> Terms:
     """Return what the store needs to know of a plan."""
-    return Terms(
-        unit="token" if plan.meter == "tokens" else "request",
-        fair_use=plan.fair_use,
-        continuation_limit=plan.continuation_limit,
-        workflows=plan.concurrent_workflows,
-        fanout=plan.workflow_fanout,
-        idle=plan.workflow_idle,
-        requests_per_minute=plan.requests_per_minute,
-    )
+    return plan.terms
 
 
 def calendar_of(caller: Caller, plan: PlanSettings) -> Calendar:
     """Return how the account's time is cut into billing windows."""
-    return Calendar(plan.window, caller.billing_day)
+    return calendar(plan.window, caller.billing_day)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -18,9 +19,22 @@ def earliest_id(now: float) -> str:
 
 def request_id(now: float, random_bits: Callable[[int], int] = secrets.randbits) -> str:
     """Make an id for the moment ``now`` (seconds since the epoch): 48 bits of time, 80 of chance."""
-    number = (int(now * 1000) << 80) | random_bits(80)
-    # 128 bits are 25.6 characters, so the first pair holds only eight bits.
-    return PREFIX + "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
+    return _of_millisecond(int(now * 1000)) + _of_chance(random_bits(80))
+
+
+@lru_cache(maxsize=1)
+def _of_millisecond(milliseconds: int) -> str:
+    """Return what the ids of a moment begin with; the requests of one moment come one after another."""
+    # 48 bits are 9.6 characters, so the first pair holds only eight bits.
+    return PREFIX + "".join([_PAIRS[milliseconds >> shift & 1023] for shift in range(40, -1, -10)])
+
+
+def _of_chance(bits: int) -> str:
+    p = _PAIRS  # written out, this takes a third of the time of a loop
+    return (
+        f"{p[bits >> 70]}{p[bits >> 60 & 1023]}{p[bits >> 50 & 1023]}{p[bits >> 40 & 1023]}"
+        f"{p[bits >> 30 & 1023]}{p[bits >> 20 & 1023]}{p[bits >> 10 & 1023]}{p[bits & 1023]}"
+    )
 
 
 def moment_of(request_id: str) -> float | None:

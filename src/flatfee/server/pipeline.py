@@ -165,7 +165,7 @@ async def plan_request(
     facts = Facts.of(ask, model, caller, now, workflow=ask.workflow, fair_use_left=left, tool_loop_route=route)
     short = await compacted(ask, Lane.BUDGET, settings.policy.compaction) if may_help(ask, settings) else None
     facts = with_economy(facts, short)
-    routes = plan_routes(facts, caller, plan, settings.policy, settings.routes, down, chance or gateway.chance)
+    routes = plan_routes(facts, caller, plan, settings.policy, settings.ranks, down, chance or gateway.chance)
     return Planned(routes=routes, short=short)
 
 

@@ -24,10 +24,12 @@ from pydantic import (
 )
 
 from flatfee.server.policy.patterns import covers, longest_first
+from flatfee.server.policy.ranks import Ranks
 from flatfee.server.policy.tables import DEFAULT_RULES, RuleSettings
 from flatfee.server.policy.times import check_timezone, zone_of
 from flatfee.server.providers.dialect import Dialect
 from flatfee.server.providers.rows import COMPATIBLE, ROWS, Row
+from flatfee.server.store.records import Terms
 from flatfee.server.table import Name, Table
 from flatfee.server.windows import check_window
 from flatfee.wire import Billing, Model, ReceiptDetail, Tier
@@ -233,6 +235,19 @@ class PlanSettings(Table):
     continuation: bool = True
     continuation_limit: int | None = Field(default=None, ge=0, le=1 << 53)
 
+    @cached_property
+    def terms(self) -> Terms:
+        """What the store needs to know of it."""
+        return Terms(
+            unit="token" if self.meter == "tokens" else "request",
+            fair_use=self.fair_use,
+            continuation_limit=self.continuation_limit,
+            workflows=self.concurrent_workflows,
+            fanout=self.workflow_fanout,
+            idle=self.workflow_idle,
+            requests_per_minute=self.requests_per_minute,
+        )
+
 
 class KeySettings(Table):
     """A key that the operator brings: the secret stands in the environment variable ``key_env``."""
@@ -327,6 +342,9 @@ class Settings(Table):
 
     def meaning(self, name: str) -> Model | None:
         """Return the model that a name stands for, or ``None``."""
+        meaning = self._meanings.get(name)
+        if meaning is not None:
+            return meaning
         entry = self.entry(name)
         return self._meanings[entry] if entry is not None else None
 
@@ -351,7 +369,16 @@ class Settings(Table):
 
     def plan(self, name: str) -> PlanSettings | None:
         """Return the plan called ``name``, or ``None``."""
-        return next((plan for plan in self.plans if plan.name == name), None)
+        return self._plans.get(name)
+
+    @cached_property
+    def _plans(self) -> Mapping[str, PlanSettings]:
+        return {plan.name: plan for plan in reversed(self.plans)}
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        """The routes, as every request has to look at them."""
+        return Ranks.of(self.routes)
 
     def provider(self, name: str) -> ProviderSettings | None:
         """Return the provider called ``name``, or ``None``."""

@@ -7,8 +7,8 @@ process finds the same window without asking another.
 
 from __future__ import annotations
 
-import calendar
 import re
+from calendar import monthrange
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -36,6 +36,12 @@ class Calendar:
     def at(self, now: float) -> Window:
         """Return the window that holds the moment ``now`` (seconds since the epoch, UTC)."""
         return window_at(self.kind, self.billing_day, now)
+
+
+@lru_cache(maxsize=1024)
+def calendar(kind: str, billing_day: int) -> Calendar:
+    """Return the calendar of a kind of window and a billing day, which many accounts share."""
+    return Calendar(kind, billing_day)
 
 
 def check_window(text: str) -> str:
@@ -77,7 +83,7 @@ def _window_of_hour(kind: str, billing_day: int, hour: int) -> Window:
 
 
 def _anchor(year: int, month: int, billing_day: int) -> int:
-    last = calendar.monthrange(year, month)[1]
+    last = monthrange(year, month)[1]
     return int(datetime(year, month, min(billing_day, last), tzinfo=UTC).timestamp())
 
 

@@ -9,6 +9,7 @@ import pytest
 from flatfee.server.keys import KeyKind
 from flatfee.server.policy.facts import Facts
 from flatfee.server.policy.plan import RoutePlan, plan_routes
+from flatfee.server.policy.ranks import Ranks
 from flatfee.server.settings import PlanSettings, PolicySettings, RouteSettings
 from flatfee.server.store.records import Caller
 from flatfee.wire import Billing, OnExhausted, Tier
@@ -87,7 +88,7 @@ def planned() -> Callable[..., RoutePlan]:
             make_caller(given["billing"]),
             make_plan(**given["plan"]),
             PolicySettings.model_validate(given["policy"]),
-            routes,
+            Ranks.of(routes),
             given["down"],
             given["chance"],
         )

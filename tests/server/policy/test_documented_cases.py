@@ -84,7 +84,7 @@ def decided(asked: Facts, who: Caller, case: Case) -> tuple[str, ...]:
     balance = ledger.Balance(posted=round((1 - (asked.fair_use_left or 0.0)) * terms.fair_use))
     rule = explain(case.policy, asked)[-1].rule if asked.model == "auto" else ""
     try:
-        found = plan_routes(asked, who, plan, case.policy, SETTINGS.routes, frozenset(), lambda: 0.5)
+        found = plan_routes(asked, who, plan, case.policy, SETTINGS.ranks, frozenset(), lambda: 0.5)
     except Fault as fault:
         return (*refusal(fault.code), rule)
     if found.choices[0].offer.reason is Reason.WORKFLOW_AFFINITY:

@@ -12,6 +12,7 @@ from flatfee.server.faults import Fault
 from flatfee.server.policy.facts import Facts
 from flatfee.server.policy.foresee import foresee, left_out
 from flatfee.server.policy.plan import plan_routes
+from flatfee.server.policy.ranks import Ranks
 from flatfee.server.settings import PolicySettings, RouteSettings
 from flatfee.wire import Billing
 
@@ -39,7 +40,7 @@ def test_every_route_is_foreseen_once_or_left_out_with_a_reason(
 ) -> None:
     terms = plan(continuation=continuation)
     try:
-        made = plan_routes(asked, caller(billing), terms, policy, routes, down, lambda: 0.5)
+        made = plan_routes(asked, caller(billing), terms, policy, Ranks.of(routes), down, lambda: 0.5)
     except Fault:
         return
     for granted in range(len(made.choices)):

@@ -12,6 +12,7 @@ from tests.server.policy.strategies import facts, policies, routes
 from flatfee.server.faults import Fault
 from flatfee.server.policy.facts import Facts
 from flatfee.server.policy.plan import Choice, RoutePlan, lacks, plan_routes
+from flatfee.server.policy.ranks import Ranks
 from flatfee.server.policy.rules import decide
 from flatfee.server.policy.tables import POLICY_REASONS
 from flatfee.server.settings import PolicySettings, RouteSettings
@@ -42,7 +43,7 @@ def test_every_request_has_one_plan_or_one_named_fault_and_no_plan_holds_what_it
     def outcome() -> RoutePlan | tuple[ErrorCode, str]:
         draws = cycle(chances)
         try:
-            return plan_routes(asked, caller(billing), terms, policy, routes, down, lambda: next(draws))
+            return plan_routes(asked, caller(billing), terms, policy, Ranks.of(routes), down, lambda: next(draws))
         except Fault as error:
             return error.code, error.message
 

@@ -251,7 +251,7 @@ def suppose(ask: Ask, scene: Scene, settings: Settings) -> Inspection:
     )
     short = compacted_at_once(ask, Lane.BUDGET, compaction) if may_help(ask, settings) else None
     facts = with_economy(facts, short)
-    routes = plan_routes(facts, caller, plan, settings.policy, settings.routes, scene.down, likeliest)
+    routes = plan_routes(facts, caller, plan, settings.policy, settings.ranks, scene.down, likeliest)
     want = Reservation(
         request_id="",
         caller=caller,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from flatfee.server.ask import Ask
 from flatfee.server.asked import Asked
@@ -16,8 +17,7 @@ def share_left(limit: int, usage: Usage) -> float:
     return max(0, limit - usage.fair_use_used - usage.fair_use_pending) / limit if limit else 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Facts of one request. ``model`` is ``auto``, ``premium`` or ``economy``: aliases are resolved.
 
     Tokens are estimates; ``output_tokens`` is what was asked for. ``project`` is ``None`` for a team key, ``at`` knows

@@ -9,26 +9,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from typing import Final
+
+import msgspec
 
 from flatfee.server.faults import Fault
 from flatfee.server.policy.facts import Facts
+from flatfee.server.policy.ranks import Rank, Ranks
 from flatfee.server.policy.rules import Verdict, decide
 from flatfee.server.settings import MeterSettings, PlanSettings, PolicySettings, RouteSettings
 from flatfee.server.store.records import Caller, Offer, Purse
 from flatfee.wire import Billing, ErrorCode, Lane, Model, OnExhausted, Reason, Tier
 
+_REQUESTED: Final = {tier.value: Verdict(tier, Reason.REQUESTED) for tier in Tier}
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One lane that could be taken: what it holds back, and its routes in the order they are tried."""
 
     offer: Offer
     routes: tuple[RouteSettings, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoutePlan:
+class RoutePlan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The lanes a request could take, best first; the ledger grants the first that fits.
 
     ``verdict`` is the tier that it is meant for, and why.
@@ -45,7 +48,7 @@ def plan_routes(
     caller: Caller,
     plan: PlanSettings,
     policy: PolicySettings,
-    routes: Sequence[RouteSettings],
+    ranks: Ranks,
     down: AbstractSet[str],
     chance: Callable[[], float],
 ) -> RoutePlan:
@@ -55,17 +58,16 @@ def plan_routes(
         Fault: ``billing_inactive`` where the billing state leaves no lane, ``invalid_request``
             where no route can do what the request needs.
     """
-    if caller.billing in {Billing.SUSPENDED, Billing.CANCELLED}:
+    if caller.billing is Billing.SUSPENDED or caller.billing is Billing.CANCELLED:
         raise _billing_fault(caller)
     output = min(facts.output_tokens or plan.output_reserve, plan.output_reserve) * facts.choices
-    eligible = [route for route in routes if lacks(route, facts) is None]
-    premium = _ordered([route for route in eligible if route.tier is Tier.PREMIUM], chance)
-    economy = _ordered([route for route in eligible if route.tier is Tier.ECONOMY], chance)
-    verdict = _verdict(facts, policy, routes, premium, economy, down)
+    premium, economy = _ordered(ranks.premium, facts, chance), _ordered(ranks.economy, facts, chance)
+    verdict = _verdict(facts, policy, ranks, premium, economy, down)
     if not (premium if verdict.tier is Tier.PREMIUM else economy):
-        raise _nobody_can(facts, verdict.tier, routes)
-    stay = facts.tool_loop_route if facts.tool_loop_route not in down else None
-    lanes = _Lanes(facts, caller, plan, policy, _first(premium, stay), _first(economy, stay), output)
+        raise _nobody_can(facts, verdict.tier, ranks.routes)
+    if facts.tool_loop_route is not None and facts.tool_loop_route not in down:
+        premium, economy = _first(premium, facts.tool_loop_route), _first(economy, facts.tool_loop_route)
+    lanes = _Lanes(facts, caller, plan, policy, ranks, premium, economy, output)
     choices = lanes.premium(verdict) if verdict.tier is Tier.PREMIUM else lanes.economy(verdict)
     if not choices:
         raise _billing_fault(caller)
@@ -111,14 +113,14 @@ def price(offer: Offer, plan: PlanSettings, route: RouteSettings, prompt: int, o
     return units(route.meter, plan, prompt, output, cached)
 
 
-@dataclass(frozen=True, slots=True)
-class _Lanes:
+class _Lanes(msgspec.Struct, frozen=True, gc=False):
     """Builds the choices of one request."""
 
     facts: Facts
     caller: Caller
     plan: PlanSettings
     policy: PolicySettings
+    ranks: Ranks
     premium_routes: tuple[RouteSettings, ...]
     economy_routes: tuple[RouteSettings, ...]
     output: int
@@ -127,7 +129,7 @@ class _Lanes:
         may_leave = self.plan.continuation and self.facts.on_exhausted is OnExhausted.CONTINUE
         choices: list[Choice] = []
         if self.caller.billing is Billing.ACTIVE:
-            offer = self._offer(Lane.PREMIUM, verdict.reason, Purse.FAIR_USE, self.premium_routes)
+            offer = self._fair_use(Lane.PREMIUM, verdict)
             behind = self._behind_premium() if may_leave else ()
             choices.append(Choice(offer=offer, routes=self.premium_routes + behind))
         return choices + (self._continuation() if may_leave else [])
@@ -137,7 +139,7 @@ class _Lanes:
         if self.caller.billing is Billing.ACTIVE:
             if self.policy.economy_may_use_premium and self.premium_routes:
                 # The reservation covers the dearest route of the chain, so a fallback to it is paid for.
-                offer = self._offer(Lane.BUDGET, verdict.reason, Purse.FAIR_USE, self.premium_routes)
+                offer = self._fair_use(Lane.BUDGET, verdict)
                 choices.append(Choice(offer=offer, routes=self.economy_routes + self.premium_routes))
             offer = Offer(lane=Lane.BUDGET, reason=verdict.reason, purse=Purse.NONE)
             choices.append(Choice(offer=offer, routes=self.economy_routes))
@@ -154,25 +156,33 @@ class _Lanes:
             return []
         active = self.caller.billing is Billing.ACTIVE
         reason = Reason.FAIR_USE_EXHAUSTED if active else Reason.BILLING_STATE
-        offer = self._offer(Lane.CONTINUATION, reason, Purse.CONTINUATION, self.economy_routes)
+        most = self._dearest(self.ranks.economy, self.economy_routes)
+        offer = Offer(lane=Lane.CONTINUATION, reason=reason, purse=Purse.CONTINUATION, units=most)
         return [Choice(offer=offer, routes=self.economy_routes)]
 
-    def _offer(self, lane: Lane, reason: Reason, purse: Purse, routes: Sequence[RouteSettings]) -> Offer:
-        prompt = self.facts.prompt_tokens
-        most = max(units(route.meter, self.plan, route.tokens(prompt), self.output) for route in routes)
-        return Offer(lane=lane, reason=reason, purse=purse, units=most)
+    def _fair_use(self, lane: Lane, verdict: Verdict) -> Offer:
+        most = self._dearest(self.ranks.premium, self.premium_routes)
+        return Offer(lane=lane, reason=verdict.reason, purse=Purse.FAIR_USE, units=most)
+
+    def _dearest(self, rank: Rank, eligible: Sequence[RouteSettings]) -> int:
+        """Return the units of the dearest route: where all are eligible, one of each price tells."""
+        prompt, plan, output = self.facts.prompt_tokens, self.plan, self.output
+        routes = eligible if rank.limited else rank.priced
+        if len(routes) == 1:
+            return units(routes[0].meter, plan, routes[0].tokens(prompt), output)
+        return max([units(route.meter, plan, route.tokens(prompt), output) for route in routes])
 
 
 def _verdict(
     facts: Facts,
     policy: PolicySettings,
-    routes: Sequence[RouteSettings],
+    ranks: Ranks,
     premium: Sequence[RouteSettings],
     economy: Sequence[RouteSettings],
     down: AbstractSet[str],
 ) -> Verdict:
     if facts.model != Model.AUTO:
-        return Verdict(Tier(facts.model), Reason.REQUESTED)
+        return _REQUESTED[facts.model]
     verdict = decide(policy, facts)
     stay = _tool_loop(facts, premium, economy, down)
     # Who does not consent to leave premium is not kept from it either.
@@ -180,7 +190,7 @@ def _verdict(
     if stay is not None and not (held and stay.tier is Tier.ECONOMY):
         return Verdict(stay.tier, Reason.WORKFLOW_AFFINITY)
     if verdict.tier is Tier.PREMIUM and not premium and economy:
-        too_large = any(route.tier is Tier.PREMIUM and _too_small(route, facts) for route in routes)
+        too_large = any(_too_small(route, facts) for route in ranks.premium.routes)
         return Verdict(Tier.ECONOMY, Reason.CONTEXT_SIZE if too_large else verdict.reason)
     if verdict.tier is Tier.ECONOMY and not economy and premium:
         return Verdict(Tier.PREMIUM, verdict.reason)
@@ -197,10 +207,13 @@ def _tool_loop(
     return next((route for route in (*premium, *economy) if route.name == name), None)
 
 
-def _ordered(routes: list[RouteSettings], chance: Callable[[], float]) -> tuple[RouteSettings, ...]:
-    """Order by priority; routes of equal priority are drawn by weight."""
-    if len(routes) < 2:
-        return tuple(routes)
+def _ordered(rank: Rank, facts: Facts, chance: Callable[[], float]) -> tuple[RouteSettings, ...]:
+    """Return the eligible routes of a tier by priority; those of equal priority are drawn by weight."""
+    routes = rank.routes
+    if rank.limited:
+        routes = tuple([route for route in routes if lacks(route, facts) is None])
+    if not rank.drawn or len(routes) < 2:
+        return routes
     # The keys -ln(u)/w, smallest first, are a weighted draw without replacement
     # (Efraimidis and Spirakis, 2006).
     return tuple(sorted(routes, key=lambda route: (route.priority, -math.log(1.0 - chance()) / route.weight)))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import msgspec
+from msgspec.structs import replace
 
 from flatfee.server.policy.conditions import CHECKS
 from flatfee.server.policy.facts import Facts
@@ -11,8 +14,7 @@ from flatfee.server.settings import PolicySettings
 from flatfee.wire import Reason, Tier
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What the table decided."""
 
     tier: Tier
@@ -32,7 +34,11 @@ def decide(policy: PolicySettings, facts: Facts) -> Verdict:
     """Return the verdict of the first rule that matches; the contract's last rule matches everything."""
     facts = _local(policy, facts)
     for rule in policy.rules:
-        if matches(rule.when, facts):
+        # As ``matches`` does, but without its call: every request for auto comes this way, rule by rule.
+        for name, value in rule.when.given:
+            if not CHECKS[name].holds(value, facts):
+                break
+        else:
             return Verdict(rule.tier, rule.reason)
     return Verdict(DEFAULT_RULES[-1].tier, DEFAULT_RULES[-1].reason)
 

@@ -204,7 +204,7 @@ class Replay:
         left = ledger.fair_use_left(self.now) if model is Model.AUTO and policy.asks_for_fair_use else None
         facts = Facts.of(asked, model, caller, now, workflow=workflow, fair_use_left=left, tool_loop_route=route)
         down = self.health.down(self.now)
-        return plan_routes(facts, caller, ledger.payer.plan, policy, settings.routes, down, self.dice(past.id))
+        return plan_routes(facts, caller, ledger.payer.plan, policy, settings.ranks, down, self.dice(past.id))
 
     def _begin(self, past: Past, ledger: AccountLedger, ticket: Ticket, choice: Choice) -> None:
         meter = Meter(compaction=past.compaction)
