@@ -244,7 +244,11 @@ class CachedBook(SqliteBook):
     # Tickets.
 
     def add_ticket(self, ticket: OpenTicket) -> None:
-        self._account(ticket.account).put(ticket)
+        account = self._account(ticket.account)
+        if ticket.request_id in self._owners:
+            message = f"there is a ticket {ticket.request_id!r} already"
+            raise sqlite3.IntegrityError(message)
+        account.put(ticket)
         self._owners[ticket.request_id] = ticket.account
         self._added[ticket.request_id] = ticket
         if self._first_end is not None and ticket.expires_at < self._first_end:

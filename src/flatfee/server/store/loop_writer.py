@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -98,7 +100,9 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
         self._pages = 0  # that were written about since the last checkpoint
         self._changes = 0
         self._patient = True  # whether the connection waits for who locks the file
-        self._loop: asyncio.AbstractEventLoop | None = None  # of the open transaction
+        self._home: asyncio.AbstractEventLoop | None = None  # whose work is done at once
+        self._moving = threading.Lock()
+        self._open = False  # whether a transaction of the home loop is
         self._ends: list[tuple[asyncio.Future[Any], Any]] = []
         self._waiting: list[Work] = []
         self._tries = 0
@@ -112,6 +116,8 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
         if not isinstance(work, AtOnce):
             return super().submit(work)
         loop = asyncio.get_running_loop()
+        if loop is not self._home and not self._moved_to(loop):
+            return super().submit(work)
         future: asyncio.Future[_T] = loop.create_future()
         if self._closed:
             future.set_exception(StoreDown("the store is closed"))
@@ -123,15 +129,32 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
 
     async def close(self) -> None:
         """Commit what is open, do all work that waits, then end the thread and the connection."""
+        if self._home is asyncio.get_running_loop() or (self._home is not None and not self._home.is_running()):
+            self._leave_home()
+        await super().close()
+
+    def _moved_to(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Do this loop's work at once from now on, unless that of another one is, which may still run elsewhere."""
+        with self._moving:
+            if self._home is not None:
+                if not self._home.is_closed():
+                    return False
+                self._leave_home()
+            self._home = loop
+        return True
+
+    def _leave_home(self) -> None:
+        """Finish what was begun: the loop will not come back to it."""
+        if self._home is not None and self._home.is_closed():
+            self._ends.clear()  # nobody is left to tell
         self._commit_round()
         waiting, self._waiting = self._waiting, []
         self.take_over(waiting)
-        await super().close()
 
     def _begun(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Open a transaction unless one is open; false if that cannot be done at once."""
-        if self._loop is not None:
-            return self._loop is loop
+        if self._open:
+            return True
         try:
             if not self._free.try_take():
                 return False
@@ -143,12 +166,10 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
                 self._patient = False
             self._connection.execute("BEGIN IMMEDIATE")
             self._cached.begin()
-        except BaseException as error:
+        except Exception:  # noqa: BLE001 - the thread waits for who has the file, or tells what is wrong with it
             self._undo()
-            if isinstance(error, sqlite3.Error):
-                return False  # the thread waits for who has the file, or tells what is wrong with it
-            raise
-        self._loop = loop
+            return False
+        self._open = True
         loop.call_soon(self._commit_round)
         return True
 
@@ -156,17 +177,22 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
         if not self._patient:
             self._connection.execute(f"PRAGMA busy_timeout = {int(self._free.patience * 1000)}")
             self._patient = True
-        return super()._results(group)
+        results = super()._results(group)
+        self._note_pages()
+        return results
 
     def _do(self, work: Callable[[Any], _T], future: asyncio.Future[_T], *, early: bool) -> None:
         self._pieces += 1
         try:
             result = work(self._cached)
         except StoreDown as error:
-            future.set_exception(error)
+            resolve([(future, error)])
         except Exception as error:  # noqa: BLE001 - whatever failed is told to the one who asked
             self._ends.append((future, as_store_down(error)))
             self._fail(error)
+        except BaseException:
+            self._fail(StoreDown("the work was interrupted"))  # half of it must not be committed
+            raise
         else:
             if early:
                 future.set_result(result)
@@ -174,7 +200,7 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
                 self._ends.append((future, result))
 
     def _commit_round(self) -> None:
-        if self._loop is None:
+        if not self._open:
             return  # it was undone meanwhile
         if self._pieces != self._seen and self._pieces < _MOST_PIECES:
             self._seen = self._pieces
@@ -189,7 +215,7 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
             return
         self._cached.committed()
         self._note_pages()
-        self._loop = None
+        self._open = False
         self._free.give_back()
         ends, self._ends = self._ends, []
         resolve(ends)
@@ -197,7 +223,8 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
     def _note_pages(self) -> None:
         """Have the log written back by the thread after about so many pages: that waits for the disk."""
         changes = self._connection.total_changes
-        self._pages += _PAGES_OF_A_COMMIT + (changes - self._changes) // _CHANGES_ON_A_PAGE
+        # SQLite counts them in 32 bits, which begin anew some day.
+        self._pages += _PAGES_OF_A_COMMIT + (changes - self._changes) % 2**32 // _CHANGES_ON_A_PAGE
         self._changes = changes
         if self._pages >= CHECKPOINT_PAGES:
             self._pages = 0
@@ -209,14 +236,15 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
     def _fail(self, error: Exception) -> None:
         """Undo the open transaction, and tell all who wait for it."""
         ends, self._ends = self._ends, []
-        self._loop = None
+        self._open = False
         self._undo()
         resolve([(future, result if isinstance(result, Exception) else _undone_by(error)) for future, result in ends])
 
     def _undo(self) -> None:
         try:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            with suppress(sqlite3.Error):  # what it could not end is ended before the next one
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
         finally:
             self._cached.rolled_back()
             self._free.give_back()
@@ -235,10 +263,10 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
         loop = waiting[0][2]
         if self._begun(loop):
             for work, future, _ in waiting:
-                if self._loop is None and not self._begun(loop):
-                    self.take_over([(work, future, loop)])
-                elif not future.done():
+                if self._begun(loop):
                     self._do(work, future, early=False)
+                else:
+                    self.take_over([(work, future, loop)])
             return
         self._tries += 1
         if self._tries < _TRIES:

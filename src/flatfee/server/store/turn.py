@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import secrets
 import threading
 import time
 from collections.abc import Generator
@@ -46,6 +47,7 @@ class Turn:
         self._database = database
         self._identity: tuple[int, int] | None = None
         self._patience = patience
+        self._me = secrets.randbits(64)  # not a process's id: two stores of one process must not starve each other
         self._mine = threading.Lock()  # among the threads of this process, which share the file's lock
         self._waiting_threads = 0
         self._file = os.open(path_beside(database), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -105,8 +107,10 @@ class Turn:
 
     def give_back(self) -> None:
         """End the turn."""
-        fcntl.flock(self._file, fcntl.LOCK_UN)
-        self._mine.release()
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        finally:
+            self._mine.release()
 
     @contextmanager
     def taken(self) -> Generator[None]:
@@ -124,7 +128,7 @@ class Turn:
 
     def _taken(self) -> None:
         """See that there is a file to write to; give the turn back if there is none."""
-        if self._figures[_WISHER] == os.getpid():
+        if self._figures[_WISHER] == self._me:
             self._figures[_WISH] = 0
         try:
             if self._identity is not None and _identity(self._database) != self._identity:
@@ -138,12 +142,12 @@ class Turn:
         self._identity = _identity(self._database)
 
     def _wish(self) -> None:
-        self._figures[_WISHER] = os.getpid()
+        self._figures[_WISHER] = self._me
         self._figures[_WISH] = time.monotonic_ns()
 
     def _another_wishes(self) -> bool:
         wished = self._figures[_WISH]
-        if not wished or self._figures[_WISHER] == os.getpid():
+        if not wished or self._figures[_WISHER] == self._me:
             return False
         return 0 <= time.monotonic_ns() - wished < COURTESY * 1e9
 

@@ -138,9 +138,11 @@ class Writer(Generic[_B]):
             results = [work(self._book) for work, _, _ in group]
             self._connection.execute("COMMIT")
         except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            self._undone()
+            try:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+            finally:
+                self._undone()
             raise
         return results
 
