@@ -147,7 +147,7 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
         """Finish what was begun: the loop will not come back to it."""
         if self._home is not None and self._home.is_closed():
             self._ends.clear()  # nobody is left to tell
-        self._commit_round()
+        self._commit_all()
         waiting, self._waiting = self._waiting, []
         self.take_over(waiting)
 
@@ -200,12 +200,16 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
                 self._ends.append((future, result))
 
     def _commit_round(self) -> None:
+        """Commit what is open, unless this round has added to it."""
+        if self._home is not None and self._pieces != self._seen and self._pieces < _MOST_PIECES:
+            self._seen = self._pieces
+            self._home.call_soon(self._commit_round)
+        else:
+            self._commit_all()
+
+    def _commit_all(self) -> None:
         if not self._open:
             return  # it was undone meanwhile
-        if self._pieces != self._seen and self._pieces < _MOST_PIECES:
-            self._seen = self._pieces
-            self._loop.call_soon(self._commit_round)
-            return
         self._pieces = self._seen = 0
         try:
             self._cached.flush()
@@ -237,6 +241,7 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
         """Undo the open transaction, and tell all who wait for it."""
         ends, self._ends = self._ends, []
         self._open = False
+        self._pieces = self._seen = 0
         self._undo()
         resolve([(future, result if isinstance(result, Exception) else _undone_by(error)) for future, result in ends])
 
