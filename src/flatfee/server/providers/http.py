@@ -142,9 +142,10 @@ class _Request(AbstractAsyncContextManager["HttpAnswer"]):
             self._connection = None
 
     async def _connected(self) -> Connection:
+        # From the look-up of the name to the end of the TLS handshake; a kept connection takes none of it.
+        limit = asyncio.timeout(self._connect_timeout)
         try:
-            # From the look-up of the name to the end of the TLS handshake; a kept connection takes none of it.
-            async with asyncio.timeout(self._connect_timeout) as limit:
+            async with limit:
                 return await self._pool.made()
         except ssl.SSLError as error:
             if self._route is not None:
