@@ -77,7 +77,7 @@ def try_routes(settings: Settings, env: Mapping[str, str], *, patience: float = 
 async def _try_all(settings: Settings, env: Mapping[str, str], patience: float) -> list[Finding]:
     configured = {provider.name: provider for provider in settings.providers}
     keyless = {name: _keyless(provider, env) for name, provider in configured.items()}
-    providers = make_providers(with_key(provider, env) for provider in settings.providers)
+    providers = make_providers(with_key(each, env) for name, each in configured.items() if keyless[name] is None)
     turn = asyncio.Semaphore(AT_ONCE)
 
     async def listed(name: str) -> ListedModels | None:

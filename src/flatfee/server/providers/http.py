@@ -35,9 +35,9 @@ _ACCEPTED: Final = {False: "application/json", True: "text/event-stream"}
 
 def key_headers(settings: ProviderSettings) -> dict[str, str]:
     """Return the header that holds a provider's key, where it wants it; without a key, none."""
-    if settings.api_key is None:
+    key, header = settings.api_key.get_secret_value() if settings.api_key else "", settings.speaks.key_header
+    if not key:
         return {}
-    key, header = settings.api_key.get_secret_value(), settings.speaks.key_header
     return {header: f"Bearer {key}" if header == "authorization" else key}
 
 
@@ -142,9 +142,10 @@ class _Request(AbstractAsyncContextManager["HttpAnswer"]):
             self._connection = None
 
     async def _connected(self) -> Connection:
+        # From the look-up of the name to the end of the TLS handshake; a kept connection takes none of it.
+        limit = asyncio.timeout(self._connect_timeout)
         try:
-            # From the look-up of the name to the end of the TLS handshake; a kept connection takes none of it.
-            async with asyncio.timeout(self._connect_timeout) as limit:
+            async with limit:
                 return await self._pool.made()
         except ssl.SSLError as error:
             if self._route is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def address(where: tuple[str, int], family: int = V4) -> tuple[int, int, int, st
 
 
 @contextmanager
-def listening() -> Iterator[tuple[str, int]]:
+def listening() -> Generator[tuple[str, int]]:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(5)
@@ -36,14 +36,14 @@ def listening() -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
-def refusing() -> Iterator[tuple[str, int]]:
+def refusing() -> Generator[tuple[str, int]]:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()
 
 
 @contextmanager
-def silent() -> Iterator[tuple[str, int]]:
+def silent() -> Generator[tuple[str, int]]:
     """An address whose backlog is full."""
     with ExitStack() as stack:
         full = stack.enter_context(socket.socket())

@@ -191,10 +191,14 @@ def test_what_came_before_an_answer_broke_is_kept() -> None:
 _NAMES = st.sampled_from([b"x", b"content-length", b"transfer-encoding", b"connection", b"Content-Encoding"])
 _VALUES = st.sampled_from([b"5", b"6", b"0", b"chunked", b"close", b"keep-alive", b"", b"gzip", b"\0"])
 _STATUSES = st.sampled_from([b"100", b"103", b"200", b"204", b"304", b"429", b"999", b"20"])
+
+
+def a_head(status: bytes, lines: Sequence[tuple[bytes, bytes]], end: bytes) -> bytes:
+    return end.join([b"HTTP/1.1 %s X" % status, *(b"%s: %s" % line for line in lines), b"", b""])
+
+
 _HEADS = st.builds(
-    lambda status, lines, end: (
-        b"HTTP/1.1 %s X" % status + end + b"".join(b"%s: %s%s" % (*line, end) for line in lines) + end
-    ),
+    a_head,
     _STATUSES,
     st.lists(st.tuples(_NAMES, _VALUES), max_size=3),
     st.sampled_from([b"\r\n", b"\r\n", b"\n"]),
