@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import MagicMock
 
 import pytest
 import uvicorn
@@ -24,8 +26,7 @@ class Wire:
         self.reading = True
         self.closing = False
         self.eof = False
-        self.socket = SimpleNamespace(setsockopt=lambda *_: None, getsockname=lambda: None, getpeername=lambda: None)
-        self.socket.family = None
+        self.socket = MagicMock(spec=socket.socket, family=None)
 
     def get_extra_info(self, name: str) -> Any:
         return self.socket if name == "socket" else None
