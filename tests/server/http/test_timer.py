@@ -78,9 +78,17 @@ def test_what_was_set_last_counts_whether_it_is_later_or_sooner(clock: Clock, li
     clock.pass_by(74)
     assert rang == []
     limit.set(75)
+    clock.pass_by(10)
     limit.set(5)
     clock.pass_by(100)
-    assert rang == [89]
+    assert rang == [99]
+
+
+def test_a_limit_that_comes_sooner_than_its_timer_is_not_late(clock: Clock, limit: Limit, rang: list[float]) -> None:
+    limit.set(75)
+    limit.set(5)
+    clock.pass_by(100)
+    assert rang == [5]
 
 
 def test_a_busy_connection_starts_no_timer_for_each_request(clock: Clock, limit: Limit, rang: list[float]) -> None:
