@@ -77,8 +77,7 @@ class Purse(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class Offer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One lane a request could take, and what it would hold back. Units are of the plan's meter."""
 
     lane: Lane
