@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from tests.server.fakes import KEY, make_settings
 
 from flatfee.server.faults import Fault

@@ -1,10 +1,10 @@
 """What a request is charged and what its receipt says, for each way it can end."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.server.fakes import make_settings
 
 from flatfee.receipt import Receipt

@@ -97,7 +97,7 @@ def _unescaped(text: bytes) -> tuple[bytes, int]:
 def estimate_prompt(fields: Mapping[str, Raw], contents: Sequence[Raw | UnsetType], images: int) -> int:
     """Return about how many tokens a prompt has: ``fields`` of the body, the ``contents`` of its messages."""
     messages, media = bytes(fields["messages"]), 0
-    if images or (len(messages) > SAMPLE and any(map(_may_hold_media, contents))):
+    if images or (len(messages) > SAMPLE and _may_hold_media(contents)):
         messages, media = _without_media(messages, images)
     tokens = estimate_text(messages)
     for name in _BESIDE_MESSAGES:
@@ -111,7 +111,9 @@ def count_all_images(messages: Raw, contents: Sequence[Raw | UnsetType]) -> int:
     """Count the image parts of all messages, of which these are the contents."""
     if len(messages) <= SAMPLE and _IMAGE not in bytes(messages):  # to search a long one costs more than to look
         return 0
-    return sum(map(count_images, contents))
+    # Of hundreds of messages, most are no lists: those are not worth a call.
+    lists = [content for content in contents if content is not UNSET and memoryview(content)[0] == _OPENS_LIST]
+    return sum(map(count_images, lists))
 
 
 def count_images(content: Raw | UnsetType) -> int:
@@ -121,9 +123,9 @@ def count_images(content: Raw | UnsetType) -> int:
     return bytes(content).count(_IMAGE) // 2
 
 
-def _may_hold_media(content: Raw | UnsetType) -> bool:
-    """Tell whether a content is worth a second look: of parts, and large. Data is."""
-    return content is not UNSET and len(content) > SAMPLE and _is_list(content)
+def _may_hold_media(contents: Sequence[Raw | UnsetType]) -> bool:
+    """Tell whether one of the contents is worth a second look: of parts, and large. Data is."""
+    return any(content is not UNSET and len(content) > SAMPLE and _is_list(content) for content in contents)
 
 
 def _is_list(value: Raw) -> bool:

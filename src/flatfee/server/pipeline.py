@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
+
 from flatfee.server.ask import Ask, digests_of, read_ask, read_idempotency_key
 from flatfee.server.asked import Asked, Beside
 from flatfee.server.call import Call
@@ -136,8 +138,7 @@ async def _job(admitted: _Admitted, bill: Bill) -> Job:
     return replace(job, compacted=short.ask)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
+class Planned(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The routes of a request; and what economy is asked of it, where they depend on that."""
 
     routes: RoutePlan
@@ -196,7 +197,7 @@ def reserve_for(
         terms=terms_of(plan),
         calendar=calendar_of(caller, plan),
         workflow=ask.workflow,
-        offers=tuple(choice.offer for choice in routes.choices),
+        offers=tuple([choice.offer for choice in routes.choices]),
         model_requested=ask.model,
         lease=LEASE_SECONDS,
         idempotency=idempotency,

@@ -50,8 +50,7 @@ class NewAccount:
     projects: tuple[NewProject, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who asks: what a valid key stands for. ``project`` is ``None`` for a team key.
 
     ``receipts`` is what the project says of its receipts; ``None``: as the configuration says.
@@ -77,8 +76,7 @@ class Purse(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class Offer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One lane a request could take, and what it would hold back. Units are of the plan's meter."""
 
     lane: Lane
