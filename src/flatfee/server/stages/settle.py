@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,6 +13,7 @@ from flatfee.server.ask import Ask
 from flatfee.server.asked import Asked, Beside
 from flatfee.server.estimating import estimate_tokens
 from flatfee.server.gateway import Gateway
+from flatfee.server.lasting import Lasting
 from flatfee.server.meter import Meter
 from flatfee.server.patience import GRACE, in_time
 from flatfee.server.policy.plan import price
@@ -42,7 +42,7 @@ class Bill:
     deadline: float | None = None
     code: ErrorCode | None = None
     _outcome: Outcome | None = field(default=None)
-    _settling: asyncio.Future[Settlement] | None = field(default=None)
+    _settling: Lasting[Settlement] | None = field(default=None)
 
     async def settle(self) -> Settlement:
         """Settle, at the first call; every call returns the same settlement.
@@ -57,8 +57,8 @@ class Bill:
             beside = Beside(code=self.code, facts=Asked.of(self.ask))
             outcome = outcome_of(self.ticket, self.ask, self.plan, self.meter, beside)
             self._outcome = outcome
-            self._settling = asyncio.ensure_future(self._settled(outcome))
-        return await asyncio.shield(self._settling)
+            self._settling = Lasting(self._settled(outcome))
+        return await self._settling
 
     @property
     def foreseen(self) -> Receipt | None:

@@ -68,7 +68,10 @@ def disagreement(account: str, unit: str, window: Window, kept: Balance, rebuilt
 
 def first_fit(offers: Sequence[Offer], balance: Balance, terms: Terms) -> int | None:
     """Return the index of the first offer that the balance allows, or ``None``."""
-    return next((index for index, offer in enumerate(offers) if _fits(offer, balance, terms)), None)
+    for index, offer in enumerate(offers):
+        if _fits(offer, balance, terms):
+            return index
+    return None
 
 
 def _fits(offer: Offer, balance: Balance, terms: Terms) -> bool:

@@ -24,6 +24,7 @@ class MemoryDirectory:
         self._projects: dict[tuple[str, str], Project] = {}
         self._keys: dict[bytes, Key] = {}
         self._digests: dict[str, bytes] = {}
+        self._callers: dict[bytes, Caller] = {}  # what keys stand for, until anything of the directory changes
         self._audit: deque[AuditEntry] = deque(maxlen=_MAX_AUDIT)
 
     def account(self, name: str) -> Account | None:
@@ -39,9 +40,11 @@ class MemoryDirectory:
         return [account for _, account in sorted(self._accounts.items()) if account.plan == plan][:most]
 
     def put_account(self, account: Account) -> None:
+        self._callers.clear()
         self._accounts[account.name] = account
 
     def drop_account(self, name: str) -> None:
+        self._callers.clear()
         del self._accounts[name]
         self._projects = {key: project for key, project in self._projects.items() if project.account != name}
 
@@ -53,9 +56,11 @@ class MemoryDirectory:
         return _page((project for project in found if project.name > (page.after or "")), page)
 
     def put_project(self, project: Project) -> None:
+        self._callers.clear()
         self._projects[project.account, project.name] = project
 
     def drop_project(self, account: str, name: str) -> None:
+        self._callers.clear()
         del self._projects[account, name]
 
     def key(self, key_id: str) -> Key | None:
@@ -92,6 +97,7 @@ class MemoryDirectory:
         return [key for key in self._keys.values() if key.source == "file" and key.revoked_at is None]
 
     def put_key(self, key: Key) -> None:
+        self._callers.clear()
         self._keys[key.digest] = key
         self._digests[key.id] = key.digest
 
@@ -114,8 +120,14 @@ class MemoryDirectory:
         key = self._keys.get(digest)
         if key is None:
             return None
+        known = self._callers.get(digest)
+        if known is not None:
+            return known if key.state(now) == "active" else None
         project = self.project(key.account or "", key.project or "")
-        return stands_for(key, self.account(key.account or ""), project, now)
+        found = stands_for(key, self.account(key.account or ""), project, now)
+        if found is not None:
+            self._callers[digest] = found
+        return found
 
     def used(self, key_id: str, now: float) -> None:
         key = self.key(key_id)

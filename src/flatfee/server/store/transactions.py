@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
+
+import msgspec
 
 from flatfee.receipt import Receipt
 from flatfee.server.clocks import Moment
@@ -50,8 +52,7 @@ _NO_CORRECTION: Final = Balance()
 Admission = Ticket | Refusal | Repeat | Changed
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
+class _View(msgspec.Struct, frozen=True, gc=False):
     """What a reservation is decided on: the account as it stands."""
 
     key: SlotKey | None
@@ -69,7 +70,7 @@ class _View:
 def reserve(book: Book, want: Reservation, now: Moment) -> Admission:
     """Grant the first offer that fits, with a slot, or say why none can be granted."""
     caller = book.caller(want.caller.key_id, now.wall)
-    if caller is None or caller != want.caller:
+    if caller is None or (caller is not want.caller and caller != want.caller):
         return Changed(caller)
     book.used(caller.key_id, now.wall)
     key = SlotKey(caller.account, caller.project, want.workflow) if want.workflow is not None else None
