@@ -41,18 +41,31 @@ class EventCutter:
 
     def cut(self, data: bytes) -> list[bytes]:
         """Return the events that end in the next bytes."""
-        if self._begun:
-            window = self._edge + data
-            self._begun.append(data)
-            if not ends_event(window):
-                self.waiting += len(data)
-                self._edge = window[-EDGE:]
-                return []
-            data = b"".join(self._begun)
+        if not (data := self.whole(data)):
+            return []
         events, rest = cut_events(data)
+        self.keep(rest)
+        return events
+
+    def whole(self, data: bytes) -> bytes:
+        """Return all bytes behind the last event once an event may end in the next ones; until then, none.
+
+        Who takes them gives back, by ``keep``, what is left behind the events in them.
+        """
+        if not self._begun:
+            return data
+        window = self._edge + data
+        self._begun.append(data)
+        if not ends_event(window):
+            self.waiting += len(data)
+            self._edge = window[-EDGE:]
+            return b""
+        return b"".join(self._begun)
+
+    def keep(self, rest: bytes) -> None:
+        """Take the beginning of an event that has not ended."""
         self._begun = [rest] if rest else []
         self.waiting, self._edge = len(rest), rest[-EDGE:]
-        return events
 
     def rest(self) -> bytes:
         """Return what is left at the end of the stream: a last event may lack its blank line."""

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from flatfee.server.answers.alike import Alike
 from flatfee.server.answers.joint import MOST_REMEMBERED, NO_OUTPUT, Diverged, Half, Joint
 from flatfee.server.answers.lenient import REPLACED, UNREADABLE, decoded
 from flatfee.server.answers.members import (
@@ -24,7 +25,7 @@ from flatfee.server.answers.members import (
     told_usage,
     without_receipt,
 )
-from flatfee.server.answers.sse import DONE, LINE_END, EventCutter, is_named_error, payload_of
+from flatfee.server.answers.sse import DONE, LINE_END, EventCutter, cut_events, is_named_error, payload_of
 from flatfee.server.statement import UsedTokens
 
 MAX_EVENT: Final = 16 * 1024 * 1024
@@ -41,6 +42,7 @@ class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: Raw | UnsetType = UNSET
     flatfee: Raw | UnsetType = UNSET
+    obfuscation: Raw | UnsetType = UNSET  # OpenAI's padding
 
 
 class _Trouble(msgspec.Struct):
@@ -78,6 +80,7 @@ class RelayedStream:
         self._first = b""
         self._cutter = EventCutter()
         self._held = b""
+        self._alike: Alike | None = None
         self._open: set[int] = set()
         self._finished: set[int] = set()
         self._broken = 0
@@ -114,7 +117,7 @@ class RelayedStream:
         """
         out: list[bytes] = []
         if self.failure is None:
-            self._take_all(self._cutter.cut(data), out)
+            self._take_all(self._cutter.whole(data), out)
             if self._cutter.waiting > MAX_EVENT:
                 self.failure = UnusableAnswer(f"has an event of more than {MAX_EVENT} bytes")
         return b"".join(out)
@@ -124,17 +127,54 @@ class RelayedStream:
         rest = self._cutter.rest()
         out: list[bytes] = []
         if payload_of(rest) and self.failure is None:
-            self._take_all([rest.rstrip(b"\r\n") + b"\n\n"], out)
+            self._take_all(rest.rstrip(b"\r\n") + b"\n\n", out)
         return b"".join(out)
 
-    def _take_all(self, events: list[bytes], out: list[bytes]) -> None:
+    def _take_all(self, data: bytes, out: list[bytes]) -> None:
+        """Take the events that end in data; what is behind them is kept."""
+        if not data:
+            return
         try:
-            for event in events:
-                if self.done:
-                    break
-                self._take(event, out)
+            self._cutter.keep(self._take_mixed(data, out) if b"\r" in data else self._take_runs(data, out))
         except (UnusableAnswer, Diverged) as error:
             self.failure = error
+
+    def _take_mixed(self, data: bytes, out: list[bytes]) -> bytes:
+        events, rest = cut_events(data)
+        for event in events:
+            if not self.done:
+                self._take(event, out)
+        return rest
+
+    def _take_runs(self, data: bytes, out: list[bytes]) -> bytes:
+        """Take events that end in two LF, those that are alike in one go: that costs a hundredth of reading them."""
+        start = 0
+        while (end := data.find(b"\n\n", start) + 2) >= 2:
+            if self._alike is not None and not self._finished and not self.done:
+                begin = start
+                start, texts = self._alike.run(data, begin)
+                if texts:
+                    self._hear_texts(texts)
+                    out.append(data[begin:start])
+                    continue
+            if not self.done:
+                self._take(data[start:end], out)
+            start = end
+        return data[start:]
+
+    def _hear_texts(self, texts: list[bytes]) -> None:
+        """Measure the texts of events that are alike; the caller has got one of their kind already."""
+        text = b"".join(texts)
+        self.tokens += len(texts) - texts.count(b"")
+        self.delivered += len(text)
+        if self._text is None:
+            return
+        # Two texts may meet so that it seems to be in them: then each is looked at.
+        replaced = REPLACED in text and any(REPLACED in one for one in texts)
+        if replaced or len(self._text) + len(text) > MOST_REMEMBERED:
+            self._text = None
+        else:
+            self._text += text
 
     def tail(self, receipt: bytes) -> bytes:
         """Return the event that was held back, the receipt in it, and ``[DONE]``. The answer must be whole."""
@@ -184,6 +224,19 @@ class RelayedStream:
         ours = not chunk.choices and size_of(chunk.usage) and not self._include_usage
         if event and not ours:  # usage that we asked for, not the caller
             self._forward(event, payload, out)
+            self._learn(event, chunk)
+
+    def _learn(self, event: bytes, chunk: _Chunk) -> None:
+        """Keep an event of nothing but text, by which those that are alike are known without being read."""
+        if self._joint is not None or size_of(chunk.usage):
+            return
+        if chunk.choices is None or len(chunk.choices) != 1 or chunk.choices[0].finish_reason:
+            return
+        delta = chunk.choices[0].delta
+        text = bytes(delta.get("content", b"")) if isinstance(delta, dict) else b""
+        if len(text) > 2 and text[:1] == b'"' and (len(delta) == 1 or not _beyond_text(delta)):
+            padding = bytes(chunk.obfuscation) if chunk.obfuscation is not UNSET else b""
+            self._alike = Alike.to(event, text, padding)
 
     def _fitted(self, event: bytes, payload: bytes, chunk: _Chunk) -> bytes:
         """Return an event as the caller is to get it; empty if it gets nothing."""

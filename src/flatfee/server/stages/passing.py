@@ -18,6 +18,7 @@ from flatfee.server.answers.reshape import as_completion, as_stream, shape_of
 from flatfee.server.answers.sse import BOM
 from flatfee.server.answers.stream import RelayedStream
 from flatfee.server.meter import Meter
+from flatfee.server.patience import Limit
 from flatfee.server.providers.base import MAX_ANSWER, ProviderFailure, Upstream
 from flatfee.server.stages.failures import Failed, jittered, rejected
 from flatfee.server.stages.settle import lane_of
@@ -49,22 +50,25 @@ async def ask_provider(this: Try) -> None:
     """
     provider = this.job.providers[this.route.provider]
     hurry = this.hurry()
-    limit = asyncio.timeout(hurry or min(this.first_token_limit(), this.left()))
-    first_limit = limit.when()
-    end = asyncio.get_running_loop().time() + this.left()
+    now, left = asyncio.get_running_loop().time(), this.left()
+    end = now + left
+    first_limit = now + (hurry or min(this.first_token_limit(), left))
+    limit = Limit(first_limit)
+    stream = this.ask.stream
     try:
-        async with limit, provider.send(this.route, this.body(), stream=this.ask.stream) as upstream:
-            this.status = upstream.status
-            if upstream.status != 200:
-                raise await rejected(this.route, upstream, this.gateway.chance)
-            if this.ask.stream:
-                await _pass_stream(this, upstream, limit, end)
-            else:
-                await _pass_completion(this, upstream, limit)
+        with limit:
+            async with provider.send(this.route, this.body(), stream=stream) as upstream:
+                this.status = upstream.status
+                if upstream.status != 200:
+                    raise await rejected(this.route, upstream, this.gateway.chance)
+                if stream:
+                    await _pass_stream(this, upstream, limit, end)
+                else:
+                    await _pass_completion(this, upstream, limit)
     except TimeoutError as error:
         # A stream that still flowed when its whole time was over did nothing wrong.
-        flowed = this.first_token is not None and (limit.when() or 0.0) >= end
-        hurried = hurry is not None and limit.when() == first_limit
+        flowed = this.first_token is not None and (limit.when or 0.0) >= end
+        hurried = hurry is not None and limit.when == first_limit
         outcome = AttemptOutcome.CANCELLED if this.unread else AttemptOutcome.TIMEOUT
         raise Failed(outcome, blameless=hurried, flowed=flowed) from error
     except ProviderFailure as error:
@@ -79,12 +83,12 @@ async def ask_provider(this: Try) -> None:
         raise Failed(AttemptOutcome.DIVERGED, blameless=True) from error
 
 
-async def _pass_completion(this: Try, upstream: Upstream, limit: asyncio.Timeout) -> None:
+async def _pass_completion(this: Try, upstream: Upstream, limit: Limit) -> None:
     data = (await upstream.read()).removeprefix(BOM)
     if shape_of(data) == "events":
         data = await asyncio.to_thread(as_completion, data, this.ask.choices)  # a long one takes a while
     completion = read_completion(data)
-    limit.reschedule(None)
+    limit.move(None)
     _note_whole(this, completion.usage, completion.size)
     _tell_route(this)
     settlement = await this.bill.settle()
@@ -92,7 +96,7 @@ async def _pass_completion(this: Try, upstream: Upstream, limit: asyncio.Timeout
     await this.call.respond(200, completion.with_receipt(settlement.json))
 
 
-async def _pass_stream(this: Try, upstream: Upstream, limit: asyncio.Timeout, end: float) -> None:
+async def _pass_stream(this: Try, upstream: Upstream, limit: Limit, end: float) -> None:
     relayed = this.relayed = RelayedStream(
         include_usage=this.ask.include_usage,
         choices=this.ask.choices,
@@ -101,20 +105,20 @@ async def _pass_stream(this: Try, upstream: Upstream, limit: asyncio.Timeout, en
     )
     chunks = upstream.chunks()
     early = await _pass_tokens(this, chunks, relayed, limit, end)
-    limit.reschedule(None)
+    limit.move(None)
     out = early + await _hear_out(chunks, relayed, end, this.meter)
     if relayed.ended_well:
         await _finish_stream(this, relayed, out)
         await _read_to_end(chunks)
         return
     if this.forwarded:  # what was heard last is a part of what the caller has, too
-        limit.reschedule(end)
-        await _forward_in_time(this, relayed, out, limit)
+        limit.move(end)
+        await _forward(this, relayed, out, limit)
     raise relayed.failure or ProviderFailure(AttemptOutcome.ERROR, "ended without a finish reason")
 
 
 async def _pass_tokens(
-    this: Try, chunks: AsyncIterator[bytes], relayed: RelayedStream, limit: asyncio.Timeout, end: float
+    this: Try, chunks: AsyncIterator[bytes], relayed: RelayedStream, limit: Limit, end: float
 ) -> bytes:
     """Pass a stream on until nothing but its trailer is missing; return what still waits for a first token."""
     clock = asyncio.get_running_loop().time
@@ -132,13 +136,13 @@ async def _pass_tokens(
             if not tokens:
                 _hear_first_token(this)
             # While the caller reads, no limit of the provider runs: a slow reader is not a slow provider.
-            limit.reschedule(end)
-            await _forward_in_time(this, relayed, out, limit)
+            limit.move(end)
+            await _forward(this, relayed, out, limit)
             # What is no token does not break the silence.
             silent_until = silent_until + clock() - writing_since
             if relayed.tokens > tokens:
                 silent_until = clock() + this.route.idle_timeout
-            limit.reschedule(min(end, silent_until))
+            limit.move(min(end, silent_until))
         elif len(out) > EARLY_BYTES:
             raise UnusableAnswer(f"has no token in its first {EARLY_BYTES} bytes")
         else:
@@ -151,7 +155,7 @@ async def _pass_tokens(
     return early
 
 
-async def _first_bytes(this: Try, chunks: AsyncIterator[bytes], limit: asyncio.Timeout, end: float) -> bytes:
+async def _first_bytes(this: Try, chunks: AsyncIterator[bytes], limit: Limit, end: float) -> bytes:
     """Return the first bytes of a stream; all of it, as a stream, where the provider answered a plain completion."""
     data = await anext(chunks, b"")
     # A blank line or two may come first, and a name may be cut in two; anything longer is an answer.
@@ -163,7 +167,7 @@ async def _first_bytes(this: Try, chunks: AsyncIterator[bytes], limit: asyncio.T
         return data.removeprefix(BOM)
     parts, size = [data], len(data)
     while data and size <= MAX_ANSWER:
-        limit.reschedule(min(end, asyncio.get_running_loop().time() + this.route.idle_timeout))
+        limit.move(min(end, asyncio.get_running_loop().time() + this.route.idle_timeout))
         data = await anext(chunks, b"")
         parts.append(data)
         size += len(data)
@@ -180,41 +184,37 @@ def _hear_first_token(this: Try) -> None:
 async def _hear_out(chunks: AsyncIterator[bytes], relayed: RelayedStream, end: float, meter: Meter) -> bytes:
     """Hear what may follow the last finish reason, usage and ``[DONE]``; without them the answer is whole, too."""
     out: list[bytes] = []
-    with suppress(TimeoutError, ProviderFailure, StopAsyncIteration):
-        async with asyncio.timeout_at(min(end, asyncio.get_running_loop().time() + AFTER_FINISH)):
-            while not relayed.done and relayed.failure is None and sum(map(len, out)) < TRAILER_BYTES:
-                out.append(relayed.feed(await anext(chunks)))
-                meter.usage = relayed.usage
+    limit = Limit(min(end, asyncio.get_running_loop().time() + AFTER_FINISH))
+    with suppress(TimeoutError, ProviderFailure, StopAsyncIteration), limit:
+        while not relayed.done and relayed.failure is None and sum(map(len, out)) < TRAILER_BYTES:
+            out.append(relayed.feed(await anext(chunks)))
+            meter.usage = relayed.usage
     return b"".join([*out, relayed.end()])
 
 
 async def _read_to_end(chunks: AsyncIterator[bytes]) -> None:
     """Read the last bytes of a response whose answer was passed on, so that its connection can be used again."""
-    with suppress(TimeoutError, ProviderFailure):
-        async with asyncio.timeout(LINGER_SECONDS):
-            async for _ in chunks:
-                pass
+    limit = Limit(asyncio.get_running_loop().time() + LINGER_SECONDS)
+    with suppress(TimeoutError, ProviderFailure), limit:
+        async for _ in chunks:
+            pass
 
 
-async def _forward_in_time(this: Try, relayed: RelayedStream, out: bytes, limit: asyncio.Timeout) -> None:
-    try:
-        await _forward(this, relayed, out)
-    except asyncio.CancelledError:
-        if limit.expired():
-            this.unread = True  # what was to be written may not have been: nobody can go on from here
-        raise
-
-
-async def _forward(this: Try, relayed: RelayedStream, out: bytes) -> None:
+async def _forward(this: Try, relayed: RelayedStream, out: bytes, limit: Limit) -> None:
     if not out:
         return
-    if relayed.passed_on:
+    if relayed.passed_on and not this.forwarded:
         this.forwarded = True
         this.meter.answering(this.route)
-    if not this.call.started:
-        _tell_route(this)
-        await this.call.start_stream()
-    await this.call.write(out)
+    try:
+        if not this.call.started:
+            _tell_route(this)
+            await this.call.start_stream()
+        await this.call.write(out)
+    except asyncio.CancelledError:
+        if limit.expired:
+            this.unread = True  # what was to be written may not have been: nobody can go on from here
+        raise
 
 
 async def _finish_stream(this: Try, relayed: RelayedStream, out: bytes) -> None:
