@@ -32,7 +32,9 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def memory_table(samples: Sequence[MemorySample]) -> str:
     """Return memory by case: medians of the rounds."""
-    rows = [("memory of the gateway's process", "before, MB", "after, MB", "PSS after, MB", "each, kB")]
+    rows: list[Sequence[str]] = [
+        ("memory of the gateway's process", "before, MB", "after, MB", "PSS after, MB", "each, kB")
+    ]
     for case in _cases(one.case for one in samples):
         found = [one for one in samples if one.case == case]
         count = found[0].count
@@ -50,7 +52,7 @@ def memory_table(samples: Sequence[MemorySample]) -> str:
 
 def start_table(samples: Sequence[StartSample], imports: Imports) -> str:
     """Return start-up by case, and the packages that take most of importing."""
-    rows = [("start-up", "until ready, ms", "CPU, ms")]
+    rows: list[Sequence[str]] = [("start-up", "until ready, ms", "CPU, ms")]
     for case in _cases(one.case for one in samples):
         found = [one for one in samples if one.case == case]
         rows.append(
@@ -74,7 +76,7 @@ def stage_table(samples: Sequence[StageSample]) -> str:
         return _middle(by_work[work], lambda one: one.stages.get(name, 0.0))
 
     names = sorted({name for one in samples for name in one.stages}, key=lambda name: -stage(works[0], name))
-    rows = [("CPU by stage, µs", *works)]
+    rows: list[Sequence[str]] = [("CPU by stage, µs", *works)]
     rows += [(name, *(f"{stage(work, name):.2f}" for work in works)) for name in names]
     rows.append(("sum", *(f"{_middle(by_work[work], lambda one: one.sum):.2f}" for work in works)))
     rows.append(
@@ -87,7 +89,9 @@ def stage_table(samples: Sequence[StageSample]) -> str:
 
 def first_token_table(samples: Sequence[FirstTokenSample]) -> str:
     """Return the time to the first token, direct and through the gateway, and what that adds."""
-    rows = [("time to the first token", "direct p50, ms", "gateway p50, ms", "added p50, ms", "added p99, ms")]
+    rows: list[Sequence[str]] = [
+        ("time to the first token", "direct p50, ms", "gateway p50, ms", "added p50, ms", "added p99, ms")
+    ]
     for one in added(list(samples)):
         sides = {
             side: _middle(
@@ -109,7 +113,7 @@ def first_token_table(samples: Sequence[FirstTokenSample]) -> str:
 def ledger_table(measured: LargeLedger) -> str:
     """Return requests/s on each ledger, and how long reads and housekeeping take on the large one."""
     file = measured.file
-    rows = [("ledger", "requests/s", "p50, ms", "p99, ms", "CPU, µs", "written, kB", "of empty")]
+    rows: list[Sequence[str]] = [("ledger", "requests/s", "p50, ms", "p99, ms", "CPU, µs", "written, kB", "of empty")]
     for name in _cases(one.ledger for one in measured.loads):
         found = [one for one in measured.loads if one.ledger == name]
         rows.append(

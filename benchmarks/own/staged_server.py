@@ -182,22 +182,23 @@ def wrap_providers_bytes(watch: Watch) -> None:
     import uvloop
 
     known: set[type] = set()
-    connect = uvloop.Loop.create_connection
+    connect: Any = uvloop.Loop.create_connection
 
-    class Watching(uvloop.Loop):
-        async def create_connection(self, factory: Callable[[], Any], *args: Any, **named: Any) -> Any:
-            def make() -> Any:
-                protocol = factory()
-                kind = type(protocol)
-                if kind not in known:
-                    known.add(kind)
-                    kind.data_received = watched(watch, PROVIDERS_BYTES, kind.data_received)  # type: ignore[method-assign]  # of whatever class it is
-                return protocol
+    async def connecting(loop: Any, factory: Callable[[], Any], *args: Any, **named: Any) -> Any:
+        def make() -> Any:
+            protocol = factory()
+            kind: Any = type(protocol)
+            if kind not in known:
+                known.add(kind)
+                kind.data_received = watched(watch, PROVIDERS_BYTES, kind.data_received)
+            return protocol
 
-            return await connect(self, make, *args, **named)
+        return await connect(loop, make, *args, **named)
 
-    uvloop.new_event_loop = Watching
-    uvloop.Loop = Watching  # type: ignore[misc]  # so that whoever makes a loop makes this one
+    watching: Any = type("Watching", (uvloop.Loop,), {"create_connection": connecting})
+    # Whoever makes a loop makes this one.
+    setattr(uvloop, "new_event_loop", watching)  # noqa: B010 - for type checkers it is no function of that type
+    setattr(uvloop, "Loop", watching)  # noqa: B010
 
 
 @types.coroutine

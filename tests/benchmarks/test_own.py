@@ -116,10 +116,10 @@ def test_a_stage_is_charged_for_what_no_stage_inside_it_takes() -> None:
     clock = Clock()
     watch = Watch(clock)
 
-    def inner() -> None:
+    def five() -> None:
         clock.now += 5
 
-    inner = watched(watch, "inner", inner)  # type: ignore[assignment]  # the same shape
+    inner = watched(watch, "inner", five)
 
     def outer() -> None:
         clock.now += 2
@@ -166,9 +166,10 @@ def test_what_is_watched_behaves_as_it_did() -> None:
 
     async def use() -> tuple[list[int], str]:
         found = [number async for number in watched(Watch(), "numbers", numbers)()]
-        async with watched(Watch(), "context", context)() as told:
-            raise ValueError
-        return found, told
+        entered = watched(Watch(), "context", context)()
+        inside = await entered.__aenter__()
+        assert await entered.__aexit__(ValueError, ValueError("once"), None), "the context takes it"
+        return found, inside
 
     assert asyncio.run(use()) == ([1, 2], "inside")
 
