@@ -31,7 +31,7 @@ _FULL_BESIDE: Final = measuring.Effort(rounds=3, seconds=1, longest=1, warmup=0,
 _QUICK_BESIDE: Final = measuring.Effort(rounds=1, seconds=1, longest=1, warmup=0, idle=0.1)
 """The gateway beside nginx."""
 
-_FULL_DOUBLE: Final = (3, 1000)
+_FULL_DOUBLE: Final = (3, 500)
 _QUICK_DOUBLE: Final = (1, 5)
 """Rounds, and calls in each."""
 
