@@ -18,7 +18,9 @@ from typing import Any, Final, TypeVar
 from flatfee.server.asked import BESIDE
 from flatfee.server.clocks import Clocks, system_clocks
 from flatfee.server.keys import KeyKind, digest
-from flatfee.server.store.base import Store
+from flatfee.server.store.base import Store, StoreDown
+from flatfee.server.store.cached_book import CachedBook
+from flatfee.server.store.loop_writer import AtOnce
 from flatfee.server.store.memory import MemoryStore
 from flatfee.server.store.records import Caller, Idempotency, NewAccount, NewKey, NewProject, Offer, Reservation, Terms
 from flatfee.server.store.sqlite import SqliteStore
@@ -219,8 +221,38 @@ class _InlineWriter:
         self._connection.close()
 
 
+class _InlineLoopWriter(_InlineWriter):
+    """Does the same, with the book that remembers for what the loop's writer does by it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__(connection)
+        self._cached = CachedBook(connection)
+
+    def submit(self, work: Callable[[SqliteBook], _T]) -> asyncio.Future[_T]:
+        if not isinstance(work, AtOnce):
+            return super().submit(work)
+        future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._cached.begin()
+        try:
+            future.set_result(work(self._cached))
+        except StoreDown as error:
+            future.set_exception(error)  # nothing is undone: it must not have written
+        except Exception as error:
+            self._connection.execute("ROLLBACK")
+            self._cached.rolled_back()
+            future.set_exception(error)
+            return future
+        self._cached.flush()
+        self._connection.execute("COMMIT")
+        self._cached.committed()
+        return future
+
+
 class InlineSqliteStore(SqliteStore):
     """The SQLite store without threads: each run of it is the same."""
+
+    _inline: type[_InlineWriter] = _InlineWriter
 
     def __init__(self, path: Path, clock: Callable[[], float], steady: Callable[[], float]) -> None:
         super().__init__(path, clock=clock, steady=steady)
@@ -229,7 +261,7 @@ class InlineSqliteStore(SqliteStore):
         writer._thread.join()
         self.connection = writer._connection
         self.connection.execute("PRAGMA synchronous = OFF")  # no power is cut here
-        self._writer = _InlineWriter(self.connection)  # type: ignore[assignment]  # it stands in for the thread
+        self._writer = self._inline(self.connection)  # type: ignore[assignment]  # it stands in for the thread
 
     async def _read(self, work: Callable[[SqliteBook], _T]) -> _T:
         return work(SqliteBook(self._slow_reader))
@@ -245,6 +277,12 @@ class InlineSqliteStore(SqliteStore):
             for connection in (self.connection, self._reader, self._slow_reader):
                 connection.close()
             self._turn.close()
+
+
+class InlineLoopStore(InlineSqliteStore):
+    """The same with the book that remembers what it read."""
+
+    _inline = _InlineLoopWriter
 
 
 def open_later(path: Path, seconds: float) -> SqliteStore:

@@ -19,7 +19,7 @@ from typing import Final, cast
 from tests.torture import callers
 from tests.torture.clerk import Clerk
 from tests.torture.fickle import FickleProvider, FickleStore, Kept
-from tests.torture.ledgers import InlineSqliteStore, memory_store, rows_of
+from tests.torture.ledgers import InlineLoopStore, InlineSqliteStore, memory_store, rows_of
 from tests.torture.results import Progress, Result, Violation, quiet
 from tests.torture.scenery import IDLE, PLANS, settings
 from tests.torture.virtual import Clocks, Stuck, VirtualLoop
@@ -55,10 +55,11 @@ class Run:
 class _Simulation:
     """One run's gateway processes, callers and ledger."""
 
-    def __init__(self, world: World, folder: Path) -> None:
+    def __init__(self, world: World, folder: Path, *, caching: bool = False) -> None:
         self.world = world
         rng = world.rng
-        self._sqlite = folder / "ledger.db" if rng.random() < 0.25 else None
+        self._sqlite = folder / "ledger.db" if rng.random() < 0.25 or caching else None
+        self._store = InlineLoopStore if caching else InlineSqliteStore
         self._memory = memory_store(world.clocks.wall, world.clocks.steady)
         self.witness = Witness(world, world.clocks.steady)
         self.up: list[tuple[Process, App]] = []
@@ -91,7 +92,7 @@ class _Simulation:
 
     def _open(self) -> Kept:
         clocks = self.world.clocks
-        return InlineSqliteStore(self._sqlite, clocks.wall, clocks.steady) if self._sqlite else self._memory
+        return self._store(self._sqlite, clocks.wall, clocks.steady) if self._sqlite else self._memory
 
     async def _keep_up(self, worker: Worker) -> None:
         """Run one process of the gateway, and another one whenever it has crashed."""
@@ -192,8 +193,8 @@ async def _close(store: Kept) -> None:
         store.drop()
 
 
-def simulate(seed: int, *, trace: bool = False) -> Run:
-    """Run one seed."""
+def simulate(seed: int, *, trace: bool = False, caching: bool = False) -> Run:
+    """Run one seed; with ``caching`` over the file and the book that remembers, whatever the seed says."""
     loop = VirtualLoop()
     loop.set_task_factory(make_task)
     loop.set_exception_handler(lambda _, context: None)  # tasks of crashed processes end in anything
@@ -202,7 +203,7 @@ def simulate(seed: int, *, trace: bool = False) -> Run:
 
     with quiet(), tempfile.TemporaryDirectory() as folder:
         try:
-            loop.run_until_complete(_live(world, Path(folder)))
+            loop.run_until_complete(_live(world, Path(folder), caching=caching))
         except Stuck:
             world.violate("everybody waits for ever")
         except ExceptionGroup as errors:
@@ -213,8 +214,8 @@ def simulate(seed: int, *, trace: bool = False) -> Run:
     return Run(seed=seed, violations=tuple(world.violations), trace=lines, steps=len(world.notes))
 
 
-async def _live(world: World, folder: Path) -> None:
-    await _Simulation(world, folder).live()
+async def _live(world: World, folder: Path, *, caching: bool) -> None:
+    await _Simulation(world, folder, caching=caching).live()
 
 
 def simulate_many(seeds: range) -> Result:

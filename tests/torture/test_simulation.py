@@ -18,8 +18,8 @@ BLOCKS = 20
 A_BLOCK = 50
 
 
-def violations(seeds: range) -> Iterator[str]:
-    return (f"seed {seed}: {text}" for seed in seeds for text in simulate(seed).violations)
+def violations(seeds: range, *, caching: bool = False) -> Iterator[str]:
+    return (f"seed {seed}: {text}" for seed in seeds for text in simulate(seed, caching=caching).violations)
 
 
 @pytest.mark.slow
@@ -31,6 +31,17 @@ def test_nothing_is_oversold_lost_or_doubled() -> None:
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_nothing_is_oversold_lost_or_doubled_in_a_thousand_runs(block: int) -> None:
     assert list(violations(range(block * A_BLOCK, (block + 1) * A_BLOCK))) == []
+
+
+@pytest.mark.slow
+def test_nothing_is_oversold_lost_or_doubled_by_a_book_that_remembers() -> None:
+    assert list(violations(range(10), caching=True)) == []
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("block", range(5))
+def test_nothing_is_oversold_lost_or_doubled_by_a_book_that_remembers_in_many_runs(block: int) -> None:
+    assert list(violations(range(block * A_BLOCK, (block + 1) * A_BLOCK), caching=True)) == []
 
 
 @pytest.mark.parametrize("seed", [3, 5, 12, 247])
