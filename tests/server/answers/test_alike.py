@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.server.fakes import DONE, delta, usage_event
 
 from flatfee.server.answers.alike import Alike
-from flatfee.server.answers.stream import RelayedStream
+from flatfee.server.answers.stream import MOST_IN_VAIN, RelayedStream
 
 
 class FullReader(RelayedStream):
@@ -84,9 +84,13 @@ SHAPES = [
     for kind in KINDS
     for marks, end in [((",", ":"), b"\n\n"), ((" , ", ": "), b"\n\n"), ((",", ":"), b"\r\n\r\n")]
 ]
+THOUGHT = as_event(chunk_of(None, {}, {}, {"reasoning_content": "TEXT"}))
+THOUGHT_TWICE = as_event(chunk_of("", {}, {}, {"reasoning": "TEXT", "reasoning_content": "TEXT"}))
 TWO = as_event({**ORDINARY, "choices": [*ORDINARY["choices"], {"index": 1, "delta": {"content": "TEXT"}}]})
 BETWEEN = [
     *SHAPES,
+    THOUGHT,
+    THOUGHT_TWICE,
     TWO,
     b"event: error\n" + SHAPES[0],
     b": a comment\n\n",
@@ -150,11 +154,23 @@ COUNTED = [said(text, usage={"prompt_tokens": 3, "completion_tokens": len(text)}
         [*said(b"some"), delta(finish="stop"), *said(b"more")],
         said(b"some", rb"\\\\", b"ufffd"),
         [COUNTED[0], usage_event(), COUNTED[0].replace(b"a1", b"a"), COUNTED[1]],
+        [THOUGHT, THOUGHT.replace(b"TEXT", b"why"), *said(b"so", b"what"), THOUGHT.replace(b"TEXT", b"because")],
+        [THOUGHT_TWICE, THOUGHT_TWICE.replace(b"TEXT", b"why")],
         [TWO, TWO.replace(b"said", b"more")],
         [*said(b"long"), *said(b"x" * 200_000) * 2],
         [*said(b"some"), *said(b'x", "error": {"message": "no')],
     ],
-    ids=["done", "finished", "meeting texts", "usage", "two choices", "too long", "an error"],
+    ids=[
+        "done",
+        "finished",
+        "meeting texts",
+        "usage",
+        "thoughts",
+        "thoughts twice",
+        "two choices",
+        "too long",
+        "an error",
+    ],
 )
 def test_what_only_seems_alike_is_read(events: list[bytes]) -> None:
     assert_read_alike(events)
@@ -221,3 +237,22 @@ def test_halves_of_a_character_in_two_events_are_no_text_to_go_on_from() -> None
     for text in (b"said", rb"\ud83d", rb"\ude00"):
         stream.feed(as_event(ORDINARY).replace(b"said", text))
     assert stream.half() is None
+
+
+def test_a_stream_whose_events_all_differ_is_soon_read_only() -> None:
+    stream = RelayedStream(include_usage=False)
+    for number in range(MOST_IN_VAIN):
+        stream.feed(delta("some", id_=number))
+    out: list[bytes] = []
+    alike = [delta("text-1"), delta("text-2"), delta("text-3")]
+    stream._take_all(b"".join(alike), out)
+    assert out == alike
+
+
+def test_a_run_of_events_makes_up_for_those_that_differed() -> None:
+    stream = RelayedStream(include_usage=False)
+    for number in range(3 * MOST_IN_VAIN):
+        stream.feed(delta("some", id_=number) + delta("more", id_=number))
+    out: list[bytes] = []
+    stream._take_all(delta("text-1") + delta("text-2") + delta("text-3"), out)
+    assert out == [delta("text-1"), delta("text-2") + delta("text-3")]

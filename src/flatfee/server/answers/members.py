@@ -36,6 +36,18 @@ class _Usage(msgspec.Struct):
     cached_tokens: Raw | UnsetType = UNSET  # Moonshot's
 
 
+class _UsualUsage(msgspec.Struct, gc=False):
+    """Usage as OpenAI tells it; other names of the cached tokens are only noticed."""
+
+    prompt_tokens: _Count
+    completion_tokens: _Count
+    total_tokens: int
+    prompt_tokens_details: _Details | None = None
+    prompt_cache_hit_tokens: Raw | UnsetType = UNSET
+    cached_tokens: Raw | UnsetType = UNSET
+
+
+_usual = msgspec.json.Decoder(_UsualUsage)
 _usage = msgspec.json.Decoder(_Usage)
 _details = msgspec.json.Decoder(_Details)
 _NO_DETAILS: Final = _Details()
@@ -61,7 +73,24 @@ def size_of(value: Raw | UnsetType) -> int:
 
 def told_usage(usage: Raw | UnsetType) -> UsedTokens | None:
     """Return the usage that a provider told; ``None`` if it told none, or figures that cannot be."""
-    if usage is UNSET or not size_of(usage):
+    if usage is UNSET:
+        return None
+    try:
+        found = _usual.decode(usage)
+    except msgspec.DecodeError:
+        return any_usage(usage)
+    prompt, output = found.prompt_tokens, found.completion_tokens
+    named_otherwise = found.cached_tokens is not UNSET or found.prompt_cache_hit_tokens is not UNSET
+    if named_otherwise or found.total_tokens != prompt + output:
+        return any_usage(usage)
+    details = found.prompt_tokens_details
+    cached = details.cached_tokens or 0 if details is not None else 0
+    return UsedTokens(prompt_tokens=prompt, completion_tokens=output, cached_tokens=cached)
+
+
+def any_usage(usage: Raw) -> UsedTokens | None:
+    """Return what usage comes to, told in any of the ways that providers have; the usual one is read sooner."""
+    if not size_of(usage):
         return None
     try:
         found = _usage.decode(usage)

@@ -31,6 +31,9 @@ from flatfee.server.statement import UsedTokens
 MAX_EVENT: Final = 16 * 1024 * 1024
 MAX_BROKEN_EVENTS: Final = 3
 
+MOST_IN_VAIN: Final = 16
+"""After so many events in a row that none was like, the events of this answer differ in more than their text."""
+
 
 class _Choice(msgspec.Struct):
     index: int = 0
@@ -81,6 +84,7 @@ class RelayedStream:
         self._cutter = EventCutter()
         self._held = b""
         self._alike: Alike | None = None
+        self._in_vain = 0
         self._open: set[int] = set()
         self._finished: set[int] = set()
         self._broken = 0
@@ -150,8 +154,8 @@ class RelayedStream:
         """Take events that end in two LF, those that are alike in one go: that costs a hundredth of reading them."""
         start = 0
         while (end := data.find(b"\n\n", start) + 2) >= 2:
+            begin = start
             if self._alike is not None and not self._finished and not self.done:
-                begin = start
                 start, texts = self._alike.run(data, begin)
                 if texts:
                     self._hear_texts(texts)
@@ -163,7 +167,8 @@ class RelayedStream:
         return data[start:]
 
     def _hear_texts(self, texts: list[bytes]) -> None:
-        """Measure the texts of events that are alike; the caller has got one of their kind already."""
+        """Measure the texts of events that are alike; the one that was read has told what kind of text they are."""
+        self._in_vain = 0
         text = b"".join(texts)
         self.tokens += len(texts) - texts.count(b"")
         self.delivered += len(text)
@@ -227,14 +232,15 @@ class RelayedStream:
             self._learn(event, chunk)
 
     def _learn(self, event: bytes, chunk: _Chunk) -> None:
-        """Keep an event of nothing but text, by which those that are alike are known without being read."""
-        if self._joint is not None or size_of(chunk.usage):
-            return
-        if chunk.choices is None or len(chunk.choices) != 1 or chunk.choices[0].finish_reason:
+        """Keep an event that says one text and nothing else, by which others are known without being read."""
+        if self._joint is not None or chunk.choices is None or len(chunk.choices) != 1 or size_of(chunk.usage):
             return
         delta = chunk.choices[0].delta
-        text = bytes(delta.get("content", b"")) if isinstance(delta, dict) else b""
-        if len(text) > 2 and text[:1] == b'"' and (len(delta) == 1 or not _beyond_text(delta)):
+        if chunk.choices[0].finish_reason or not isinstance(delta, dict):
+            return
+        said = [value for name, value in delta.items() if name not in NO_OUTPUT and size_of(value)]
+        if len(said) == 1 and self._in_vain < MOST_IN_VAIN and (text := bytes(said[0])).startswith(b'"'):
+            self._in_vain += 1
             padding = bytes(chunk.obfuscation) if chunk.obfuscation is not UNSET else b""
             self._alike = Alike.to(event, text, padding)
 

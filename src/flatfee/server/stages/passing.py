@@ -85,7 +85,7 @@ async def ask_provider(this: Try) -> None:
 
 async def _pass_completion(this: Try, upstream: Upstream, limit: Limit) -> None:
     data = (await upstream.read()).removeprefix(BOM)
-    if shape_of(data) == "events":
+    if not data.startswith(b"{") and shape_of(data) == "events":
         data = await asyncio.to_thread(as_completion, data, this.ask.choices)  # a long one takes a while
     completion = read_completion(data)
     limit.move(None)

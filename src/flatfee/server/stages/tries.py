@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from flatfee.server.answers.joint import Half, Joint
@@ -58,10 +58,11 @@ def first_token_limit(route: RouteSettings, *, alone: bool) -> float:
 class Try:
     """One try of a route. ``half`` is what the caller has already, from a route that failed half-way.
 
-    ``status`` is the provider's, once it has answered; ``relayed`` the stream that came of it, if one came.
-    ``forwarded`` is set once the caller got something of it, ``unread`` once that may not be all of it.
-    ``first_token`` is when that came, by the gateway's monotonic clock. ``opening`` is what the route's
-    circuit let it through by.
+    ``ask`` is the request, as this route is asked it; ``health`` that of the routes, which hears how this ended;
+    ``meter`` the request's, for all its tries. ``status`` is the provider's, once it has answered; ``relayed``
+    the stream that came of it, if one came. ``forwarded`` is set once the caller got something of it, ``unread``
+    once that may not be all of it. ``first_token`` is when that came, by the gateway's monotonic clock.
+    ``opening`` is what the route's circuit let it through by.
     """
 
     job: Job
@@ -77,21 +78,14 @@ class Try:
     forwarded: bool = False
     unread: bool = False
     opening: int = 0
+    ask: Ask = field(init=False)
+    health: Health = field(init=False)
+    meter: Meter = field(init=False)
 
-    @property
-    def ask(self) -> Ask:
-        """The request, as this route is asked it."""
-        return self.job.ask_for(self.route)
-
-    @property
-    def health(self) -> Health:
-        """The health of the routes, which hears how this ended."""
-        return self.job.health
-
-    @property
-    def meter(self) -> Meter:
-        """The request's meter, for all its tries."""
-        return self.bill.meter
+    def __post_init__(self) -> None:
+        self.ask = self.job.ask_for(self.route)
+        self.health = self.job.health
+        self.meter = self.bill.meter
 
     @property
     def others_follow(self) -> bool:

@@ -1,0 +1,42 @@
+"""Usage: the usual way to tell it is read sooner, and to the same figures."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from flatfee.server.answers.members import MAX_TOKENS, any_usage, told_usage
+
+COUNTS = st.sampled_from([0, 1, 2, 3, 5, MAX_TOKENS, MAX_TOKENS + 1, -1, None, "3", 2.0, 2.5, [], {}])
+DETAILS = st.one_of(COUNTS, st.fixed_dictionaries({}, optional={"cached_tokens": COUNTS, "reasoning_tokens": COUNTS}))
+USAGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "prompt_tokens": COUNTS,
+        "completion_tokens": COUNTS,
+        "total_tokens": COUNTS,
+        "prompt_tokens_details": DETAILS,
+        "completion_tokens_details": DETAILS,
+        "prompt_cache_hit_tokens": COUNTS,
+        "cached_tokens": COUNTS,
+    },
+)
+USUAL = st.builds(
+    lambda prompt, output, beside, more: {
+        **more,
+        "prompt_tokens": prompt,
+        "completion_tokens": output,
+        "total_tokens": prompt + output + beside,
+    },
+    *(st.integers(0, 3), st.integers(0, 3), st.integers(0, 1), USAGES),
+)
+
+
+@given(st.one_of(USUAL, USAGES, COUNTS))
+def test_usage_told_the_usual_way_comes_to_what_any_other_way_would(usage: Any) -> None:
+    raw = Raw(json.dumps(usage).encode())
+    assert told_usage(raw) == any_usage(raw)
