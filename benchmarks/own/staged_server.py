@@ -8,6 +8,7 @@ returns what was gathered since the last time as JSON.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import functools
 import importlib
 import inspect
@@ -22,7 +23,7 @@ from typing import Any, Final
 
 STAGES: Final = (
     ("serve (what is between stages)", "flatfee.server.pipeline", "serve"),
-    ("read a request", "flatfee.server.connections", "GuardedConnection.data_received"),
+    ("read a request", "flatfee.server.http.connection", "GuardedConnection.data_received"),
     ("dispatch and guards", "flatfee.server.app", "App._http"),
     ("write the answer", "flatfee.server.call", "Call._put"),
     ("authenticate", "flatfee.server.pipeline", "authenticate"),
@@ -34,7 +35,8 @@ STAGES: Final = (
     ("settle (event loop)", "flatfee.server.store.sqlite", "SqliteStore.settle"),
     ("receipt and charge", "flatfee.server.stages.settle", "Bill.settle"),
     ("relay", "flatfee.server.pipeline", "relay"),
-    ("ask the provider", "flatfee.server.providers.http", "HttpConnection.post"),
+    ("ask the provider", "flatfee.server.providers.http", "_Request.__aenter__"),
+    ("let go of the provider", "flatfee.server.providers.http", "_Request.__aexit__"),
     ("read the provider's answer", "flatfee.server.providers.http", "HttpAnswer.read"),
     ("read the provider's stream", "flatfee.server.providers.http", "HttpAnswer.chunks"),
     ("read an answer", "flatfee.server.stages.passing", "read_completion"),
@@ -190,7 +192,8 @@ def wrap_providers_bytes(watch: Watch) -> None:
             kind: Any = type(protocol)
             if kind not in known:
                 known.add(kind)
-                kind.data_received = watched(watch, PROVIDERS_BYTES, kind.data_received)
+                reads = "buffer_updated" if issubclass(kind, asyncio.BufferedProtocol) else "data_received"
+                setattr(kind, reads, watched(watch, PROVIDERS_BYTES, getattr(kind, reads)))
             return protocol
 
         return await connect(loop, make, *args, **named)
