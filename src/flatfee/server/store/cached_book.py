@@ -18,7 +18,7 @@ from flatfee.server.clocks import Moment
 from flatfee.server.store.book import KeptReceipt, OpenTicket, SlotKey
 from flatfee.server.store.ledger import Balance, Slots
 from flatfee.server.store.records import Caller
-from flatfee.server.store.sqlite_book import ADD_TICKET, SqliteBook, ticket_of, ticket_row
+from flatfee.server.store.sqlite_book import ADD_TICKET, SqliteBook, ticket_row
 from flatfee.server.store.sqlite_directory import Until
 from flatfee.server.store.sqlite_entries import ADD_RECEIPT, receipt_row
 from flatfee.server.windows import Window
@@ -42,49 +42,35 @@ class _Slot:
 
 
 class _Account:
-    """What is remembered of one account: its open tickets, its balances, and its workflows' slots.
+    """What is remembered of one account: its balances, its workflows' slots, and how many requests run.
 
-    ``flights`` counts the tickets of each workflow. ``loose`` counts the live tickets that name none; no lease of
-    one of them ends before ``soonest``.
+    ``loose`` counts the live tickets that name no workflow; no lease of one of them ends before ``soonest``.
+    ``flights`` counts the tickets of each workflow, once somebody asked.
     """
 
-    __slots__ = ("balances", "counted_at", "flights", "loose", "slots", "soonest", "tickets")
+    __slots__ = ("balances", "counted_at", "flights", "loose", "slots", "soonest")
 
     def __init__(self, balances: dict[_BalanceKey, Balance], slots: dict[SlotKey, _Slot]) -> None:
-        self.tickets: dict[str, OpenTicket] = {}
         self.balances = balances
         self.slots = slots
-        self.flights: Counter[SlotKey] = Counter()
+        self.flights: Counter[SlotKey] | None = None
         self.loose = 0
         self.soonest = self.counted_at = 0.0
 
-    def active(self, now: float) -> int:
-        """Return how many slots are held: by workflows, and by requests that name none."""
-        if now >= self.soonest or now < self.counted_at:
-            ends = [each.expires_at for each in self.tickets.values() if each.workflow is None]
-            self.loose = sum(end > now for end in ends)
-            self.soonest = min((end for end in ends if end > now), default=math.inf)
-            self.counted_at = now
-        return self.loose + sum(slot.expires_at > now for slot in self.slots.values()) if self.slots else self.loose
-
     def put(self, ticket: OpenTicket) -> None:
-        """Remember a ticket."""
-        self.tickets[ticket.request_id] = ticket
-        if ticket.workflow is not None:
+        """Count a ticket."""
+        if ticket.workflow is None:
+            self.loose += 1
+            self.soonest = min(self.soonest, ticket.expires_at)
+        elif self.flights is not None:
             self.flights[_slot_of(ticket)] += 1
-            return
-        self.loose += 1
-        self.soonest = min(self.soonest, ticket.expires_at)
 
     def take(self, ticket: OpenTicket) -> None:
-        """Forget a ticket."""
-        del self.tickets[ticket.request_id]
-        if ticket.workflow is not None:
+        """Count it no more."""
+        if ticket.workflow is None:
+            self.loose -= ticket.expires_at >= self.soonest  # one whose lease ran out is not counted any more
+        elif self.flights is not None:
             self.flights[_slot_of(ticket)] -= 1
-            if not self.flights[_slot_of(ticket)]:
-                del self.flights[_slot_of(ticket)]
-        elif ticket.expires_at >= self.soonest:
-            self.loose -= 1  # one whose lease ran out is not counted any more
 
 
 def _slot_of(ticket: OpenTicket) -> SlotKey:
@@ -100,7 +86,8 @@ class CachedBook(SqliteBook):
         self._now_execute = connection.execute
         self._execute = self._flushed_execute
         self._accounts: dict[str, _Account] = {}
-        self._owners: dict[str, str] = {}  # request id → account, of every ticket that is remembered
+        self._own: dict[str, tuple[OpenTicket, int]] = {}  # tickets that were added here, and in which time
+        self._time = 0  # is another one whenever another process has written
         self._callers: dict[str, Until] = {}
         self._first_end: float | None = None  # no lease ends before it; ``None``: not known
         self._version = -1
@@ -121,13 +108,15 @@ class CachedBook(SqliteBook):
         return self._now_execute(*statement)
 
     def begin(self) -> None:
-        """Forget what is remembered if anybody has written since, by another connection or by this one."""
+        """Forget what may be another by now, if anybody has written since, by another connection or by this one."""
         (version,) = self._now_execute("PRAGMA data_version").fetchone()
-        if version != self._version or self._connection.total_changes != self._changes:
+        if self._connection.total_changes != self._changes:
             self._forget()
-            self._version = version
-        elif len(self._accounts) > _MOST_ACCOUNTS:
-            self._forget()
+        elif version != self._version or len(self._accounts) > _MOST_ACCOUNTS:
+            # Others never change our tickets; they end one whose lease has run out.
+            self._time += 1
+            self._forget_accounts()
+        self._version = version
 
     def flush(self) -> None:
         """Write what was kept."""
@@ -138,8 +127,8 @@ class CachedBook(SqliteBook):
             many(ADD_TICKET, map(ticket_row, self._added.values()))
         if self._marked:
             many(
-                "UPDATE tickets SET dispatched = ?, expires_at = ? WHERE request_id = ?",
-                [(each.dispatched, each.expires_at, each.request_id) for each in self._marked.values()],
+                "UPDATE tickets SET dispatched = 1 WHERE request_id = ?",
+                [(each,) for each in self._marked],
             )
         if self._shifted:
             many(
@@ -178,16 +167,18 @@ class CachedBook(SqliteBook):
         self._version = self._changes = -1
 
     def _forget(self) -> None:
+        self._own.clear()
+        self._forget_accounts()
+
+    def _forget_accounts(self) -> None:
         self._first_end = None
         self._accounts.clear()
-        self._owners.clear()
         self._callers.clear()
 
     def _account(self, name: str) -> _Account:
         known = self._accounts.get(name)
         if known is None:
             known = self._accounts[name] = self._read_account(name)
-            self._owners.update(dict.fromkeys(known.tickets, name))
         return known
 
     def _read_account(self, name: str) -> _Account:
@@ -199,13 +190,10 @@ class CachedBook(SqliteBook):
         slots = self._execute(
             "SELECT project, workflow, started_at, expires_at, route, released FROM slots WHERE account = ?", (name,)
         ).fetchall()
-        known = _Account(
+        return _Account(
             {(unit, start, end): Balance(*figures) for unit, start, end, *figures in balances},
             {SlotKey(name, project or None, workflow): _Slot(*rest) for project, workflow, *rest in slots},
         )
-        for row in self._execute("SELECT * FROM tickets WHERE account = ?", (name,)).fetchall():
-            known.put(ticket_of(row))
-        return known
 
     # Who asks.
 
@@ -244,12 +232,11 @@ class CachedBook(SqliteBook):
     # Tickets.
 
     def add_ticket(self, ticket: OpenTicket) -> None:
-        account = self._account(ticket.account)
-        if ticket.request_id in self._owners:
+        if ticket.request_id in self._own:
             message = f"there is a ticket {ticket.request_id!r} already"
             raise sqlite3.IntegrityError(message)
-        account.put(ticket)
-        self._owners[ticket.request_id] = ticket.account
+        self._account(ticket.account).put(ticket)
+        self._own[ticket.request_id] = ticket, self._time
         self._added[ticket.request_id] = ticket
         if self._first_end is not None and ticket.expires_at < self._first_end:
             self._first_end = ticket.expires_at
@@ -261,56 +248,74 @@ class CachedBook(SqliteBook):
             self._first_end = math.inf if end is None else end
         return [] if self._first_end > now else super().expired_tickets(now, most)
 
-    def find_ticket(self, request_id: str) -> OpenTicket | None:
-        owner = self._owners.get(request_id)
-        if owner is not None:
-            return self._accounts[owner].tickets[request_id]
-        return super().find_ticket(request_id)
-
     def take_ticket(self, request_id: str, account: str) -> OpenTicket | None:
-        known = self._account(account)
-        ticket = known.tickets.get(request_id)
+        ticket, time = self._own.get(request_id, (None, 0))
         if ticket is None:
+            ticket = super().take_ticket(request_id, account)
+        elif ticket.account != account:
             return None
-        known.take(ticket)
-        del self._owners[request_id]
-        self._marked.pop(request_id, None)
-        if self._added.pop(request_id, None) is None:
-            self._taken.append(request_id)
+        elif time != self._time:
+            ended = self._execute("DELETE FROM tickets WHERE request_id = ?", (request_id,)).rowcount == 0
+            del self._own[request_id]
+            ticket = None if ended else ticket
+        else:
+            del self._own[request_id]
+            self._marked.pop(request_id, None)
+            if self._added.pop(request_id, None) is None:
+                self._taken.append(request_id)
+        if ticket is not None:
+            self._account(account).take(ticket)
         return ticket
 
     def mark_dispatched(self, request_id: str) -> bool:
-        ticket = self.find_ticket(request_id)
-        if ticket is None:
-            return False
-        self._change(replace(ticket, dispatched=True))
+        ticket, time = self._own.get(request_id, (None, 0))
+        if ticket is None or time != self._time:
+            return super().mark_dispatched(request_id)
+        marked = replace(ticket, dispatched=True)
+        self._own[request_id] = marked, time
+        (self._added if request_id in self._added else self._marked)[request_id] = marked
         return True
 
     def extend_ticket(self, request_id: str, now: float, expires_at: float) -> bool:
-        ticket = self.find_ticket(request_id)
-        if ticket is None or ticket.expires_at <= now:
-            return False
-        self._change(replace(ticket, expires_at=expires_at))
-        return True
-
-    def _change(self, ticket: OpenTicket) -> None:
-        account = self._account(ticket.account)
-        account.tickets[ticket.request_id] = ticket
-        account.soonest = min(account.soonest, ticket.expires_at)
-        if ticket.request_id in self._added:
-            self._added[ticket.request_id] = ticket
-        else:
-            self._marked[ticket.request_id] = ticket
+        found = self.find_ticket(request_id)
+        if found is not None:
+            self._account(found.account).soonest = 0.0  # count again
+        self._own.pop(request_id, None)
+        return super().extend_ticket(request_id, now, expires_at)
 
     # Slots.
 
     def slots(self, account: str, key: SlotKey | None, now: float) -> Slots:
         known = self._account(account)
-        active = known.active(now)
+        active = self._active(account, known, now)
         own = known.slots.get(key) if key is not None else None
         if own is None or key is None or own.expires_at <= now:
             return Slots(active=active, holds_one=False, in_flight=0)
+        if known.flights is None:
+            known.flights = self._count_flights(account)
         return Slots(active=active, holds_one=True, in_flight=known.flights[key], released=bool(own.released))
+
+    def _active(self, account: str, known: _Account, now: float) -> int:
+        """Return how many slots are held: by workflows, and by requests that name none."""
+        if now >= known.soonest or now < known.counted_at:
+            known.loose, end = self._execute(
+                "SELECT count(*), min(expires_at) FROM tickets"
+                " WHERE account = ? AND workflow IS NULL AND expires_at > ?",
+                (account, now),
+            ).fetchone()
+            known.soonest = math.inf if end is None else end
+            known.counted_at = now
+        if not known.slots:
+            return known.loose
+        return known.loose + sum(slot.expires_at > now for slot in known.slots.values())
+
+    def _count_flights(self, account: str) -> Counter[SlotKey]:
+        rows = self._execute(
+            "SELECT project, workflow, count(*) FROM tickets WHERE account = ? AND workflow IS NOT NULL"
+            " GROUP BY project, workflow",
+            (account,),
+        )
+        return Counter({SlotKey(account, project, workflow): count for project, workflow, count in rows})
 
     def hold_slot(self, key: SlotKey, now: Moment, expires_at: float) -> None:
         slots = self._account(key.account).slots
