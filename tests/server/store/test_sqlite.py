@@ -267,13 +267,12 @@ async def test_a_request_that_is_settled_while_its_receipt_is_looked_up_is_found
     assert shared._find_receipt(book, ticket.request_id) is not None
 
 
-@pytest.mark.parametrize(("durability", "synchronous"), [("process", 1), ("power", 2)])
-async def test_durability_decides_how_a_commit_is_synced(
-    open_sqlite: Callable[..., Any], durability: str, synchronous: int
-) -> None:
+@pytest.mark.parametrize("durability", ["process", "power"])
+async def test_no_commit_waits_for_the_disk_within_its_turn(open_sqlite: Callable[..., Any], durability: str) -> None:
+    """With ``power`` the log is synced afterwards, before anybody is told (``test_log_sync``)."""
     desk = open_sqlite(durability=durability)
     pragma = await desk.store._write(lambda book: book._execute("PRAGMA synchronous").fetchone())
-    assert pragma == (synchronous,)
+    assert pragma == (1,)
 
 
 async def test_the_file_never_holds_a_negative_balance(open_sqlite: Callable[[], Any], path: Path) -> None:
