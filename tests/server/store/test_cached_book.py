@@ -339,20 +339,8 @@ AT_LENGTH = {"settings": settings(TestBooks.settings, max_examples=40, stateful_
 TestBooksAtLength = pytest.mark.slow(type("TestBooksAtLength", (Books.TestCase,), AT_LENGTH))
 
 
-async def test_a_caller_that_is_remembered_ends_with_its_key(tmp_path: Path) -> None:
-    connection = connected(tmp_path / "ledger.db")
-    book, caller = CachedBook(connection), caller_of(("acme", "ci"))
-    make_known(book, caller, b"one")
-    administer(book, "me", ChangeKey(id=caller.key_id, expires_at=START + 60), Moment(START, 0.0))
-    assert book.caller(caller.key_id, START) == book.caller(caller.key_id, START + 59) == caller
-    assert book.caller(caller.key_id, START + 60) is None
-    connection.close()
-
-
-async def test_a_second_ticket_of_one_id_is_refused_before_it_is_counted_twice(tmp_path: Path) -> None:
-    connection = connected(tmp_path / "ledger.db")
-    book = CachedBook(connection)
-    ticket = OpenTicket(
+def a_ticket() -> OpenTicket:
+    return OpenTicket(
         request_id="req_1",
         account="acme",
         project=None,
@@ -366,7 +354,42 @@ async def test_a_second_ticket_of_one_id_is_refused_before_it_is_counted_twice(t
         at=START,
         expires_at=60.0,
     )
-    book.add_ticket(ticket)
+
+
+def test_a_caller_that_is_remembered_ends_with_its_key(tmp_path: Path) -> None:
+    connection = connected(tmp_path / "ledger.db")
+    book, caller = CachedBook(connection), caller_of(("acme", "ci"))
+    make_known(book, caller, b"one")
+    administer(book, "me", ChangeKey(id=caller.key_id, expires_at=START + 60), Moment(START, 0.0))
+    assert book.caller(caller.key_id, START) == book.caller(caller.key_id, START + 59) == caller
+    assert book.caller(caller.key_id, START + 60) is None
+    connection.close()
+
+
+def test_a_second_ticket_of_one_id_is_refused_before_it_is_counted_twice(tmp_path: Path) -> None:
+    connection = connected(tmp_path / "ledger.db")
+    book = CachedBook(connection)
+    book.add_ticket(a_ticket())
     with pytest.raises(sqlite3.IntegrityError, match="req_1"):
-        book.add_ticket(ticket)
+        book.add_ticket(a_ticket())
+    connection.close()
+
+
+@pytest.mark.parametrize("at", [59.5, 60.0])
+def test_a_lease_is_extended_until_it_ends(tmp_path: Path, at: float) -> None:
+    extended = []
+    for kind in (CachedBook, SqliteBook):
+        connection = connected(tmp_path / f"{kind.__name__}.db")
+        book = kind(connection)
+        book.add_ticket(a_ticket())
+        extended.append((book.extend_ticket("req_1", at, 90.0), book.slots("acme", None, 60.0).active))
+        connection.close()
+    assert extended[0] == extended[1] == (at < 60.0, int(at < 60.0))
+
+
+def test_slots_are_counted_anew_when_a_clock_goes_back(tmp_path: Path) -> None:
+    connection = connected(tmp_path / "ledger.db")
+    book = CachedBook(connection)
+    book.add_ticket(a_ticket())
+    assert [book.slots("acme", None, now).active for now in (59.0, 60.0, 59.0)] == [1, 0, 1]
     connection.close()
