@@ -27,7 +27,7 @@ from flatfee.server.store import transactions
 from flatfee.server.store.account_commands import ChangeAccount
 from flatfee.server.store.accounts import Denied
 from flatfee.server.store.base import StoreDown
-from flatfee.server.store.book import SlotKey
+from flatfee.server.store.book import OpenTicket, SlotKey
 from flatfee.server.store.cached_book import CachedBook
 from flatfee.server.store.commands import administer
 from flatfee.server.store.key_commands import ChangeKey, RevokeKey
@@ -196,8 +196,8 @@ class Books(RuleBasedStateMachine):
         return settle
 
     def living(self, data: st.DataObject) -> Piece:
-        most = data.draw(st.integers(1, 5))
-        return lambda book, now: transactions.heartbeat(book, self.tickets[-most:], 60.0, now)
+        most, lease = data.draw(st.integers(1, 5)), data.draw(st.sampled_from([60.0, 60.0, 10.0]))
+        return lambda book, now: transactions.heartbeat(book, self.tickets[-most:], lease, now)
 
     def telling(self, data: st.DataObject) -> Piece:
         account, _ = data.draw(owners)
@@ -337,3 +337,59 @@ TestBooks.settings = settings(
 
 AT_LENGTH = {"settings": settings(TestBooks.settings, max_examples=40, stateful_step_count=40)}
 TestBooksAtLength = pytest.mark.slow(type("TestBooksAtLength", (Books.TestCase,), AT_LENGTH))
+
+
+def a_ticket() -> OpenTicket:
+    return OpenTicket(
+        request_id="req_1",
+        account="acme",
+        project=None,
+        workflow=None,
+        lane=Lane.PREMIUM,
+        reason=Reason.DEFAULT,
+        purse=Purse.FAIR_USE,
+        units=1,
+        unit="token",
+        model_requested="auto",
+        at=START,
+        expires_at=60.0,
+    )
+
+
+def test_a_caller_that_is_remembered_ends_with_its_key(tmp_path: Path) -> None:
+    connection = connected(tmp_path / "ledger.db")
+    book, caller = CachedBook(connection), caller_of(("acme", "ci"))
+    make_known(book, caller, b"one")
+    administer(book, "me", ChangeKey(id=caller.key_id, expires_at=START + 60), Moment(START, 0.0))
+    assert book.caller(caller.key_id, START) == book.caller(caller.key_id, START + 59) == caller
+    assert book.caller(caller.key_id, START + 60) is None
+    connection.close()
+
+
+def test_a_second_ticket_of_one_id_is_refused_before_it_is_counted_twice(tmp_path: Path) -> None:
+    connection = connected(tmp_path / "ledger.db")
+    book = CachedBook(connection)
+    book.add_ticket(a_ticket())
+    with pytest.raises(sqlite3.IntegrityError, match="req_1"):
+        book.add_ticket(a_ticket())
+    connection.close()
+
+
+@pytest.mark.parametrize("at", [59.5, 60.0])
+def test_a_lease_is_extended_until_it_ends(tmp_path: Path, at: float) -> None:
+    extended = []
+    for kind in (CachedBook, SqliteBook):
+        connection = connected(tmp_path / f"{kind.__name__}.db")
+        book = kind(connection)
+        book.add_ticket(a_ticket())
+        extended.append((book.extend_ticket("req_1", at, 90.0), book.slots("acme", None, 60.0).active))
+        connection.close()
+    assert extended[0] == extended[1] == (at < 60.0, int(at < 60.0))
+
+
+def test_slots_are_counted_anew_when_a_clock_goes_back(tmp_path: Path) -> None:
+    connection = connected(tmp_path / "ledger.db")
+    book = CachedBook(connection)
+    book.add_ticket(a_ticket())
+    assert [book.slots("acme", None, now).active for now in (59.0, 60.0, 59.0)] == [1, 0, 1]
+    connection.close()

@@ -250,8 +250,9 @@ async def test_a_loop_that_ended_in_the_midst_keeps_neither_the_turn_nor_its_wor
             one.add(1)
             ended.stop()
 
-        ended.create_task(begin())
+        beginning = ended.create_task(begin())
         ended.run_forever()
+        assert beginning.done()
         ended.close()
 
     await asyncio.to_thread(begin_and_end)

@@ -13,7 +13,7 @@ from flatfee.server.keys import KeyKind
 from flatfee.server.store import shared, sqlite
 from flatfee.server.store.accounts import Page
 from flatfee.server.store.base import StoreDown
-from flatfee.server.store.key_commands import AddKey, RevokeKey
+from flatfee.server.store.key_commands import AddKey, ChangeKey, RevokeKey
 from flatfee.server.store.records import NewAccount, NewKey, NewProject, ReceiptQuery
 from flatfee.server.store.sqlite import SqliteStore
 from flatfee.wire import Billing
@@ -182,6 +182,46 @@ async def test_a_key_revoked_by_one_process_ends_in_the_others_at_once(open_sqli
     assert await there.store.find_key(b"a") is None
 
 
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "by another process"])
+async def test_a_key_that_was_looked_up_ends_or_changes_at_once(
+    open_sqlite: Callable[[], Any], elsewhere: bool
+) -> None:
+    here, there = open_sqlite(), open_sqlite()
+    await here.store.administer("me", AddKey(key=NewKey(digest=b"a", name="a", kind=KeyKind.ADMIN, last4="aaaa")))
+    caller = await here.store.find_key(b"a")
+    assert await here.store.find_key(b"a") is caller  # it is remembered
+    office = (there if elsewhere else here).store
+    await office.administer("me", ChangeKey(id=caller.key_id, models=frozenset({"premium"})))
+    assert (await here.store.find_key(b"a")).models == {"premium"}
+    await office.administer("me", RevokeKey(id=caller.key_id))
+    assert await here.store.find_key(b"a") is None
+
+
+async def test_a_key_that_was_looked_up_expires(open_sqlite: Callable[[], Any]) -> None:
+    desk = open_sqlite()
+    key = NewKey(digest=b"a", name="a", kind=KeyKind.ADMIN, last4="aaaa", expires_at=desk.clock.now + 60)
+    await desk.store.administer("me", AddKey(key=key))
+    assert await desk.store.find_key(b"a") is not None
+    desk.clock.advance(60)
+    assert await desk.store.find_key(b"a") is None
+
+
+async def test_keys_are_looked_up_each_time_after_somebody_died_while_changing_them(
+    open_sqlite: Callable[[], Any],
+) -> None:
+    here, there = open_sqlite(), open_sqlite()
+    await here.store.administer("me", AddKey(key=NewKey(digest=b"a", name="a", kind=KeyKind.ADMIN, last4="aaaa")))
+    caller = await here.store.find_key(b"a")
+    there.store._turn._figures[0] |= 1  # as one leaves it that was killed in the midst
+    there.store._writer._connection.execute("UPDATE keys SET revoked_at = 0")  # its commit was done
+    assert await here.store.find_key(b"a") is None
+    there.store._writer._connection.execute("UPDATE keys SET revoked_at = NULL")
+    assert await here.store.find_key(b"a") == caller
+    await there.store.administer("me", RevokeKey(id=caller.key_id))
+    assert here.store._turn.directory_version is not None
+    assert await here.store.find_key(b"a") is None
+
+
 async def test_what_is_denied_does_not_spoil_the_work_it_was_committed_with(open_sqlite: Callable[[], Any]) -> None:
     desk = open_sqlite()
     results = await asyncio.gather(
@@ -267,13 +307,12 @@ async def test_a_request_that_is_settled_while_its_receipt_is_looked_up_is_found
     assert shared._find_receipt(book, ticket.request_id) is not None
 
 
-@pytest.mark.parametrize(("durability", "synchronous"), [("process", 1), ("power", 2)])
-async def test_durability_decides_how_a_commit_is_synced(
-    open_sqlite: Callable[..., Any], durability: str, synchronous: int
-) -> None:
+@pytest.mark.parametrize("durability", ["process", "power"])
+async def test_no_commit_waits_for_the_disk_within_its_turn(open_sqlite: Callable[..., Any], durability: str) -> None:
+    """With ``power`` the log is synced afterwards, before anybody is told (``test_log_sync``)."""
     desk = open_sqlite(durability=durability)
     pragma = await desk.store._write(lambda book: book._execute("PRAGMA synchronous").fetchone())
-    assert pragma == (synchronous,)
+    assert pragma == (1,)
 
 
 async def test_the_file_never_holds_a_negative_balance(open_sqlite: Callable[[], Any], path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from flatfee.server.store.base import StoreDown
 from flatfee.server.store.turn import Turn
-from flatfee.server.store.writer import Work, Writer, as_store_down, resolve
+from flatfee.server.store.writer import Ends, Work, Writer, as_store_down, resolve
 
 _TRIES: Final = 64
 """So often it is looked whether the turn is free, once in each round of the loop, before a thread waits for it."""
@@ -84,6 +84,7 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
 
     It runs against a book that remembers. Any error but ``StoreDown`` undoes the transaction, and all of it is told
     to be down. What cannot be run at once, because others have the file, is done as all other work: on the thread.
+    With ``told``, those whose work was committed are told by it, instead of at once.
     """
 
     def __init__(
@@ -92,8 +93,10 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
         book: _B,
         cached: _C,
         turn: Turn,
+        told: Callable[[Ends], None] | None = None,
     ) -> None:
-        super().__init__(connection, book, turn.taken_for_anything, book.rolled_back)
+        super().__init__(connection, book, turn.taken_for_anything, book.rolled_back, told)
+        self._tell_committed = told if told is not None else resolve
         self._cached = cached
         self._free = turn
         connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -222,7 +225,7 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
         self._open = False
         self._free.give_back()
         ends, self._ends = self._ends, []
-        resolve(ends)
+        self._tell_committed(ends)
 
     def _note_pages(self) -> None:
         """Have the log written back by the thread after about so many pages: that waits for the disk."""

@@ -6,7 +6,7 @@ take long, or must wait for others, is done on a thread (``writer``). Looking up
 WAL mode a reader waits for nobody. Longer reads go to a thread.
 
 ``durability``: with ``process`` a commit survives the end of the process, with ``power`` also the
-loss of power (SQLite's ``synchronous`` = NORMAL and FULL).
+loss of power: nobody is told of it before the log was synced (``log_sync``).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from flatfee.server.clocks import clocks_of
 from flatfee.server.store.base import StoreDown
 from flatfee.server.store.book import SlotKey
 from flatfee.server.store.cached_book import CachedBook
+from flatfee.server.store.log_sync import LogSync
 from flatfee.server.store.loop_writer import CHECKPOINT_PAGES, AtOnce, LoopWriter
 from flatfee.server.store.migrations import SchemaTooNew, migrate
 from flatfee.server.store.records import (
@@ -92,12 +93,12 @@ class SqliteStore(SharedStore):
         # One thread, so that a read whose caller left is over before the next one or the end.
         self._slow_reads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flatfee-reads")
         self._closed = False
-        book = SqliteBook(connection)
-        self._writer: Writer[SqliteBook]
-        if durability == "power":  # a commit waits for the disk
-            self._writer = Writer(connection, book, self._turn.taken_for_anything, book.rolled_back)
-        else:
-            self._writer = LoopWriter(connection, book, CachedBook(connection), self._turn)
+        self._sync = _log_sync(path) if durability == "power" else None
+        connection.execute("PRAGMA synchronous = NORMAL")
+        told = self._sync.tell if self._sync is not None else None
+        self._writer: Writer[SqliteBook] = LoopWriter(
+            connection, SqliteBook(connection), CachedBook(connection), self._turn, told
+        )
 
     async def ready(self) -> None:
         await self._write(lambda book: book.touch())
@@ -107,6 +108,8 @@ class SqliteStore(SharedStore):
             return
         self._closed = True
         await self._writer.close()
+        if self._sync is not None:
+            await asyncio.to_thread(self._sync.close)
         await asyncio.get_running_loop().run_in_executor(self._slow_reads, self._slow_reader.close)
         self._slow_reads.shutdown()
         self._reader.close()
@@ -154,6 +157,14 @@ class SqliteStore(SharedStore):
             return await asyncio.get_running_loop().run_in_executor(self._slow_reads, work, book)
         except sqlite3.Error as error:
             raise StoreDown(str(error)) from error
+
+
+def _log_sync(path: Path) -> LogSync:
+    try:
+        return LogSync(path)
+    except OSError as error:
+        message = f"the log of the store {path} cannot be synced: {error}"
+        raise StoreDown(message) from error
 
 
 def _open(path: Path, durability: Literal["process", "power"], boot: str) -> sqlite3.Connection:

@@ -20,6 +20,8 @@ Chore = Callable[[], object]
 """Something for the thread to do in a turn, outside of any transaction."""
 
 Work = tuple[Callable[[Any], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
+Ends = Sequence[tuple["asyncio.Future[Any]", Any]]
+"""Futures, and the result or the error of each."""
 
 
 class Writer(Generic[_B]):
@@ -28,7 +30,7 @@ class Writer(Generic[_B]):
     A piece of work must depend on nothing but the book and its own arguments: after another
     piece of its group has failed, it is run again. Each transaction takes its ``turn`` among the
     processes that write to the same file; without it, all who wait are told ``StoreDown``. ``undone`` is
-    called when a transaction was rolled back.
+    called when a transaction was rolled back, ``told`` with what those who wait are to be told.
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class Writer(Generic[_B]):
         book: _B,
         turn: Callable[[], AbstractContextManager[None]] = nullcontext,
         undone: Callable[[], None] = lambda: None,
+        told: Callable[[Ends], None] | None = None,
     ) -> None:
         self._connection = connection
         self._book = book
         self._turn = turn
         self._undone = undone
+        self._told = told if told is not None else tell
         self._queue: SimpleQueue[Sequence[Work] | Chore | None] = SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="flatfee-ledger", daemon=True)
@@ -117,7 +121,7 @@ class Writer(Generic[_B]):
         except OSError as error:  # TurnLost, or whatever keeps us from seeing if it is our turn
             results = [as_store_down(error) for _ in group]
         # Once the turn is given back: who is woken competes with this thread for the interpreter.
-        _tell(group, results)
+        self._told([(future, result) for (_, future, _), result in zip(group, results, strict=True)])
 
     def _results(self, group: list[Work]) -> list[Any]:
         """Run a group in one transaction; return a result or an error for each."""
@@ -156,19 +160,19 @@ def as_store_down(error: Exception) -> Exception:
     return down
 
 
-def _tell(group: list[Work], results: list[Any]) -> None:
-    """Wake everybody of the group with one call into the event loop each loop needs."""
+def tell(ends: Ends) -> None:
+    """End futures from another thread, with one call into each event loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
-    for (_, future, loop), result in zip(group, results, strict=True):
-        by_loop.setdefault(loop, []).append((future, result))
-    for loop, ends in by_loop.items():
+    for future, result in ends:
+        by_loop.setdefault(future.get_loop(), []).append((future, result))
+    for loop, its in by_loop.items():
         try:
-            loop.call_soon_threadsafe(resolve, ends)
+            loop.call_soon_threadsafe(resolve, its)
         except RuntimeError:  # the loop is closed: nobody is left to tell
             continue
 
 
-def resolve(ends: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+def resolve(ends: Ends) -> None:
     """End futures with their results or errors, but for those that nobody waits for any more."""
     for future, result in ends:
         if future.done():
