@@ -39,8 +39,8 @@ _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])
 """RFC 9110, 7.2. What it says is used for nothing."""
 
 
-def open_store(settings: ServerSettings) -> Store:
-    """Open the store that ``[server] store`` names.
+def open_store(settings: ServerSettings, worker: Worker = ALONE) -> Store:
+    """Open the store that ``[server] store`` names, for one of the processes that share it.
 
     Raises:
         StoreDown: it cannot be opened.
@@ -50,7 +50,7 @@ def open_store(settings: ServerSettings) -> Store:
     path = Path(settings.store.removeprefix("sqlite:///"))
     with suppress(OSError):  # a place where it cannot be made is told by what opens it
         path.touch(mode=0o600)  # SQLite gives its other files the mode of this one
-    return SqliteStore(path, durability=settings.durability)
+    return SqliteStore(path, durability=settings.durability, crowded=worker.count > 1)
 
 
 def create_app(
@@ -71,7 +71,7 @@ def create_app(
     """
     gateway = Gateway(
         settings=settings,
-        store=store or open_store(settings.server),
+        store=store or open_store(settings.server, worker),
         providers=providers if providers is not None else make_providers(settings.providers),
         worker=worker,
         operator=operator,

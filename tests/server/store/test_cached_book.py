@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -154,7 +155,8 @@ class Books(RuleBasedStateMachine):
             calendar=CALENDARS[caller.plan],
             workflow=data.draw(workflows),
             offers=tuple(
-                OFFERS[purse] if purse is Purse.NONE else replace(OFFERS[purse], units=units) for purse, units in wanted
+                OFFERS[purse] if purse is Purse.NONE else msgspec.structs.replace(OFFERS[purse], units=units)
+                for purse, units in wanted
             ),
             model_requested="auto",
             lease=data.draw(st.sampled_from([60.0, 20.0])),
@@ -321,13 +323,18 @@ class Books(RuleBasedStateMachine):
 
     def what_is_remembered_is_in_the_file(self) -> None:
         for name, known in self.cached._accounts.items():
-            fresh = CachedBook(self.foreign)._account(name)
-            assert (known.tickets, known.balances) == (fresh.tickets, fresh.balances)
-            assert known.slot_ends is None or sorted(known.slot_ends) == sorted(
-                end for (end,) in self.foreign.execute("SELECT expires_at FROM slots WHERE account = ?", (name,))
-            )
-        owners_by_ticket = {id_: name for name, known in self.cached._accounts.items() for id_ in known.tickets}
-        assert self.cached._owners == owners_by_ticket
+            fresh_book = CachedBook(self.foreign)
+            fresh = fresh_book._account(name)
+            assert known.balances == fresh.balances
+            assert known.slots.keys() == fresh.slots.keys()
+            for key, slot in known.slots.items():
+                assert all(getattr(slot, each) == getattr(fresh.slots[key], each) for each in slot.__slots__)
+            now = self.now.steady
+            assert self.cached._active(name, known, now) == fresh_book._active(name, fresh, now)
+            flights = fresh_book._count_flights(name)
+            assert known.flights is None or +known.flights == flights
+        for ticket, time in self.cached._own.values():
+            assert time != self.cached._time or ticket == fresh_book.find_ticket(ticket.request_id)
 
 
 TestBooks = Books.TestCase

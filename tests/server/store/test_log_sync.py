@@ -5,11 +5,11 @@ import errno
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from flatfee.server.store.base import StoreDown
 from flatfee.server.store.log_sync import LogSync

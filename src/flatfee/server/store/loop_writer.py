@@ -17,11 +17,13 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from flatfee.server.store.base import StoreDown
 from flatfee.server.store.turn import Turn
-from flatfee.server.store.writer import Ends, Work, Writer, as_store_down, resolve
+from flatfee.server.store.writer import Chore, Ends, Work, Writer, as_store_down, resolve
 
-_TRIES: Final = 64
-"""So often it is looked whether the turn is free, once in each round of the loop, before a thread waits for it."""
-
+_ROUNDS: Final = 4
+_PAUSE: Final = 0.001
+_TRIES: Final = 50
+"""So often it is looked whether the turn is free before a thread waits for it: first in each round of the loop, then
+after a pause (seconds) each time."""
 
 CHECKPOINT_PAGES: Final = 4000
 """The log is written back at some 16 MB: four times as much as by default, since each request writes a few pages."""
@@ -84,7 +86,8 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
 
     It runs against a book that remembers. Any error but ``StoreDown`` undoes the transaction, and all of it is told
     to be down. What cannot be run at once, because others have the file, is done as all other work: on the thread.
-    With ``told``, those whose work was committed are told by it, instead of at once.
+    With ``told``, those whose work was committed are told by it, instead of at once. With ``crowded`` other processes
+    write as much: then work is gathered first, and the turn is held no longer than it takes to do it.
     """
 
     def __init__(
@@ -94,11 +97,14 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
         cached: _C,
         turn: Turn,
         told: Callable[[Ends], None] | None = None,
+        *,
+        crowded: bool = False,
     ) -> None:
         super().__init__(connection, book, turn.taken_for_anything, book.rolled_back, told)
         self._tell_committed = told if told is not None else resolve
         self._cached = cached
         self._free = turn
+        self._crowded = crowded
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         self._pages = 0  # that were written about since the last checkpoint
         self._changes = 0
@@ -124,7 +130,7 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
         future: asyncio.Future[_T] = loop.create_future()
         if self._closed:
             future.set_exception(StoreDown("the store is closed"))
-        elif self._waiting or not self._begun(loop):
+        elif self._crowded or self._waiting or not self._begun(loop):
             self._wait((work, future, loop))
         else:
             self._do(work, future, early=work.early)
@@ -173,7 +179,8 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
             self._undo()
             return False
         self._open = True
-        loop.call_soon(self._commit_round)
+        if not self._crowded:
+            loop.call_soon(self._commit_round)
         return True
 
     def _results(self, group: list[Work]) -> list[Any]:
@@ -204,11 +211,15 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
 
     def _commit_round(self) -> None:
         """Commit what is open, unless this round has added to it."""
-        if self._home is not None and self._pieces != self._seen and self._pieces < _MOST_PIECES:
-            self._seen = self._pieces
+        if self._home is not None and self._grown(self._pieces):
             self._home.call_soon(self._commit_round)
         else:
             self._commit_all()
+
+    def _grown(self, pieces: int) -> bool:
+        """Tell whether more may come: the last round has added some, and it is no full load yet."""
+        before, self._seen = self._seen, pieces
+        return before != pieces < _MOST_PIECES
 
     def _commit_all(self) -> None:
         if not self._open:
@@ -237,6 +248,10 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
             self._pages = 0
             self._queue.put(self._checkpoint)
 
+    def _perform(self, chore: Chore) -> None:
+        with suppress(OSError, sqlite3.Error), self._free.taken():  # it changes nothing, so nobody need forget anything
+            chore()
+
     def _checkpoint(self) -> None:
         self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
@@ -260,28 +275,37 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
     def _wait(self, work: Work) -> None:
         self._waiting.append(work)
         if len(self._waiting) == 1:
-            self._tries = 0
+            self._tries = self._seen = 0
             work[2].call_soon(self._again)
 
     def _again(self) -> None:
-        """Run what waits, if the file is free now; after so many rounds the writer's thread waits for it."""
-        waiting, self._waiting = self._waiting, []
-        if not waiting:
+        """Do what waits, if the file is free now; in the end the writer's thread waits for it."""
+        if not self._waiting:
             return
-        loop = waiting[0][2]
-        if self._begun(loop):
-            for work, future, _ in waiting:
-                if self._begun(loop):
-                    self._do(work, future, early=False)
-                else:
-                    self.take_over([(work, future, loop)])
-            return
-        self._tries += 1
-        if self._tries < _TRIES:
-            self._waiting = waiting
+        loop = self._waiting[0][2]
+        if self._crowded and self._grown(len(self._waiting)):
             loop.call_soon(self._again)
+        elif self._begun(loop):
+            self._do_what_waits(loop)
+        elif self._tries < _ROUNDS:
+            self._tries += 1
+            loop.call_soon(self._again)
+        elif self._tries < _TRIES:
+            self._tries += 1
+            loop.call_later(_PAUSE, self._again)
         else:
+            waiting, self._waiting = self._waiting, []
             self.take_over(waiting)
+
+    def _do_what_waits(self, loop: asyncio.AbstractEventLoop) -> None:
+        waiting, self._waiting = self._waiting, []
+        for work, future, _ in waiting:
+            if self._begun(loop):
+                self._do(work, future, early=False)
+            else:
+                self.take_over([(work, future, loop)])
+        if self._crowded:
+            self._commit_all()
 
 
 def _undone_by(error: Exception) -> StoreDown:

@@ -61,13 +61,14 @@ def connect(path: Path, durability: Literal["process", "power"]) -> sqlite3.Conn
 
 
 class SqliteStore(SharedStore):
-    """The whole ``Store`` protocol over one SQLite file."""
+    """The whole ``Store`` protocol over one SQLite file; ``crowded``: other processes write to it as much."""
 
     def __init__(
         self,
         path: Path,
         *,
         durability: Literal["process", "power"] = "process",
+        crowded: bool = False,
         clock: Callable[[], float] | None = None,
         steady: Callable[[], float] | None = None,
     ) -> None:
@@ -97,7 +98,7 @@ class SqliteStore(SharedStore):
         connection.execute("PRAGMA synchronous = NORMAL")
         told = self._sync.tell if self._sync is not None else None
         self._writer: Writer[SqliteBook] = LoopWriter(
-            connection, SqliteBook(connection), CachedBook(connection), self._turn, told
+            connection, SqliteBook(connection), CachedBook(connection), self._turn, told, crowded=crowded
         )
 
     async def ready(self) -> None:
