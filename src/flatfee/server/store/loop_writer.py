@@ -19,11 +19,11 @@ from flatfee.server.store.base import StoreDown
 from flatfee.server.store.turn import Turn
 from flatfee.server.store.writer import Chore, Ends, Work, Writer, as_store_down, resolve
 
-_ROUNDS: Final = 4
+_ROUNDS: Final = 128
+_PAUSES: Final = 50
 _PAUSE: Final = 0.001
-_TRIES: Final = 50
-"""So often it is looked whether the turn is free before a thread waits for it: first in each round of the loop, then
-after a pause (seconds) each time."""
+"""So often it is looked whether the turn is free before a thread waits for it: in each of so many rounds of the loop,
+then after a pause (seconds) each time. Another process keeps it for some 0.3 ms, which is less than any timer."""
 
 CHECKPOINT_PAGES: Final = 4000
 """The log is written back at some 16 MB: four times as much as by default, since each request writes a few pages."""
@@ -290,7 +290,7 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
         elif self._tries < _ROUNDS:
             self._tries += 1
             loop.call_soon(self._again)
-        elif self._tries < _TRIES:
+        elif self._tries < _ROUNDS + _PAUSES:
             self._tries += 1
             loop.call_later(_PAUSE, self._again)
         else:
