@@ -41,7 +41,7 @@ class Bill:
     gateway: Gateway
     deadline: float | None = None
     code: ErrorCode | None = None
-    _outcome: Outcome | None = field(default=None)
+    _statement: Statement | None = field(default=None)
     _settling: Lasting[Settlement] | None = field(default=None)
 
     async def settle(self) -> Settlement:
@@ -56,19 +56,20 @@ class Bill:
         if self._settling is None:
             beside = Beside(code=self.code, facts=Asked.of(self.ask))
             outcome = outcome_of(self.ticket, self.ask, self.plan, self.meter, beside)
-            self._outcome = outcome
-            self._settling = Lasting(self._settled(outcome))
+            assert isinstance(outcome.receipt, Statement)  # noqa: S101 - a Receipt is what others may give a store
+            self._statement = outcome.receipt
+            self._settling = Lasting(self._settled(outcome, outcome.receipt))
         return await self._settling
 
     @property
     def foreseen(self) -> Receipt | None:
         """What the settlement will come to, from its begin on: for who cannot wait for it."""
-        if self._outcome is None:
+        receipt = self._statement
+        if receipt is None:
             return None
-        receipt = self._outcome.receipt
         return (_told(receipt) if self.meter.route is None else unkept(receipt)).receipt
 
-    async def _settled(self, outcome: Outcome) -> Settlement:
+    async def _settled(self, outcome: Outcome, receipt: Statement) -> Settlement:
         left = None if self.deadline is None else max(0.0, self.deadline - self.gateway.monotonic()) + GRACE
         try:
             return await in_time(self.gateway.store.settle(self.ticket, outcome), left, self.gateway.keep_doing)
@@ -78,7 +79,7 @@ class Bill:
             # What was bought is not thrown away. The ticket's lease runs out, and its estimate is charged then.
             why = str(error) or "slow"
             log.error("ledger.settle_failed", extra={"request_id": self.ticket.request_id, "error": why})  # noqa: TRY400
-            return unkept(outcome.receipt) if self.meter.dispatched else _told(outcome.receipt)
+            return unkept(receipt) if self.meter.dispatched else _told(receipt)
 
 
 def unkept(receipt: Statement) -> Settlement:
