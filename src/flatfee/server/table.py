@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +14,11 @@ class Table(BaseModel):
     """Base of every table of the file: frozen, and closed to keys it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    def __iter__(self) -> Generator[tuple[str, Any], None, None]:
+        """Yield every field with its value, and nothing that was worked out from them."""
+        for name in type(self).model_fields:
+            yield name, getattr(self, name)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy. What was worked out from the fields once (``cached_property``) is not copied: they may differ.

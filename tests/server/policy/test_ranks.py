@@ -72,3 +72,13 @@ def test_settings_keep_them_for_their_own_routes_only() -> None:
     assert settings.ranks is settings.ranks
     other = settings.model_copy(update={"routes": make_settings(routes=[a_row("third")]).routes})
     assert [route.name for route in other.ranks.premium.routes] == ["third"]
+
+
+def test_what_settings_keep_is_none_of_their_fields() -> None:
+    """``dict`` tells what the file may say, also once a request has come."""
+    settings = make_settings()
+    assert settings.ranks
+    assert settings.plans[0].terms
+    assert dict(settings).keys() == type(settings).model_fields.keys()
+    assert type(settings).model_validate(dict(settings)) == settings
+    assert dict(settings.plans[0]).keys() == type(settings.plans[0]).model_fields.keys()
