@@ -1,8 +1,8 @@
 """A streamed answer on its way through. Sans I/O: bytes in, bytes out.
 
-It is passed on event by event; an event that may be its last is held back until another comes or the
-figures are settled, and then carries the receipt. Nothing else is rewritten, but for a receipt that the
-provider had put in, and where it goes on from another answer.
+It is passed on event by event, and in one piece where many came so; an event that may be its last is held
+back until another comes or the figures are settled, and then carries the receipt. Nothing else is rewritten,
+but for a receipt that the provider had put in, and where it goes on from another answer.
 """
 
 from __future__ import annotations
