@@ -19,7 +19,7 @@ from flatfee.server.answers.stream import MOST_IN_VAIN, RelayedStream
 class FullReader(RelayedStream):
     """A stream of which every event is read."""
 
-    def _learn(self, *_: object) -> None:
+    def _learn(self, event: bytes, chunk: object) -> None:
         return
 
 
