@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Raw
 
 from flatfee.server.answers.members import MAX_TOKENS, any_usage, told_usage
 
-COUNTS = st.sampled_from([0, 1, 2, 3, 5, MAX_TOKENS, MAX_TOKENS + 1, -1, None, "3", 2.0, 2.5, [], {}])
+FIGURES = [0, 1, 2, 3, 5, MAX_TOKENS, MAX_TOKENS + 1, -1, 2.0, 2.5]
+COUNTS: st.SearchStrategy[Any] = st.sampled_from([*FIGURES, None, "3", [], {}])
 DETAILS = st.one_of(COUNTS, st.fixed_dictionaries({}, optional={"cached_tokens": COUNTS, "reasoning_tokens": COUNTS}))
 USAGES = st.fixed_dictionaries(
     {},
@@ -25,18 +26,22 @@ USAGES = st.fixed_dictionaries(
         "cached_tokens": COUNTS,
     },
 )
-USUAL = st.builds(
-    lambda prompt, output, beside, more: {
-        **more,
-        "prompt_tokens": prompt,
-        "completion_tokens": output,
-        "total_tokens": prompt + output + beside,
-    },
-    *(st.integers(0, 3), st.integers(0, 3), st.integers(0, 1), USAGES),
-)
 
 
-@given(st.one_of(USUAL, USAGES, COUNTS))
+@st.composite
+def usual(draw: st.DrawFn) -> dict[str, Any]:
+    """Usage whose total is that of its parts, or one more."""
+    prompt, output, beside = draw(st.integers(0, 3)), draw(st.integers(0, 3)), draw(st.integers(0, 1))
+    told = {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output + beside}
+    return {**draw(USAGES), **told}
+
+
+FIVE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+
+
+@example({**FIVE, "prompt_cache_hit_tokens": 2})
+@example({**FIVE, "cached_tokens": 2})
+@given(st.one_of(usual(), USAGES, COUNTS))
 def test_usage_told_the_usual_way_comes_to_what_any_other_way_would(usage: Any) -> None:
     raw = Raw(json.dumps(usage).encode())
     assert told_usage(raw) == any_usage(raw)

@@ -1,8 +1,8 @@
 """A streamed answer on its way through. Sans I/O: bytes in, bytes out.
 
-It is passed on event by event; an event that may be its last is held back until another comes or the
-figures are settled, and then carries the receipt. Nothing else is rewritten, but for a receipt that the
-provider had put in, and where it goes on from another answer.
+It is passed on event by event, and in one piece where many came so; an event that may be its last is held
+back until another comes or the figures are settled, and then carries the receipt. Nothing else is rewritten,
+but for a receipt that the provider had put in, and where it goes on from another answer.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class RelayedStream:
     @property
     def over(self) -> bool:
         """Tell whether every choice asked for is complete: but for usage and ``[DONE]``, nothing is missing."""
-        return self.whole and len(self._finished) >= self._choices
+        return len(self._finished) >= self._choices and self.whole
 
     @property
     def ended_well(self) -> bool:
@@ -113,12 +113,22 @@ class RelayedStream:
         """
         return self.over or (self.whole and self.done)
 
+    @property
+    def _takes_runs(self) -> bool:
+        """Whether an event of nothing but text goes on to the caller as it is."""
+        return not (self._finished or self.done or self.failure)
+
     def feed(self, data: bytes) -> bytes:
         """Take bytes from the provider; return the bytes that go on to the caller now.
 
         From a ``failure`` on nothing is taken any more. What came before it, in the same bytes too, is
         returned: what was heard and what the caller gets are always the same.
         """
+        if self._alike is not None and not self._cutter.waiting and data.endswith(b"\n\n") and self._takes_runs:
+            end, texts = self._alike.run(data, 0)
+            if texts and end == len(data):  # most pieces are: one event, or a few, of nothing but text
+                self._hear_texts(texts)
+                return data
         out: list[bytes] = []
         if self.failure is None:
             self._take_all(self._cutter.whole(data), out)
@@ -155,7 +165,7 @@ class RelayedStream:
         start = 0
         while (end := data.find(b"\n\n", start) + 2) >= 2:
             begin = start
-            if self._alike is not None and not self._finished and not self.done:
+            if self._alike is not None and self._takes_runs:
                 start, texts = self._alike.run(data, begin)
                 if texts:
                     self._hear_texts(texts)

@@ -122,26 +122,28 @@ async def _pass_tokens(
 ) -> bytes:
     """Pass a stream on until nothing but its trailer is missing; return what still waits for a first token."""
     clock = asyncio.get_running_loop().time
+    meter = this.meter
     silent_until = end
     early = b""
     data = await _first_bytes(this, chunks, limit, end)
     while data:
-        tokens, writing_since = relayed.tokens, clock()
+        tokens = relayed.tokens
         out = early + relayed.feed(data)
         early = b""
         if relayed.failure is not None and not (this.forwarded or relayed.over):
             raise relayed.failure  # before the caller has got anything of it
-        this.meter.usage, this.meter.delivered = relayed.usage, relayed.delivered
+        meter.usage, meter.delivered = relayed.usage, relayed.delivered
         if relayed.tokens:
             if not tokens:
                 _hear_first_token(this)
             # While the caller reads, no limit of the provider runs: a slow reader is not a slow provider.
             limit.move(end)
+            writing_since = clock()
             await _forward(this, relayed, out, limit)
+            now = clock()
             # What is no token does not break the silence.
-            silent_until = silent_until + clock() - writing_since
-            if relayed.tokens > tokens:
-                silent_until = clock() + this.route.idle_timeout
+            spoke = relayed.tokens > tokens
+            silent_until = now + this.route.idle_timeout if spoke else silent_until + now - writing_since
             limit.move(min(end, silent_until))
         elif len(out) > EARLY_BYTES:
             raise UnusableAnswer(f"has no token in its first {EARLY_BYTES} bytes")
