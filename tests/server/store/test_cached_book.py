@@ -178,7 +178,12 @@ class Books(RuleBasedStateMachine):
 
     def dispatching(self, data: st.DataObject) -> Piece:
         number = data.draw(numbers)
-        return lambda book, now: self.tickets and transactions.dispatch(book, self.ticket(number))
+
+        def dispatch(book: Any, _: Moment) -> None:
+            if self.tickets:
+                transactions.dispatch(book, self.ticket(number))
+
+        return dispatch
 
     def settling(self, data: st.DataObject) -> Piece:
         number, charged, forged = data.draw(numbers), data.draw(st.integers(0, 80)), data.draw(st.integers(0, 9)) == 0
