@@ -420,3 +420,31 @@ def test_slots_are_counted_anew_when_a_clock_goes_back(tmp_path: Path) -> None:
     book.add_ticket(a_ticket())
     assert [book.slots("acme", None, now).active for now in (59.0, 60.0, 59.0)] == [1, 0, 1]
     connection.close()
+
+
+def in_a_transaction(book: CachedBook, work: Callable[[], Any]) -> Any:
+    connection = book._connection
+    connection.execute("BEGIN IMMEDIATE")
+    book.begin()
+    found = work()
+    book.flush()
+    connection.execute("COMMIT")
+    book.committed()
+    return found
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_ticket_that_another_process_ended_is_not_ended_again(tmp_path: Path, ended: bool) -> None:
+    mine, foreign = connected(tmp_path / "ledger.db"), connected(tmp_path / "ledger.db")
+    book, other = CachedBook(mine), SqliteBook(foreign)
+    in_a_transaction(book, lambda: book.add_ticket(a_ticket()))
+    if ended:
+        assert other.take_ticket("req_1", "acme") is not None
+    else:
+        other.set_arrival("key", 1.0)  # it wrote something else
+    assert in_a_transaction(book, lambda: book.mark_dispatched("req_1")) is not ended
+    taken = in_a_transaction(book, lambda: book.take_ticket("req_1", "acme"))
+    assert (taken is None) is ended
+    assert other.find_ticket("req_1") is None
+    mine.close()
+    foreign.close()
