@@ -281,6 +281,7 @@ class CachedBook(SqliteBook):
         if found is not None:
             self._account(found.account).soonest = 0.0  # count again
         self._own.pop(request_id, None)
+        self._first_end = None  # a lease may even become shorter
         return super().extend_ticket(request_id, now, expires_at)
 
     # Slots.
