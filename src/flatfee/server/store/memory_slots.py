@@ -27,8 +27,9 @@ class MemorySlot(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Holdings:
-    """What one account holds: its slots, and its tickets that name no workflow. No lease of these ends before
-    ``soonest``: until then there is nothing to count.
+    """What one account holds: its slots, and its tickets that name no workflow.
+
+    No lease of these tickets ends before ``soonest``: until then there is nothing to count.
     """
 
     __slots__ = ("loose", "slots", "soonest")
