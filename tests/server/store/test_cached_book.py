@@ -448,3 +448,32 @@ def test_a_ticket_that_another_process_ended_is_not_ended_again(tmp_path: Path, 
     assert other.find_ticket("req_1") is None
     mine.close()
     foreign.close()
+
+
+def test_a_lease_that_another_process_gave_is_found_when_it_ends(tmp_path: Path) -> None:
+    mine, foreign = connected(tmp_path / "ledger.db"), connected(tmp_path / "ledger.db")
+    book, other = CachedBook(mine), SqliteBook(foreign)
+    in_a_transaction(book, lambda: book.add_ticket(a_ticket()))
+    assert in_a_transaction(book, lambda: book.expired_tickets(10.0)) == []
+    theirs = structs.replace(a_ticket(), request_id="req_2", expires_at=20.0)
+    other.add_ticket(theirs)
+    assert in_a_transaction(book, lambda: book.expired_tickets(30.0)) == [theirs]
+    mine.close()
+    foreign.close()
+
+
+@pytest.mark.parametrize("again", [39.0, 40.0], ids=["in time", "too late"])
+def test_a_slot_is_taken_up_again_as_it_was_or_anew(tmp_path: Path, again: float) -> None:
+    """While it is held, its begin and its route stay."""
+    key, held = SlotKey("acme", None, "a"), []
+    for kind in (CachedBook, SqliteBook):
+        connection = connected(tmp_path / f"{kind.__name__}.db")
+        book = kind(connection)
+        book.hold_slot(key, Moment(START, 0.0), 40.0)
+        book.touch_slot(key, 1.0, None, "openai")
+        book.hold_slot(key, Moment(START + again, again), again + 40.0)
+        book.slot_end("acme", 0.0, 1)  # writes what was kept
+        held.append(connection.execute("SELECT * FROM slots").fetchall())
+        connection.close()
+    assert held[0] == held[1]
+    assert len(held[0]) == 1

@@ -210,7 +210,7 @@ async def test_a_turn_that_another_has_is_waited_for_first_on_the_loop(opening: 
     one, other = opening(), opening()
     with other.turn.taken():
         waits = one.add(1)
-        for _ in range(loop_writer._TRIES // 2):
+        for _ in range(loop_writer._ROUNDS // 2):
             await asyncio.sleep(0)
         assert not waits.done()
     assert await waits == 1
