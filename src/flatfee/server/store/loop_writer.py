@@ -84,8 +84,8 @@ class AtOnce(Generic[_B, _T]):
 class LoopWriter(Writer[_B], Generic[_B, _C]):
     """Runs what is short on the event loop, within a transaction that is committed once a round adds nothing to it.
 
-    It runs against a book that remembers. Any error but ``StoreDown`` undoes the transaction, and all of it is told
-    to be down. What cannot be run at once, because others have the file, is done as all other work: on the thread.
+    It runs against a book that remembers. Any error but ``StoreDown`` undoes the transaction. What was undone with it,
+    or cannot be run at once because others have the file, is done as all other work: on the thread.
     With ``told``, those whose work was committed are told by it, instead of at once. With ``crowded`` other processes
     write as much: then work is gathered first, and the turn is held no longer than it takes to do it.
     """
@@ -112,7 +112,7 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
         self._home: asyncio.AbstractEventLoop | None = None  # whose work is done at once
         self._moving = threading.Lock()
         self._open = False  # whether a transaction of the home loop is
-        self._ends: list[tuple[asyncio.Future[Any], Any]] = []
+        self._ends: list[tuple[Work, Any]] = []
         self._waiting: list[Work] = []
         self._tries = 0
         self._pieces = self._seen = 0
@@ -133,7 +133,7 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
         elif self._crowded or self._waiting or not self._begun(loop):
             self._wait((work, future, loop))
         else:
-            self._do(work, future, early=work.early)
+            self._do((work, future, loop), early=work.early)
         return future
 
     async def close(self) -> None:
@@ -191,23 +191,24 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
         self._note_pages()
         return results
 
-    def _do(self, work: Callable[[Any], _T], future: asyncio.Future[_T], *, early: bool) -> None:
+    def _do(self, piece: Work, *, early: bool) -> None:
+        work, future, _ = piece
         self._pieces += 1
         try:
             result = work(self._cached)
         except StoreDown as error:
             resolve([(future, error)])
         except Exception as error:  # noqa: BLE001 - whatever failed is told to the one who asked
-            self._ends.append((future, as_store_down(error)))
-            self._fail(error)
+            resolve([(future, as_store_down(error))])
+            self._fail()
         except BaseException:
-            self._fail(StoreDown("the work was interrupted"))  # half of it must not be committed
+            self._fail()  # half of it must not be committed
             raise
         else:
             if early:
                 future.set_result(result)
             else:
-                self._ends.append((future, result))
+                self._ends.append((piece, result))
 
     def _commit_round(self) -> None:
         """Commit what is open, unless this round has added to it."""
@@ -228,15 +229,15 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
         try:
             self._cached.flush()
             self._connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - see above
-            self._fail(error)
+        except Exception:  # noqa: BLE001 - the thread finds out whose it is, and tells
+            self._fail()
             return
         self._cached.committed()
         self._note_pages()
         self._open = False
         self._free.give_back()
         ends, self._ends = self._ends, []
-        self._tell_committed(ends)
+        self._tell_committed([(future, result) for (_, future, _), result in ends])
 
     def _note_pages(self) -> None:
         """Have the log written back by the thread after about so many pages: that waits for the disk."""
@@ -255,13 +256,18 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
     def _checkpoint(self) -> None:
         self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
-    def _fail(self, error: Exception) -> None:
-        """Undo the open transaction, and tell all who wait for it."""
-        ends, self._ends = self._ends, []
+    def _fail(self) -> None:
+        """Undo the open transaction, and leave its work to the thread, where a piece that fails takes no other along.
+
+        What was told early is undone for good: its dispatch will find no ticket.
+        """
+        pieces = [piece for piece, _ in self._ends]
+        self._ends = []
         self._open = False
         self._pieces = self._seen = 0
         self._undo()
-        resolve([(future, result if isinstance(result, Exception) else _undone_by(error)) for future, result in ends])
+        if pieces:
+            self.take_over(pieces)
 
     def _undo(self) -> None:
         try:
@@ -299,17 +305,10 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
 
     def _do_what_waits(self, loop: asyncio.AbstractEventLoop) -> None:
         waiting, self._waiting = self._waiting, []
-        for work, future, _ in waiting:
+        for piece in waiting:
             if self._begun(loop):
-                self._do(work, future, early=False)
+                self._do(piece, early=False)
             else:
-                self.take_over([(work, future, loop)])
+                self.take_over([piece])
         if self._crowded:
             self._commit_all()
-
-
-def _undone_by(error: Exception) -> StoreDown:
-    """Return what they are told whose work was undone with that of another."""
-    down = StoreDown(f"the ledger cannot be written: {error}")
-    down.__cause__ = error
-    return down
