@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
@@ -28,27 +28,26 @@ def _put(target: Any, name: str, value: Any) -> None:
 
 def forget_who_left() -> None:
     """Settle nothing for a caller that has left: its units and its slot stay with it."""
+    relayed, settled = pipeline._relayed, pipeline._settled
 
-    @asynccontextmanager
-    async def settled(call: Call, bill: Bill, gateway: Gateway) -> AsyncGenerator[None, None]:
-        gateway.running[bill.ticket.request_id] = bill.ticket
+    async def unless_gone(call: Call, bill: Bill, gateway: Gateway) -> None:
+        if not isinstance(sys.exc_info()[1], CallerGone):
+            await settled(call, bill, gateway)
+
+    async def remembered(admitted: Any, ask: Any, deadline: Any, call: Call, gateway: Gateway) -> None:
         try:
-            yield
+            await relayed(admitted, ask, deadline, call, gateway)
         except CallerGone:
+            gateway.running[admitted.ticket.request_id] = admitted.ticket
             raise
-        except BaseException:
-            await bill.settle()
-            del gateway.running[bill.ticket.request_id]
-            raise
-        await bill.settle()
-        del gateway.running[bill.ticket.request_id]
 
-    _put(pipeline, "_settled_on_every_way_out", settled)
+    _put(pipeline, "_settled", unless_gone)
+    _put(pipeline, "_relayed", remembered)
 
 
 def keep_responses_open() -> None:
     """Never close an upstream response that was not read to its end."""
-    _put(Connection, "drop", _kept.append)
+    _put(Connection, "drop", lambda connection: _kept.append(connection))  # noqa: PLW0108 - a method must be bound
 
 
 def take_a_cut_for_an_end() -> None:

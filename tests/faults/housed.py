@@ -60,16 +60,15 @@ def settings_of(wish: dict[str, Any]) -> Settings:
 def inside(app: App, server: GatewayServer) -> dict[str, Any]:
     """Return what the gateway holds now."""
     gateway = app.gateway
-    sessions = [each._connection._session for each in gateway.providers.values() if isinstance(each, OpenAIProvider)]
-    pools = [session.connector for session in sessions if session is not None and session.connector is not None]
+    pools = [each._connection._pool for each in gateway.providers.values() if isinstance(each, OpenAIProvider)]
     tasks = Counter(getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks())
     return {
         "running": len(gateway.running),
         "active": gateway.active,
         "unfinished": len(gateway._unfinished),
         "tasks": dict(tasks),
-        "acquired": sum(len(pool._acquired) for pool in pools),
-        "pooled": sum(len(each) for pool in pools for each in pool._conns.values()),
+        "acquired": sum(len(pool._all) - len(pool._idle) for pool in pools),
+        "pooled": sum(len(pool._idle) for pool in pools),
         "callers": len(server.server_state.connections),
         "files": len(os.listdir("/proc/self/fd")) - 1,  # noqa: PTH208 - names only, and no handle left open
         "objects": len(gc.get_objects()),
