@@ -32,9 +32,11 @@ class Upstream:
         self.bodies: list[bytes] = []
         self.connections = 0
         self.ended = 0
+        self.writers: list[Writer] = []
 
     async def serve(self, reader: Reader, writer: Writer) -> None:
         self.connections += 1
+        self.writers.append(writer)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")

@@ -34,6 +34,7 @@ log = logging.getLogger("flatfee.server")
 _LAST_WORD_SECONDS: Final = 1.0
 """Who does not read is not told that the gateway ends."""
 
+_CODING: Final = frozenset({b"transfer-encoding"})
 _ONCE: Final = frozenset({b"host", *(name.lower().encode() for name in REQUEST_HEADERS)})
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 """RFC 9110, 7.2. What it says is used for nothing."""
@@ -182,7 +183,9 @@ def _check_framing(call: Call) -> None:
         wrong = "The Host header is missing; HTTP/1.1 asks for it."
     elif host is not None and not _HOST.fullmatch(host):
         wrong = "The Host header is not a host and a port; send it so."
-    elif coding is not None and (coding.lower() != b"chunked" or call.http_version == "1.0"):
+    elif coding is not None and (
+        coding.lower() != b"chunked" or call.http_version == "1.0" or call.sent_twice(_CODING) is not None
+    ):
         wrong = "The only Transfer-Encoding is 'chunked', in HTTP/1.1."
     else:
         return

@@ -38,6 +38,7 @@ FRAMES = [
     Case("a coding before chunked", coded(b"transfer-encoding: gzip, chunked")),
     Case("chunked twice in one", coded(b"transfer-encoding: chunked, chunked")),
     Case("chunked twice", coded(CHUNKED + b"\r\n" + CHUNKED)),
+    Case("a coding on a line before chunked", coded(b"transfer-encoding: gzip\r\n" + CHUNKED)),
     Case("chunked in quotes", coded(b'transfer-encoding: "chunked"')),
     Case("chunked behind a vertical tab", coded(b"transfer-encoding: \x0bchunked")),
     Case("chunked before a tab", coded(b"transfer-encoding: chunked\t")),
@@ -72,6 +73,7 @@ CHUNKS = [
     Case("an extension with a bare LF", chunks(SIZE + b";a\nb\r\n" + BODY + b"\r\n0\r\n\r\n")),
     Case("an extension without end", chunks(SIZE + b";" + b"a" * 500_000), status=431, code="headers_too_large"),
     Case("a trailer without a colon", chunks(IN_CHUNKS[:-2] + b"foo bar\r\n\r\n")),
+    Case("a trailer that ends the connection", chunks(IN_CHUNKS[:-2] + b"connection: close\r\n\r\n")),
     Case("a trailer on a folded line", chunks(IN_CHUNKS[:-2] + b"a: b\r\n c\r\n\r\n")),
     Case(
         "a trailer without end", chunks(IN_CHUNKS[:-2] + b"a: " + b"x" * 500_000), status=431, code="headers_too_large"

@@ -166,6 +166,38 @@ async def test_an_app_that_crashes_before_it_answers_is_logged_and_told_once(
     connection.connection_lost(None)
 
 
+async def test_an_app_that_crashes_behind_its_answer_leaves_the_next_request_alone(
+    connection: GuardedConnection, app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def crashing(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+        if scope["path"] == "/1":
+            raise ZeroDivisionError
+
+    connection._app = crashing
+    connection.data_received(ask("/1") + ask("/2"))
+    for nth in range(2):
+        await until(lambda nth=nth: len(app.gates) > nth)  # type: ignore[misc]  # bound as it is now
+        app.gates[nth].set()
+    await until(lambda: not connection.tasks)
+    assert [told[:13] for told in wire(connection).written] == [b"HTTP/1.1 200 "] * 2
+    assert not wire(connection).closing
+    assert "ZeroDivisionError" in caplog.text
+    connection.connection_lost(None)
+
+
+async def test_who_does_not_read_the_answer_of_an_app_that_crashes_is_looked_at(
+    connection: GuardedConnection, app: App
+) -> None:
+    app.crashes = True
+    connection.data_received(ask("/1"))
+    await until(lambda: app.gates)
+    app.gates[0].set()
+    await until(lambda: not connection.tasks)
+    assert connection.departure._timer is not None
+    connection.connection_lost(None)
+
+
 async def test_a_connection_that_is_lost_is_held_by_nobody(connection: GuardedConnection, app: App) -> None:
     connection.data_received(ask("/1"))
     await until(lambda: app.gates)

@@ -195,7 +195,6 @@ class GuardedConnection(asyncio.Protocol):
         if not exchange.keep_alive:
             self._close_when_answered(exchange)
         if self.transport.is_closing():
-            self.departure.look_out()
             return
         self.took(exchange.held)
         if self._ahead:
@@ -214,7 +213,7 @@ class GuardedConnection(asyncio.Protocol):
     def crashed(self, exchange: Exchange, error: Exception) -> None:
         """End the connection of a request that the app failed to answer. What the gateway refuses is no failure."""
         log.error("connection.crashed", exc_info=error)
-        if exchange.disconnected or self.transport.is_closing():
+        if exchange.over or exchange.disconnected or self.transport.is_closing():
             return
         if not exchange.started:
             self.transport.write(_CRASHED)
@@ -230,7 +229,7 @@ class GuardedConnection(asyncio.Protocol):
         if exchange.more_body and not self.transport.is_closing():
             self._close_when_heard()
         else:
-            self.transport.close()
+            self._close_when_taken()
 
     def _close_when_taken(self) -> None:
         """Close the connection once what waits for the caller has left, or does not leave."""

@@ -182,10 +182,13 @@ class Reader:
             self.last.take(body)
 
     def on_message_complete(self) -> None:
-        """End a request."""
-        if self._plain_head:
+        """End a request, unless a trailer says of the connection what only a head may."""
+        last = self.last
+        if self._plain_head or last is None:
             return
+        if last.keep_alive and not self._parser.should_keep_alive():  # the parser has obeyed, and hears no more
+            raise Fault(ErrorCode.INVALID_REQUEST, "A trailer says 'Connection: close'; say it in the head.")
         self.part = BETWEEN
         self.loose = 0
-        if self.last is not None and not self.last.over:
-            self.last.end_body()
+        if not last.over:
+            last.end_body()

@@ -162,6 +162,11 @@ def test_trailers_are_no_headers() -> None:
     assert hear([CHUNKED]).fields == [(b"transfer-encoding", b"chunked")]
 
 
+def test_after_a_trailer_that_ends_the_connection_no_answer_can_follow() -> None:
+    heard = hear([CHUNKED.replace(b"x-trailer: y", b"connection: close")], ends=False)
+    assert (heard.body, heard.keeps) == (HELLO, False)
+
+
 def test_what_was_said_before_is_no_header_of_the_answer() -> None:
     assert hear([EARLY + SIZED]).fields == [(b"X-Odd", b"1"), (b"Content-Length", b"11")]
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
 from tests.server.fakes import completion, until
-from tests.server.fakes_upstream import Upstream, upstream, whole
+from tests.server.fakes_upstream import Upstream, say, upstream, whole
 
 from flatfee.server.providers.http1.connection import Broken, Connection
 from flatfee.server.providers.http1.pool import Pool
@@ -71,6 +73,31 @@ async def test_what_its_server_closed_is_not_given_out() -> None:
         connection.eof_received()
         assert pool.kept() is None
         await until(lambda: fake.ended == 1)
+
+
+@pytest.mark.parametrize("more", [b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil", b"x", b""])
+async def test_what_came_unasked_is_no_answer_to_the_next_request(more: bytes) -> None:
+    async with pool_and_server() as (pool, fake):
+        (connection,) = await answered(pool, 1)
+        pool.take_back(connection)
+        (writer,) = fake.writers
+        if more:  # it arrives at once, and the loop has no turn to tell of it
+            os.write(writer.get_extra_info("socket").fileno(), more)
+        else:
+            writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
+        assert pool.kept() is None
+        assert connection.lost
+
+
+async def test_an_answer_without_a_length_is_broken_off_by_a_pool_that_closes() -> None:
+    async with upstream(say(b"HTTP/1.1 200 OK\r\n\r\nhalf")) as fake:
+        pool = Pool(Origin(host="127.0.0.1", port=fake.port, tls=False))
+        connection = await pool.made()
+        await connection.ask(HEAD, b"{}")
+        assert await connection.take() == b"half"
+        pool.close()
+        with pytest.raises(Broken):
+            await connection.take()
 
 
 async def test_a_closed_pool_ends_what_is_under_way_and_keeps_nothing() -> None:

