@@ -127,6 +127,50 @@ def test_what_is_not_read_is_heard_and_passed_on_as_if_it_were(
     assert_read_alike((data[start:stop] for start, stop in pairwise(edges)), usage=usage, remember=remember)
 
 
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*TEXTS[:20], b"a word "]), st.integers(1, 12), st.sampled_from([*TEXTS, *BETWEEN])),
+        min_size=1,
+        max_size=12,
+    ),
+    st.booleans(),
+)
+def test_long_runs_with_anything_between_them_are_heard_as_if_they_were_read(
+    runs: list[tuple[bytes, int, bytes]], remember: bool
+) -> None:
+    events = said(b"some")
+    for text, times, between in runs:
+        events += said(*[text] * 4 * times)
+        events.append(between if between in BETWEEN else said(between)[0])
+    assert_read_alike([b"".join(events)], remember=remember)
+
+
+class Counted(bytes):
+    """Bytes that count how many of them are copied out."""
+
+    copied = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        part = super().__getitem__(key)
+        self.copied += len(part) if isinstance(part, bytes) else 1
+        return part
+
+
+@pytest.mark.parametrize("run", [1, 2, 6], ids=lambda run: f"runs of {run}")
+def test_where_runs_are_short_what_follows_them_is_not_gone_through_each_time(run: int) -> None:
+    other = b": a comment\n\n"
+    data = Counted((b"".join(said(b"text") * run) + other) * 300)
+    alike = Alike.to(said(b"text")[0], b'"text"')
+    assert alike is not None
+    start, heard = 0, 0
+    while start < len(data):
+        start, texts = alike.run(data, start)
+        start, heard = start + len(other), heard + len(texts)
+    assert heard == 300 * run
+    assert data.copied < 8 * len(data)
+
+
 def said(*texts: bytes, **more: Any) -> list[bytes]:
     return [as_event({**ORDINARY, **more}).replace(b"said", text) for text in texts]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Raw
@@ -45,3 +46,9 @@ FIVE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 def test_usage_told_the_usual_way_comes_to_what_any_other_way_would(usage: Any) -> None:
     raw = Raw(json.dumps(usage).encode())
     assert told_usage(raw) == any_usage(raw)
+
+
+@pytest.mark.parametrize("member", ["more", "total_tokens", "prompt_tokens_details", "cached_tokens"])
+def test_usage_too_deep_to_be_read_is_none_that_was_told(member: str) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    assert told_usage(Raw(f'{{"prompt_tokens": 1, "completion_tokens": 1, "{member}": {deep}}}'.encode())) is None

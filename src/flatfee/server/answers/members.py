@@ -77,7 +77,7 @@ def told_usage(usage: Raw | UnsetType) -> UsedTokens | None:
         return None
     try:
         found = _usual.decode(usage)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return any_usage(usage)
     prompt, output = found.prompt_tokens, found.completion_tokens
     named_otherwise = found.cached_tokens is not UNSET or found.prompt_cache_hit_tokens is not UNSET
@@ -94,7 +94,7 @@ def any_usage(usage: Raw) -> UsedTokens | None:
         return None
     try:
         found = _usage.decode(usage)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     if found.prompt_tokens is None and found.completion_tokens is None:
         return None
@@ -135,7 +135,7 @@ def _detailed(details: Raw | UnsetType) -> _Details:
         return _NO_DETAILS
     try:
         return _details.decode(details)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return _NO_DETAILS
 
 

@@ -34,11 +34,7 @@ def decide(policy: PolicySettings, facts: Facts) -> Verdict:
     """Return the verdict of the first rule that matches; the contract's last rule matches everything."""
     facts = _local(policy, facts)
     for rule in policy.rules:
-        # As ``matches`` does, but without its call: every request for auto comes this way, rule by rule.
-        for name, value in rule.when.given:
-            if not CHECKS[name].holds(value, facts):
-                break
-        else:
+        if matches(rule.when, facts):
             return Verdict(rule.tier, rule.reason)
     return Verdict(DEFAULT_RULES[-1].tier, DEFAULT_RULES[-1].reason)
 
