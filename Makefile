@@ -42,8 +42,8 @@ export NO_MKDOCS_2_WARNING := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check docs torture faults policy-replay bench bench-own bench-peers estimates test-real \
-	test-frameworks test-conformance \
+.PHONY: help demo test check docs torture faults policy-replay bench bench-own bench-peers bench-page estimates \
+	test-real test-frameworks test-conformance \
 	lock clean
 
 help: ## Show this list
@@ -104,6 +104,9 @@ bench-own: $(VENV)/.stamp-dev ## Measure memory, start-up, CPU by stage, first t
 
 bench-peers: $(VENV)/.stamp-dev $(PEERS)/litellm/.stamp $(PEERS)/tensorzero/.stamp $(PEERS)/portkey/.stamp ## Measure other gateways beside ours (installs them; needs nginx, wrk and npm)
 	@$(BIN)/python -m benchmarks.peers $(BENCH)
+
+bench-page: $(VENV)/.stamp-dev ## Write the page of results and its charts out of docs/benchmarks/*.json
+	@$(BIN)/python -m benchmarks.page
 
 estimates: $(VENV)/.stamp-dev $(TOKENISERS)/.stamp ## Measure token estimates against real tokenisers (installs them; needs npm)
 	@$(TOKENISERS)/bin/python -m benchmarks.estimates.counting $(TOKENISERS)/node_modules

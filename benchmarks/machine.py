@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sysconfig
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from benchmarks.children import ROOT
 
 _PACKAGES = ("uvicorn", "uvloop", "httptools", "aiohttp", "httpx", "pydantic", "openai")
 
@@ -15,10 +20,24 @@ def describe() -> dict[str, str]:
     load = f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
     return {
         "machine": f"{_cpu()}, {_cores()} cores usable, {platform.system()} {platform.release()}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}, {_build()}",
         "packages": ", ".join(f"{name} {_version(name)}" for name in _PACKAGES),
         "load before the run": load,
     }
+
+
+def commit() -> str:
+    """Return the commit that is checked out, and whether files differ from it."""
+    asked = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def now() -> str:
+    """Return date and time as they stand beside figures."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _cpu() -> str:
@@ -28,6 +47,14 @@ def _cpu() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def _build() -> str:
+    """Return how the interpreter was built: one without these optimisations runs the same code slower."""
+    options = str(sysconfig.get_config_var("CONFIG_ARGS") or "")
+    profiled = "with" if "--enable-optimizations" in options else "without"
+    linked = "with" if "--with-lto" in options else "without"
+    return f"{platform.python_compiler()}, {profiled} profile-guided and {linked} link-time optimisation"
 
 
 def _cores() -> int:

@@ -101,7 +101,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every server is ended on the way out
     named = machine.describe()
-    raw: dict[str, Any] = {"machine": named, "quick": options.quick}
+    raw: dict[str, Any] = {
+        "date": machine.now(),
+        "commit": machine.commit(),
+        "machine": named,
+        "quick": options.quick,
+    }
     for label, value in named.items():
         print(f"{label}: {value}", flush=True)
     try:

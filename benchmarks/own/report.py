@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeVar
 
 from benchmarks.own.first_token import FirstTokenSample, added
@@ -15,18 +15,18 @@ from benchmarks.stats import median
 _T = TypeVar("_T")
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as a table of Markdown; the first one is its head, the first column its names."""
+def table(rows: Sequence[Sequence[str]], words: Collection[int] = (0,)) -> str:
+    """Return rows as a table of Markdown, the first one its head; ``words`` are the columns that are no figures."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
 
     def line(row: Sequence[str]) -> str:
         cells = [
-            cell.ljust(width) if not column else cell.rjust(width)
+            cell.ljust(width) if column in words else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         return f"| {' | '.join(cells)} |"
 
-    rule = "|".join(["", *(f"-{'-' * width}{'-' if not at else ':'}" for at, width in enumerate(widths)), ""])
+    rule = "|".join(["", *(f"-{'-' * width}{'-' if at in words else ':'}" for at, width in enumerate(widths)), ""])
     return "\n".join([line(rows[0]), rule, *(line(row) for row in rows[1:])])
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -95,8 +93,8 @@ def _goal(verdict: goals.Verdict) -> dict[str, Any]:
 def _about(effort: Effort, *, quick: bool) -> dict[str, Any]:
     """Say what the figures belong to."""
     return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": _commit(),
+        "date": machine.now(),
+        "commit": machine.commit(),
         "machine": machine.describe(),
         "tools": {
             "nginx": nginx.version_of("nginx", "-v").rpartition("/")[2],
@@ -105,15 +103,6 @@ def _about(effort: Effort, *, quick: bool) -> dict[str, Any]:
         "effort": asdict(effort),
         "quick": quick,
     }
-
-
-def _commit() -> str:
-    """Return the commit that is checked out, and whether files differ from it."""
-    asked = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def _theirs() -> set[str]:

@@ -35,7 +35,7 @@ def test_a_quick_run_takes_every_measure_and_keeps_the_raw_figures(tmp_path: Pat
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(raw.read_text())
-    assert {"machine", "quick", *MEASURES} == set(told)
+    assert {"date", "commit", "machine", "quick", *MEASURES} == set(told)
     assert {one["case"] for one in told["memory"]} == {"idle", "idle connection", "open stream", "stalled stream"}
     assert {one["ledger"] for one in told["ledger"]["loads"]} >= {EMPTY, LARGE}
     assert all(one["absent"] == [] for one in told["stages"]), "a stage has another name now"
