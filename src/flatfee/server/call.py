@@ -42,6 +42,17 @@ _MAX_PARAMETERS: Final = 20
 _MAX_DIGITS: Final = 15
 
 
+class _Names(dict[str, bytes]):
+    """Names of headers as bytes: they are few, and told with every answer."""
+
+    def __missing__(self, name: str) -> bytes:
+        spelled = self[name] = name.encode()
+        return spelled
+
+
+_NAMES: Final = _Names()
+
+
 class Call:
     """One HTTP request and its response.
 
@@ -149,9 +160,9 @@ class Call:
 
     def tell(self, headers: Mapping[str, str]) -> None:
         """Add response headers; a later value replaces an earlier one."""
-        told = self._told
+        told, names = self._told, _NAMES
         for name, value in headers.items():
-            told[name.encode()] = value.encode() if value.isascii() else value.encode("latin-1", errors="replace")
+            told[names[name]] = value.encode() if value.isascii() else value.encode("latin-1", errors="replace")
 
     def copy_what_is_sent(self, most_streamed: int) -> None:
         """Keep a copy of the response that follows; of a stream, only if it is no longer than that."""
