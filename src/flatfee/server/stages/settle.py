@@ -20,7 +20,7 @@ from flatfee.server.policy.plan import price
 from flatfee.server.settings import PlanSettings, RouteSettings
 from flatfee.server.statement import Statement, UsedTokens
 from flatfee.server.store import ledger
-from flatfee.server.store.base import StoreDown
+from flatfee.server.store.base import ForeignTicket, StoreDown
 from flatfee.server.store.records import Outcome, Settlement, Ticket
 from flatfee.wire import ErrorCode, Lane, Reason, ReceiptState
 
@@ -74,12 +74,15 @@ class Bill:
         try:
             return await in_time(self.gateway.store.settle(self.ticket, outcome), left, self.gateway.keep_doing)
         except (StoreDown, TimeoutError) as error:
-            if not self.meter.dispatched and isinstance(error, StoreDown):
+            # A ticket that was told early, and lost, holds nothing: nobody was asked for it.
+            lost = isinstance(error, ForeignTicket) and self.meter.route is None
+            spent = self.meter.dispatched and not lost
+            if not spent and isinstance(error, StoreDown):
                 raise
             # What was bought is not thrown away. The ticket's lease runs out, and its estimate is charged then.
             why = str(error) or "slow"
             log.error("ledger.settle_failed", extra={"request_id": self.ticket.request_id, "error": why})  # noqa: TRY400
-            return unkept(receipt) if self.meter.dispatched else _told(receipt)
+            return unkept(receipt) if spent else _told(receipt)
 
 
 def unkept(receipt: Statement) -> Settlement:
