@@ -71,6 +71,7 @@ def charts(figures: Figures) -> Mapping[str, Chart]:
         "answer": _beside(peers, "Sixteen connections, one core for the gateway", ANSWER),
         "plain": _beside(peers, "Plain requests a second (better →)", _PLAIN),
         "streams": _beside(peers, "Streams of 203 events (more of them: better →)", _STREAMS),
+        "rest": _rest(peers),
         "stages": _stages(own.stages) if own is not None and own.stages else None,
     }
     return {name: chart for name, chart in found.items() if chart is not None}
@@ -94,8 +95,33 @@ def _beside(peers: Peers, title: str, asked: Sequence[Asked]) -> Chart | None:
         for heading, unit, workload, value in asked
         if workload in there
     ]
-    if not columns:
-        return None
+    return _of_targets(targets, title, columns) if columns else None
+
+
+def _rest(peers: Peers) -> Chart:
+    targets = shown_targets(peers)
+    starts = {target.name: [one for one in peers.starts if one.target == target.name] for target in targets}
+    columns = [
+        Column(
+            heading="Start",
+            unit="← better, seconds",
+            marks=[_of([one.seconds for one in starts[target.name]]) for target in targets],
+        ),
+        Column(
+            heading="Memory, idle",
+            unit="← better, MB",
+            marks=[_of([one.idle_mb for one in starts[target.name]]) for target in targets],
+        ),
+        Column(
+            heading="Memory, loaded",
+            unit="← better, MB",
+            marks=[_of([one.loaded_mb for one in peers.samples if one.target == target.name]) for target in targets],
+        ),
+    ]
+    return _of_targets(targets, "Start and rest", columns)
+
+
+def _of_targets(targets: Sequence[Measured], title: str, columns: Sequence[Column]) -> Chart:
     rows = [Row(label=target.label, kind=_kind(target)) for target in targets]
     return Chart(title=title, note=_NOTE, rows=rows, columns=columns, style="dots")
 
@@ -109,14 +135,14 @@ def _kind(target: Measured) -> Kind:
 
 
 def _mark(peers: Peers, workload: str, target: str, value: Value) -> Mark:
-    known = [found for sample in peers.of(workload, target) if (found := value(sample)) is not None]
-    if not known:
-        return Mark(instead="cannot" if peers.refused(workload, target) else "–")
-    return _of(known)
+    if peers.refused(workload, target):
+        return Mark(instead="cannot")
+    return _of([value(sample) for sample in peers.of(workload, target)])
 
 
-def _of(values: Sequence[float]) -> Mark:
-    return Mark(middle=middle(values), low=min(values), high=max(values))
+def _of(values: Sequence[float | None]) -> Mark:
+    known = [value for value in values if value is not None]
+    return Mark(middle=middle(known), low=min(known), high=max(known)) if known else Mark()
 
 
 def _stages(samples: Sequence[StageSample]) -> Chart:

@@ -138,6 +138,7 @@ def _workloads(figures: Figures) -> Iterator[str]:
         "From the start of a target's process until it answered, what it held and used while nobody asked, and the "
         "most that it held at the end of any sample. All processes of a target together."
     )
+    yield _picture(figures, "rest")
     yield tables.starts_table(peers)
 
 

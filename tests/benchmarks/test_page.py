@@ -285,7 +285,7 @@ def test_every_chart_is_shown_and_every_chart_shown_is_written(figures: Path) ->
     written = files(figures, "")
     shown_there = {part.partition(")")[0] for part in written["benchmarks.md"].split("](")[1:]}
     assert {name for name in shown_there if name.endswith(".svg")} == written.keys() - {"benchmarks.md"}
-    assert len(written) == 5
+    assert len(written) == 6
 
 
 # --- Charts ---
