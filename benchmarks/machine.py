@@ -50,11 +50,14 @@ def _cpu() -> str:
 
 
 def _build() -> str:
-    """Return how the interpreter was built: one without these optimisations runs the same code slower."""
+    """Return how the interpreter was built, since that alone changes figures.
+
+    It tells the options of its configuration, and no more: some distributions profile and link in ways of their own.
+    """
     options = str(sysconfig.get_config_var("CONFIG_ARGS") or "")
-    profiled = "with" if "--enable-optimizations" in options else "without"
-    linked = "with" if "--with-lto" in options else "without"
-    return f"{platform.python_compiler()}, {profiled} profile-guided and {linked} link-time optimisation"
+    found = [name for name in ("--enable-optimizations", "--with-lto") if name in options]
+    configured = f"with {' '.join(found)}" if found else "without --enable-optimizations or --with-lto"
+    return f"{platform.python_compiler()}, built {platform.python_build()[1]}, configured {configured}"
 
 
 def _cores() -> int:
