@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncGenerator
 
@@ -215,6 +216,26 @@ async def test_a_connection_may_be_reset_at_any_byte_of_its_answer(bench: Bench)
         caller.reset()
     await bench.at_rest()
     await bench.serves()
+
+
+@pytest.mark.parametrize("raw", [whole(), STREAMED], ids=["plain", "stream"])
+async def test_a_request_and_its_connection_leave_nothing_to_the_garbage_collector(bench: Bench, raw: bytes) -> None:
+    before = set(bench.connections)
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        caller = await bench.call(raw)
+        assert (await caller.answer()).status == 200
+        caller.reset()
+        await bench.at_rest()
+        await until(lambda: bench.connections <= before)
+        gc.collect()
+        assert [type(left) for left in gc.garbage if type(left).__module__.startswith("flatfee")] == []
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
 
 
 @pytest.mark.parametrize("raw", [whole(), whole()[:-9], MODELS + b"\r\nhost: gateway\r\n\r\n"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -86,9 +88,13 @@ def app() -> App:
 
 @pytest.fixture
 async def connection(app: App) -> GuardedConnection:
+    return made(app, GuardedConnection)
+
+
+def made(app: App, kind: type[GuardedConnection]) -> GuardedConnection:
     config = uvicorn.Config(cast("Any", app), lifespan="off", log_config=None, proxy_headers=False, interface="asgi3")
     config.load()
-    connection = GuardedConnection(config, ServerState(), {})
+    connection = kind(config, ServerState(), {})
     connection.connection_made(cast("asyncio.Transport", Wire()))
     return connection
 
@@ -206,3 +212,28 @@ async def test_a_connection_that_is_lost_is_held_by_nobody(connection: GuardedCo
     await until(lambda: not connection.tasks)
     assert (connection._serving, connection._reader.last, connection.arrival._over) == (None, None, None)
     assert connection not in connection._state.connections
+
+
+class Watched(GuardedConnection):
+    """A connection of which one can see whether it is still held."""
+
+    __slots__ = ("__weakref__",)
+
+
+async def served_and_lost(app: App) -> weakref.ref[GuardedConnection]:
+    connection = made(app, Watched)
+    connection.data_received(ask("/1"))
+    await until(lambda: app.gates)
+    app.gates[0].set()
+    await until(lambda: not connection.tasks)
+    connection.connection_lost(None)
+    return weakref.ref(connection)
+
+
+async def test_a_connection_that_is_lost_does_not_wait_for_the_garbage_collector(app: App) -> None:
+    gc.disable()
+    try:
+        left = await served_and_lost(app)
+        assert left() is None
+    finally:
+        gc.enable()

@@ -106,6 +106,7 @@ class Exchange:
             raise
         finally:
             connection.tasks.discard(self.task)
+            self._when_gone = None  # it knows this exchange: nothing is to wait for the garbage collector
 
     async def receive(self) -> Message:
         """Return what came of the body, once something did, or that the caller has left or its answer is over."""

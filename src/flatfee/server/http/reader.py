@@ -83,7 +83,7 @@ class Reader:
 
     def end(self) -> None:
         """Let go of everything: nothing is to wait for the garbage collector."""
-        del self._parser
+        del self._parser, self._connection
         self.last = None
 
     def feed(self, data: bytes) -> None:

@@ -128,11 +128,14 @@ class LookUps:
     def __init__(self, port: int) -> None:
         self.count = 0
         self.fail = False
+        self.answers = asyncio.Event()
+        self.answers.set()
         self._port = port
 
     async def __call__(self, *_: object, **__: object) -> list[Any]:
         self.count += 1
         await asyncio.sleep(0)
+        await self.answers.wait()
         if self.fail:
             raise socket.gaierror(socket.EAI_NONAME, "nobody")
         return [address(("127.0.0.1", self._port))]
@@ -151,6 +154,24 @@ async def test_one_look_up_serves_all_who_ask_meanwhile(monkeypatch: pytest.Monk
         assert (len(made), look_up.count) == (4, 1)
         for protocol in made:
             protocol.transport.abort()
+
+
+async def test_a_look_up_that_hangs_is_not_joined_by_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialling, "FRESH", 0.0)
+    with listening() as (_, port):
+        look_up = LookUps(port)
+        look_up.answers.clear()
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+        dialler = Dialler(Origin(host="a.example", port=port, tls=False))
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    await dialler.dial(Noted)
+        assert look_up.count == 1
+        look_up.answers.set()
+        for _ in range(2):  # what it found in the end is told, and is old by then
+            (await dialler.dial(Noted)).transport.abort()
+        assert look_up.count == 2
 
 
 async def test_a_look_up_that_failed_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:

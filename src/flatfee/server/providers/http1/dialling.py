@@ -67,7 +67,8 @@ class Dialler:
             return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         except (socket.gaierror, UnicodeError):
             pass  # it is a name
-        if self._found is None or loop.time() >= self._stale_at:
+        # A look-up cannot be ended, and the system does few at once: one that hangs is not joined by others.
+        if self._found is None or (self._found.done() and loop.time() >= self._stale_at):
             self._found = loop.create_task(_look_up(loop, host, port))
             self._found.add_done_callback(self._forget_failure)
             self._stale_at = loop.time() + FRESH
