@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from tests.server.fakes import LIMIT, make_settings
+from tests.server.fakes_gateway import running
 
 from flatfee.server.faults import Fault
 from flatfee.server.gateway import Gateway, calendar_of, terms_of
@@ -29,24 +30,30 @@ def a_gateway() -> Gateway:
 async def test_a_gateway_is_idle_once_the_last_request_has_ended() -> None:
     gateway = a_gateway()
     await gateway.until_idle()
-    waiting = None
-    with gateway.serving():
-        with gateway.serving():
-            assert gateway.active == 2
-            waiting = asyncio.create_task(gateway.until_idle())
-            await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert not waiting.done()
+    first, second = gateway.begin(), gateway.begin()
+    assert gateway.active == 2
+    waiting = asyncio.create_task(gateway.until_idle())
+    await asyncio.sleep(0)
+    gateway.end(second)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    gateway.end(first)
     async with asyncio.timeout(LIMIT):
         await waiting
     assert gateway.active == 0
 
 
-async def test_a_request_that_crashes_is_counted_out() -> None:
-    gateway = a_gateway()
-    with pytest.raises(ValueError, match="x"), gateway.serving():
+class CrashingStore(MemoryStore):
+    """A store that cannot look up a key."""
+
+    async def find_key(self, digest: bytes) -> Caller | None:
         raise ValueError("x")
-    assert gateway.active == 0
+
+
+async def test_a_request_that_crashes_is_counted_out() -> None:
+    async with running(store=CrashingStore()) as rig:
+        assert (await rig.ask()).status_code == 503
+        assert rig.app.gateway.active == 0
 
 
 def test_names_are_resolved_to_models() -> None:

@@ -115,23 +115,25 @@ class App:
         gateway = self.gateway
         now = gateway.store.now()
         call = Call(scope, receive, send, gateway.new_id(now), now)
-        with gateway.serving():
-            try:
-                _guard(call, gateway)
-                if is_preflight(call):
-                    await answer_preflight(call)
-                else:
-                    await find(call.method, call.path)(call, gateway)
-            except CallerGone:
-                log.info("caller.gone", extra={"request_id": call.request_id})
-            except asyncio.CancelledError:
-                await _tell_of_the_end(call)
-                if not gateway.draining:
-                    raise
-                # The server's own: it is the last that happens here, and the server would log it as a crash.
-            except Exception as error:  # noqa: BLE001 - faults.py turns every exception into a wire error
-                with suppress(CallerGone):
-                    await call.fail(error)
+        epoch = gateway.begin()
+        try:
+            _guard(call, gateway)
+            if is_preflight(call):
+                await answer_preflight(call)
+            else:
+                await find(call.method, call.path)(call, gateway)
+        except CallerGone:
+            log.info("caller.gone", extra={"request_id": call.request_id})
+        except asyncio.CancelledError:
+            await _tell_of_the_end(call)
+            if not gateway.draining:
+                raise
+            # The server's own: it is the last that happens here, and the server would log it as a crash.
+        except Exception as error:  # noqa: BLE001 - faults.py turns every exception into a wire error
+            with suppress(CallerGone):
+                await call.fail(error)
+        finally:
+            gateway.end(epoch)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -32,23 +32,6 @@ LEASE_SECONDS: Final = 60.0
 """A running request's hold on its units and slot; the heartbeat extends it three times as often."""
 
 
-class Serving:
-    """Counts a request; written out, since a generator for each request costs more than all that it does."""
-
-    __slots__ = ("_epoch", "_gateway")
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    def __enter__(self) -> None:
-        """A request begins."""
-        self._epoch = self._gateway.begin()
-
-    def __exit__(self, *_: object) -> None:
-        """It has ended."""
-        self._gateway.end(self._epoch)
-
-
 @dataclass(slots=True)
 class Gateway:
     """One process's gateway. ``monotonic`` and ``chance`` are its clock for limits and its dice.
@@ -87,12 +70,8 @@ class Gateway:
         """Share the memory for kept answers with the other workers."""
         self.answers = KeptAnswers(self.monotonic, self.worker.share(KEEP_BYTES))
 
-    def serving(self) -> Serving:
-        """Count a request while the block lasts that it is served in."""
-        return Serving(self)
-
     def begin(self) -> Epoch:
-        """Count a request that begins; who began it says when it ends."""
+        """Count a request that begins; ``end`` is told what this returns, once it has ended."""
         self.active += 1
         self._idle.clear()
         return self.epochs.begin()

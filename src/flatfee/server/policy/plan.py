@@ -105,8 +105,7 @@ def units(meter: MeterSettings, plan: PlanSettings, prompt: int, output: int, ca
     """Return fair-use units, rounded up: weighted tokens, or 1 where the plan counts requests."""
     if plan.meter == "requests":
         return 1
-    if cached > prompt:  # noqa: PLR1730 - each request comes here twice, and ``min`` takes a fifth of it
-        cached = prompt
+    cached = min(cached, prompt)
     return math.ceil(meter.input * (prompt - cached) + meter.cached_input * cached + meter.output * output)
 
 

@@ -25,7 +25,7 @@ def bearer(headers: Mapping[bytes, bytes]) -> str:
     if not sent:
         raise Fault(ErrorCode.MISSING_API_KEY, "Send your API key in the header 'Authorization: Bearer KEY'.")
     scheme, _, secret = sent.decode("latin-1").partition(" ")
-    if scheme != "Bearer" and scheme.lower() != "bearer":
+    if scheme.lower() != "bearer":
         raise Fault(ErrorCode.MISSING_API_KEY, "The Authorization header must be 'Bearer KEY'.")
     secret = secret.strip()
     if not well_formed(secret):
