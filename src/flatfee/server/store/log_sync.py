@@ -43,8 +43,8 @@ class LogSync:
     """
 
     def __init__(self, database: Path, sync: Callable[[int], None] = _SYNC) -> None:
-        real = database.resolve()  # as SQLite does
-        self._file = os.open(real.with_name(real.name + "-wal"), os.O_RDWR | os.O_CLOEXEC)
+        real = database.resolve()
+        self._file = _open_log(real)
         self._sync = sync
         self._failed: OSError | None = None
         self._queue: SimpleQueue[Ends | None] = SimpleQueue()
@@ -90,6 +90,24 @@ class LogSync:
     def _down(self, result: object) -> Exception:
         assert self._failed is not None  # noqa: S101 - only asked then
         return result if isinstance(result, Exception) else as_store_down(self._failed)
+
+
+def sync_log(database: Path, sync: Callable[[int], None] = _SYNC) -> None:
+    """Write to the disk what is in the log of a database that is open.
+
+    Raises:
+        OSError: there is none, or it cannot be synced.
+    """
+    file = _open_log(database.resolve())
+    try:
+        sync(file)
+    finally:
+        os.close(file)
+
+
+def _open_log(real: Path) -> int:
+    """Open the log of a database, whose path must be resolved as SQLite does it."""
+    return os.open(real.with_name(real.name + "-wal"), os.O_RDWR | os.O_CLOEXEC)
 
 
 def _sync_directory(path: Path) -> None:

@@ -57,6 +57,11 @@ class Turn:
         self._figures = memoryview(self._map).cast("Q")
 
     @property
+    def database(self) -> Path:
+        """The file that the turn is at."""
+        return self._database
+
+    @property
     def patience(self) -> float:
         """The seconds that it is waited for others."""
         return self._patience
