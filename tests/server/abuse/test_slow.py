@@ -59,7 +59,7 @@ async def reads_nothing(bench: Bench, raw: bytes) -> Caller:
 
 
 @pytest.mark.usefixtures("short_heads")
-@pytest.mark.parametrize("raw", [LIVE[:1], LIVE[:30], LIVE[:-1], b"\r\n"])
+@pytest.mark.parametrize("raw", [LIVE[:1], LIVE[:30], LIVE[:-1]])
 async def test_half_a_head_is_refused_after_a_time(raw: bytes) -> None:
     async with gateway() as bench:
         caller = await bench.call(raw)
@@ -85,9 +85,26 @@ async def _trickle(caller: Caller) -> None:
 
 
 @pytest.mark.usefixtures("short_heads")
-async def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
+@pytest.mark.parametrize("raw", [b"", b"\r\n"], ids=["nothing", "an empty line"])
+async def test_a_connection_that_says_nothing_is_closed_without_a_word(raw: bytes) -> None:
     async with gateway() as bench:
-        assert await (await bench.call()).rest() == b""
+        assert await (await bench.call(raw)).rest() == b""
+
+
+@pytest.mark.usefixtures("short_heads")
+async def test_an_empty_line_behind_a_body_is_no_head_that_is_waited_for() -> None:
+    gate = asyncio.Event()
+    async with gateway(ScriptedProvider(first=Reply(plain().pieces, before=gate))) as bench:
+        caller = await bench.call(whole())
+        await until(lambda: bench.gateway.running)
+        (connection,) = bench.connections
+        await caller.send(b"\r\n")
+        await until(lambda: connection._reader.loose)
+        await until(lambda: connection.arrival.until is None)
+        gate.set()
+        assert (await caller.answer()).status == 200
+        await caller.send(LIVE)
+        assert (await caller.answer()).status == 200
 
 
 @pytest.mark.usefixtures("short_heads")

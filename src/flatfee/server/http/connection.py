@@ -283,8 +283,8 @@ class GuardedConnection(asyncio.Protocol):
     def _too_late(self) -> None:
         if self._deaf or self._heard_end or self._reader.unread:
             self.transport.abort()
-        elif self._reader.part is BETWEEN and not self._reader.loose:
-            if not self.transport.is_closing():
+        elif self._reader.part is BETWEEN:  # empty lines are no head, and some send one behind a body
+            if not self._busy() and not self.transport.is_closing():
                 self._close_when_taken()
         else:
             self._refuse(

@@ -167,6 +167,12 @@ def test_after_a_trailer_that_ends_the_connection_no_answer_can_follow() -> None
     assert (heard.body, heard.keeps) == (HELLO, False)
 
 
+@pytest.mark.parametrize("status", [b"000", b"042"])
+def test_what_has_no_status_is_neither_an_answer_nor_a_word_before_one(status: bytes) -> None:
+    heard = hear([b"HTTP/1.1 " + status + b" Odd\r\ncontent-length: 4\r\n\r\nevil", SIZED])
+    assert (heard.status, heard.body, heard.broken) == (0, b"", NO_HTTP)
+
+
 def test_what_was_said_before_is_no_header_of_the_answer() -> None:
     assert hear([EARLY + SIZED]).fields == [(b"X-Odd", b"1"), (b"Content-Length", b"11")]
 

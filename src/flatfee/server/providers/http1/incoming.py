@@ -120,6 +120,8 @@ class Incoming:
         if self._loose + self._size > MAX_HEADER_LINE:
             _bound(self.fields)
         status = self._parser.get_status_code()
+        if status < 100:
+            raise ValueError(f"{status} is no status")  # and what follows would not be the answer's own body
         if status < 200 and status != _SWITCHING:
             self._interim = True
             self.fields.clear()
