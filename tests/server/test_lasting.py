@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 from tests.server.fakes import until
@@ -98,6 +99,20 @@ async def test_what_it_waits_for_may_fail() -> None:
     for _ in range(2):
         with pytest.raises(ValueError, match="bad"):
             await lasting
+
+
+async def test_of_an_error_that_nobody_asks_for_the_loop_does_not_complain() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    work = Work()
+    lasting = Lasting(work.done())
+    await cancelled(lasting)
+    work.may_end.set_exception(ValueError("bad"))
+    await until(lambda: work.ended == 1)
+    await asyncio.sleep(0)
+    del lasting
+    gc.collect()
+    assert complaints == []
 
 
 async def test_what_it_waits_for_may_be_cancelled_itself() -> None:

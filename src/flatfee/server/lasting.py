@@ -41,6 +41,7 @@ class Lasting(Generic[_T]):
                     yield from _until_done(awaited)
                 except asyncio.CancelledError:
                     self._rest = asyncio.ensure_future(_go_on(work, awaited))
+                    self._rest.add_done_callback(_noticed)
                     raise
                 awaited = work.send(None)
         except StopIteration as end:
@@ -56,6 +57,12 @@ class Lasting(Generic[_T]):
         if self._error is not None:
             raise self._error
         return self._result
+
+
+def _noticed(rest: asyncio.Task[Any]) -> None:
+    """Look at an error, so that the loop does not complain of it where nobody asks any more."""
+    if not rest.cancelled():
+        rest.exception()
 
 
 @coroutine
