@@ -14,10 +14,14 @@ from tests.server.fakes_gateway import running
 from flatfee.server.store.sqlite import SqliteStore
 
 
+def _deny_commits(_action: int, name: str | None, *_: str | None) -> int:
+    return sqlite3.SQLITE_DENY if name == "COMMIT" else sqlite3.SQLITE_OK
+
+
 @contextmanager
 def no_commits(store: SqliteStore) -> Generator[None]:
     connection = store._writer._connection
-    connection.set_authorizer(lambda action, name, *_: sqlite3.SQLITE_DENY if name == "COMMIT" else sqlite3.SQLITE_OK)
+    connection.set_authorizer(_deny_commits)
     try:
         yield
     finally:
