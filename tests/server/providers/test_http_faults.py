@@ -38,6 +38,7 @@ from tests.server.fakes_upstream import (
 
 from flatfee.server.providers import http
 from flatfee.server.providers.base import ProviderFailure
+from flatfee.server.providers.http1.connection import READ_AHEAD
 from flatfee.server.providers.unpack import PIECE, Unpacker
 from flatfee.wire import AttemptOutcome
 
@@ -366,7 +367,7 @@ async def test_a_reader_that_waits_leaves_the_rest_with_the_provider() -> None:
         await still()
         assert sent < 600_000
         rest = [chunk async for chunk in chunks]
-        assert max(map(len, [first, *rest])) <= http.READ_AHEAD
+        assert max(map(len, [first, *rest])) <= READ_AHEAD
         assert sum(map(len, [first, *rest])) == pieces * len(piece)
 
 

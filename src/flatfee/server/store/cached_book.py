@@ -243,10 +243,11 @@ class CachedBook(SqliteBook):
 
     def expired_tickets(self, now: float, most: int = -1) -> list[OpenTicket]:
         """Look for them only once the first lease of all can have run out: it is asked whenever premium is spent."""
-        if self._first_end is None or self._first_end <= now:
+        first = self._first_end
+        if first is None or first <= now:
             (end,) = self._execute("SELECT min(expires_at) FROM tickets").fetchone()
-            self._first_end = math.inf if end is None else end
-        return [] if self._first_end > now else super().expired_tickets(now, most)
+            first = self._first_end = math.inf if end is None else end
+        return [] if first > now else super().expired_tickets(now, most)
 
     def take_ticket(self, request_id: str, account: str) -> OpenTicket | None:
         ticket, time = self._own.get(request_id, (None, 0))
