@@ -75,7 +75,7 @@ def stage_table(samples: Sequence[StageSample]) -> str:
     def stage(work: str, name: str) -> float:
         return _middle(by_work[work], lambda one: one.stages.get(name, 0.0))
 
-    names = sorted({name for one in samples for name in one.stages}, key=lambda name: -stage(works[0], name))
+    names = sorted({name for one in samples for name in one.stages}, key=lambda name: (-stage(works[0], name), name))
     rows: list[Sequence[str]] = [("CPU by stage, µs", *works)]
     rows += [(name, *(f"{stage(work, name):.2f}" for work in works)) for name in names]
     rows.append(("sum", *(f"{_middle(by_work[work], lambda one: one.sum):.2f}" for work in works)))

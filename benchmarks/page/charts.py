@@ -152,7 +152,7 @@ def _stages(samples: Sequence[StageSample]) -> Chart:
     def most(name: str) -> float:
         return -(middle([one.stages.get(name, 0.0) for one in by_work[PLAIN]]) or 0.0)
 
-    names = sorted({name for one in samples for name in one.stages}, key=most)
+    names = sorted({name for one in samples for name in one.stages}, key=lambda name: (most(name), name))
     columns = [
         Column(
             heading=heading,
