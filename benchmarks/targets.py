@@ -23,6 +23,7 @@ _CONFIG: Final = """\
 host = "127.0.0.1"
 store = "{store}"
 durability = "{durability}"
+max_requests = {most}
 
 [[providers]]
 name = "fixed"
@@ -50,7 +51,7 @@ fair_use = 1000000000000
 meter = "tokens"
 window = "month"
 output_reserve = 4096
-concurrent_workflows = 1000
+concurrent_workflows = {most}
 continuation = true
 
 [[accounts]]
@@ -132,10 +133,12 @@ def serving(
         yield Target(name=name, url=url, pid=pid, key=key, receipt=True)
 
 
-def configuration(upstream: str, ledger: Path, durability: Durability | None) -> str:
-    """Return the configuration of a gateway of ours. Pure."""
+def configuration(upstream: str, ledger: Path, durability: Durability | None, *, most: int = 1000) -> str:
+    """Return the configuration of a gateway of ours, which takes ``most`` requests at once. Pure."""
     store = f"sqlite:///{ledger}" if durability else "memory://"
-    return _CONFIG.format(store=store, durability=durability or "process", upstream=upstream, key_env=KEY_ENV)
+    return _CONFIG.format(
+        store=store, durability=durability or "process", upstream=upstream, key_env=KEY_ENV, most=most
+    )
 
 
 @contextmanager

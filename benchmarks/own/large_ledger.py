@@ -94,10 +94,7 @@ def measure(effort: LedgerEffort, folder: Path, say: Callable[[str], None], *, l
     with ExitStack() as stack:
         upstream = stack.enter_context(provider(folder))
         stores = {EMPTY: None, MANY: many, LARGE: large}
-        running = {
-            name: stack.enter_context(gateway(folder, upstream, store=f"sqlite:///{path}" if path else None))
-            for name, path in stores.items()
-        }
+        running = {name: stack.enter_context(gateway(folder, upstream, ledger=path)) for name, path in stores.items()}
         loads = _loads(running, effort, say)
         say("reads of the large ledger …")
         timed = uvloop.run(_reads(running[LARGE], effort.accounts))

@@ -10,53 +10,12 @@ from typing import Final
 
 from benchmarks.children import cores, free_port, python, server
 from benchmarks.load import KEY_ENV
+from benchmarks.targets import configuration
 
 KEY: Final = "benchmark-gateway-key-0123456789abcdef"
 
-_CONFIG: Final = """\
-[server]
-host = "127.0.0.1"
-store = "{store}"
-durability = "process"
-max_requests = 20000
-
-[[providers]]
-name = "fixed"
-kind = "openai"
-base_url = "{upstream}/v1"
-api_key_env = "{key_env}"
-
-[[routes]]
-name = "fixed-premium"
-provider = "fixed"
-model = "fixed"
-tier = "premium"
-priority = 1
-
-[[routes]]
-name = "fixed-economy"
-provider = "fixed"
-model = "fixed"
-tier = "economy"
-priority = 1
-
-[[plans]]
-name = "bench"
-fair_use = 1000000000000
-meter = "tokens"
-window = "month"
-output_reserve = 4096
-concurrent_workflows = 20000
-continuation = true
-
-[[accounts]]
-name = "bench"
-plan = "bench"
-
-[[accounts.projects]]
-name = "bench"
-keys = [{{name = "bench", key_env = "{key_env}"}}]
-"""
+_MOST: Final = 20_000
+"""Requests at once: streams are held open by the hundred."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +42,10 @@ def provider(folder: Path) -> Iterator[Running]:
         yield Running(port=port, pid=pid)
 
 
-def configure(folder: Path, upstream: str, store: str) -> Path:
+def configure(folder: Path, upstream: str, ledger: Path) -> Path:
     """Write a configuration, and return where."""
     path = folder / f"gateway-{free_port()}.toml"
-    path.write_text(_CONFIG.format(store=store, upstream=upstream, key_env=KEY_ENV))
+    path.write_text(configuration(upstream, ledger, "process", most=_MOST))
     return path
 
 
@@ -97,14 +56,14 @@ def command_for(config: Path, port: int) -> list[str]:
 
 @contextmanager
 def gateway(
-    folder: Path, upstream: Running, *, store: str | None = None, command: Sequence[str] | None = None
+    folder: Path, upstream: Running, *, ledger: Path | None = None, command: Sequence[str] | None = None
 ) -> Iterator[Running]:
-    """Run the gateway on the core under measurement, on a new SQLite file unless ``store`` names another.
+    """Run the gateway on the core under measurement, on a new SQLite file unless ``ledger`` names another.
 
     ``command`` runs it otherwise; its configuration and port are added.
     """
     port = free_port()
-    config = configure(folder, upstream.url, store or f"sqlite:///{folder / f'ledger-{port}.db'}")
+    config = configure(folder, upstream.url, ledger or folder / f"ledger-{port}.db")
     line = [*command, "--config", str(config), "--port", str(port)] if command else command_for(config, port)
     url, log = f"http://127.0.0.1:{port}/health/ready", folder / f"gateway-{port}.log"
     with server(line, url=url, core=cores()[0], log=log, env={KEY_ENV: KEY, "PYTHONDONTWRITEBYTECODE": ""}) as pid:

@@ -65,7 +65,7 @@ def measure(
             for case, store in stores.items():
                 say(f"start-up: {case} …")
                 path = store or folder / f"start-{number}.db"
-                config = configure(folder, upstream.url, f"sqlite:///{path}")
+                config = configure(folder, upstream.url, path)
                 samples.append(_start(case, number, config))
     return samples, imports(rounds)
 
