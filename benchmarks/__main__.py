@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -14,6 +12,7 @@ from typing import Any, Final
 
 from benchmarks import client_cost, double_cost, gateway_cost, ledger_cost, machine, report
 from benchmarks.children import BenchmarkFailed
+from benchmarks.command import ends_well, keep, say, some_of
 from benchmarks.peers import measuring, nginx
 from benchmarks.peers import report as peers_report
 from benchmarks.peers.workloads import named
@@ -36,21 +35,13 @@ _QUICK_DOUBLE: Final = (1, 5)
 """Rounds, and calls in each."""
 
 
+@ends_well
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for; return the exit code."""
     options = _options(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every server is ended on the way out
-    try:
-        with tempfile.TemporaryDirectory(prefix="flatfee-bench-") as folder:
-            raw = _measure(options, Path(folder))
-    except BenchmarkFailed as failure:
-        print(f"Benchmark failed: {failure}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(raw, indent=1) + "\n")
-    print(f"raw figures: {options.json}")
+    with tempfile.TemporaryDirectory(prefix="flatfee-bench-") as folder:
+        raw = _measure(options, Path(folder))
+    keep(raw, options.json)
     return 0
 
 
@@ -63,11 +54,11 @@ def _measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         raw |= _gateway(options, folder)
     if options.only in (None, "client"):
         client_effort = _QUICK_CLIENTS if options.quick else _FULL_CLIENTS
-        rounds = client_cost.measure(client_effort, folder, _say)
+        rounds = client_cost.measure(client_effort, folder, say)
         print(f"\nClients\n\n{report.client_table(rounds)}\n\n{report.CLIENT_LIMITS}\n", flush=True)
         raw["clients"] = {"effort": asdict(client_effort), "samples": [asdict(one) for one in rounds]}
     if options.only in (None, "double"):
-        doubles = double_cost.measure(*(_QUICK_DOUBLE if options.quick else _FULL_DOUBLE), _say)
+        doubles = double_cost.measure(*(_QUICK_DOUBLE if options.quick else _FULL_DOUBLE), say)
         print(f"\nTest double\n\n{report.double_table(doubles)}\n\n{report.DOUBLE_LIMITS}\n", flush=True)
         raw["double"] = [asdict(one) for one in doubles]
     return raw
@@ -79,17 +70,17 @@ def _gateway(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     raw: dict[str, Any] = {}
     if options.targets is None and nginx.found("nginx") and nginx.found("wrk"):
         beside = _QUICK_BESIDE if options.quick else _FULL_BESIDE
-        measured = measuring.measure(_BESIDE, named(_BESIDE_WORKLOADS), beside, folder, _say)
+        measured = measuring.measure(_BESIDE, named(_BESIDE_WORKLOADS), beside, folder, say)
         print(f"\nGateway (process)\n\n{peers_report.tables(measured)}\n\n{peers_report.LIMITS}\n", flush=True)
         if measured.failed is not None:
             raise BenchmarkFailed(measured.failed)
         raw["gateway"] = {"effort": asdict(beside), **asdict(measured)}
     else:
-        samples = gateway_cost.measure(options.targets or DEFAULT_TARGETS, effort, folder, _say)
+        samples = gateway_cost.measure(options.targets or DEFAULT_TARGETS, effort, folder, say)
         print(f"\nGateway\n\n{report.gateway_table(samples)}\n\n{report.GATEWAY_LIMITS}\n", flush=True)
         raw["gateway"] = {"effort": asdict(effort), "samples": [asdict(sample) for sample in samples]}
     if "gateway" in (options.targets or DEFAULT_TARGETS):
-        ledger = ledger_cost.measure(effort, folder / "ledger", _say)
+        ledger = ledger_cost.measure(effort, folder / "ledger", say)
         print(f"{report.ledger_lines(ledger)}\n", flush=True)
         raw["ledger"] = [asdict(one) for one in ledger]
     return raw
@@ -102,23 +93,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, default=_LATEST, help="where the raw figures go (default: %(default)s)")
     parser.add_argument(
         "--targets",
-        type=_targets,
+        type=some_of("target", TARGETS),
         help=f"some of {','.join(TARGETS)}, by our own load generator (default: beside nginx, if wrk is here as well)",
     )
     return parser.parse_args(arguments)
-
-
-def _targets(text: str) -> tuple[str, ...]:
-    names = tuple(text.split(","))
-    unknown = [name for name in names if name not in TARGETS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"unknown target {unknown[0]!r}; use some of {', '.join(TARGETS)}")
-    return names
-
-
-def _say(text: str) -> None:
-    """Tell progress where it does not disturb a piped report."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

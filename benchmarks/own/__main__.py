@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import machine
-from benchmarks.children import ROOT, BenchmarkFailed
+from benchmarks.children import ROOT
+from benchmarks.command import ends_well, keep, say, some_of
 from benchmarks.own import first_token, large_ledger, memory, report, stages, startup
 
 _LATEST: Final = ROOT / "benchmarks" / "results" / "own.json"
@@ -96,10 +95,10 @@ MEASURES: Final[Mapping[str, Callable[[Run], tuple[str, Any]]]] = {
 """Name on the command line → what takes it; the order of the report."""
 
 
+@ends_well
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for; return the exit code."""
     options = _options(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every server is ended on the way out
     named = machine.describe()
     raw: dict[str, Any] = {
         "date": machine.now(),
@@ -109,28 +108,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     for label, value in named.items():
         print(f"{label}: {value}", flush=True)
-    try:
-        for name in options.only:
-            with tempfile.TemporaryDirectory(prefix="flatfee-bench-", dir=options.folder) as folder:
-                effort = QUICK if options.quick else FULL
-                run = Run(effort=effort, folder=Path(folder), ledger=options.ledger, say=_say)
-                text, raw[name] = MEASURES[name](run)
-            print(f"\n{text}", flush=True)
-    except BenchmarkFailed as failure:
-        print(f"Benchmark failed: {failure}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(raw, indent=1) + "\n")
-    print(f"\nraw figures: {options.out}")
+    for name in options.only:
+        with tempfile.TemporaryDirectory(prefix="flatfee-bench-", dir=options.folder) as folder:
+            effort = QUICK if options.quick else FULL
+            run = Run(effort=effort, folder=Path(folder), ledger=options.ledger, say=say)
+            text, raw[name] = MEASURES[name](run)
+        print(f"\n{text}", flush=True)
+    print()
+    keep(raw, options.out)
     return 0
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.own", description=__doc__)
     names = ",".join(MEASURES)
-    parser.add_argument("--only", type=_measures, default=tuple(MEASURES), help=f"some of {names} (default: all)")
+    parser.add_argument(
+        "--only", type=some_of("measure", MEASURES), default=tuple(MEASURES), help=f"some of {names} (default: all)"
+    )
     parser.add_argument("--quick", action="store_true", help="a few requests each: checks the harness, not the speed")
     parser.add_argument("--out", type=Path, default=_LATEST, help="where the raw figures go (default: %(default)s)")
     parser.add_argument(
@@ -141,19 +135,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--folder", type=Path, help="where files are made (default: the system's temporary folder)")
     return parser.parse_args(arguments)
-
-
-def _measures(text: str) -> tuple[str, ...]:
-    names = tuple(text.split(","))
-    unknown = [name for name in names if name not in MEASURES]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"unknown measure {unknown[0]!r}; use some of {', '.join(MEASURES)}")
-    return names
-
-
-def _say(text: str) -> None:
-    """Tell progress where it does not disturb a piped report."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

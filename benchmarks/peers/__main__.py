@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -13,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import machine
-from benchmarks.children import ROOT, BenchmarkFailed
+from benchmarks.children import ROOT
+from benchmarks.command import ends_well, keep, say, some_of
 from benchmarks.peers import goals, measuring, nginx, report, workers
 from benchmarks.peers.gateways import ROWS
 from benchmarks.peers.measuring import Effort
@@ -28,21 +27,13 @@ _OUT: Final = ROOT / "benchmarks" / "results" / "peers.json"
 _QUICK: Final = Effort(rounds=1, seconds=1, longest=1, warmup=0, idle=0.2)
 
 
+@ends_well
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for; return the exit code: 1 if one of ours failed."""
     options = _options(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every server is ended on the way out
-    try:
-        with tempfile.TemporaryDirectory(prefix="flatfee-bench-") as folder:
-            raw = _measure(options, Path(folder))
-    except BenchmarkFailed as failure:
-        print(f"Benchmark failed: {failure}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(raw, indent=1, ensure_ascii=False) + "\n")
-    print(f"raw figures: {options.out}")
+    with tempfile.TemporaryDirectory(prefix="flatfee-bench-") as folder:
+        raw = _measure(options, Path(folder))
+    keep(raw, options.out)
     if raw["failed"] is not None:
         print(f"Benchmark failed: {raw['failed']}", file=sys.stderr)
         return 1
@@ -58,13 +49,13 @@ def _measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     wanted = [name for name in options.only if name in ROWS]
     skipped = {name: why for name in wanted if (why := ROWS[name].missing())}
     for name, why in skipped.items():
-        _say(f"{name} is left out: {why}")
+        say(f"{name} is left out: {why}")
     names = [name for name in wanted if name not in skipped]
     effort = _QUICK if options.quick else Effort(rounds=options.rounds, seconds=2, longest=12, warmup=1, idle=2.0)
     about = _about(effort, quick=options.quick)
     print(report.about_lines(about), flush=True)
-    measured = measuring.measure(names, options.workloads, effort, folder, _say)
-    shared = workers.measure(effort, folder, _say) if WORKERS in options.only and measured.failed is None else []
+    measured = measuring.measure(names, options.workloads, effort, folder, say)
+    shared = workers.measure(effort, folder, say) if WORKERS in options.only and measured.failed is None else []
     verdicts = goals.judge([*measured.samples, *shared])
     versions = {name: ROWS[name].version() for name in names}
     print(report.whole(names, measured, shared, verdicts, versions, skipped), flush=True)
@@ -121,10 +112,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    names = tuple(text.split(","))
-    unknown = [name for name in names if name not in NAMES]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"unknown target {unknown[0]!r}; use some of {', '.join(NAMES)}")
+    names = some_of("target", NAMES)(text)
     return tuple(name for name in NAMES if name in names)
 
 
@@ -139,11 +127,6 @@ def _rounds(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 20:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of rounds; use 1 to 20")
     return int(text)
-
-
-def _say(text: str) -> None:
-    """Tell progress where it does not disturb a piped report."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
