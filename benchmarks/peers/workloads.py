@@ -5,7 +5,7 @@ A *phase* is one upstream: every target is started anew for it, since one addres
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -40,62 +40,27 @@ class Workload:
         return request_body(self.shape, "at_once", model=model, prompt_bytes=self.prompt_bytes)
 
 
-def _plain(connections: int) -> Workload:
-    return Workload(
-        name=f"plain-{connections}",
-        title=f"plain, {_counted(connections)}",
-        phase="plain",
-        connections=connections,
-    )
-
-
-def _long(connections: int) -> Workload:
-    return Workload(
-        name=f"long-{connections}",
-        title=f"plain, 100 kB prompt, {_counted(connections)}",
-        phase="plain",
-        connections=connections,
-        prompt_bytes=_LONG_PROMPT,
-    )
-
-
-def _stream(connections: int) -> Workload:
-    return Workload(
-        name=f"stream-{connections}",
-        title=f"streams of 203 events at once, {_counted(connections)}",
-        phase="stream",
-        connections=connections,
-    )
-
-
-def _each(connections: int) -> Workload:
-    return Workload(
-        name=f"each-{connections}",
-        title=f"streams of 203 events, event by event, {_counted(connections)}",
-        phase="each",
-        connections=connections,
-    )
-
-
-def _paced(connections: int) -> Workload:
-    return Workload(
-        name=f"paced-{connections}",
-        title=f"streams of 203 events, one each {PACE_SECONDS * 1000:.0f} ms, {_counted(connections)}",
-        phase="paced",
-        connections=connections,
-    )
-
-
-def _counted(connections: int) -> str:
-    return "1 connection" if connections == 1 else f"{connections} connections"
+def _on(
+    connections: Sequence[int], name: str, title: str, phase: Phase, *, prompt_bytes: int = 0
+) -> Iterator[Workload]:
+    """Yield one kind of traffic on each of so many connections."""
+    for count in connections:
+        counted = "1 connection" if count == 1 else f"{count} connections"
+        yield Workload(
+            name=f"{name}-{count}",
+            title=f"{title}, {counted}",
+            phase=phase,
+            connections=count,
+            prompt_bytes=prompt_bytes,
+        )
 
 
 WORKLOADS: Final[tuple[Workload, ...]] = (
-    *(_plain(connections) for connections in (1, 16, 256)),
-    *(_long(connections) for connections in (1, 16)),
-    *(_stream(connections) for connections in (1, 16, 256)),
-    _each(16),
-    *(_paced(connections) for connections in (1, 16)),
+    *_on((1, 16, 256), "plain", "plain", "plain"),
+    *_on((1, 16), "long", "plain, 100 kB prompt", "plain", prompt_bytes=_LONG_PROMPT),
+    *_on((1, 16, 256), "stream", "streams of 203 events at once", "stream"),
+    *_on((16,), "each", "streams of 203 events, event by event", "each"),
+    *_on((1, 16), "paced", f"streams of 203 events, one each {PACE_SECONDS * 1000:.0f} ms", "paced"),
 )
 """In the order of the report."""
 
