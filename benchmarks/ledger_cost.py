@@ -20,39 +20,17 @@ import uvloop
 
 from benchmarks.children import cores, python, run
 from benchmarks.gateway_cost import SCENARIOS, Effort, sample
+from benchmarks.own.requests import outcome_of, reservation
 from benchmarks.targets import TARGETS, Target, fake_upstream
-from flatfee.receipt import Attempt, Receipt, TokenUsage
-from flatfee.server.ids import request_id
 from flatfee.server.keys import KeyKind, digest
-from flatfee.server.store.records import (
-    Caller,
-    NewAccount,
-    NewKey,
-    NewProject,
-    Offer,
-    Outcome,
-    Purse,
-    Reservation,
-    Terms,
-    Ticket,
-)
+from flatfee.server.store.records import Caller, NewAccount, NewKey, NewProject, Ticket
 from flatfee.server.store.sqlite import SqliteStore
-from flatfee.server.windows import Calendar
-from flatfee.wire import Billing, Lane, Reason, ReceiptState, Tier
+from flatfee.wire import Billing
 
 CONNECTIONS: Final = 16
 _REQUESTS: Final = 4000
 _TIMEOUT: Final = 120.0
-_OFFER: Final = Offer(lane=Lane.PREMIUM, reason=Reason.DEFAULT, purse=Purse.FAIR_USE, units=17_196)
-_TERMS: Final = Terms(
-    unit="token",
-    fair_use=10**12,
-    continuation_limit=None,
-    workflows=1000,
-    fanout=16,
-    idle=120.0,
-    requests_per_minute=None,
-)
+_PROMPT_TOKENS: Final = 1200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,35 +82,10 @@ async def _load(store: SqliteStore, requests: int) -> float:
 
 async def _connection(store: SqliteStore, caller: Caller, requests: int) -> None:
     for _ in range(requests):
-        want = Reservation(
-            request_id=request_id(store.now()),
-            caller=caller,
-            terms=_TERMS,
-            calendar=Calendar("month", 1),
-            workflow=None,
-            offers=(_OFFER,),
-            model_requested="auto",
-            lease=60.0,
-        )
-        ticket = await store.reserve(want)
+        ticket = await store.reserve(reservation(caller, store.now(), None))
         assert isinstance(ticket, Ticket)
         await store.dispatch(ticket)
-        await store.settle(ticket, Outcome(charged=1834, receipt=_receipt(ticket), route="fixed", answered=True))
-
-
-def _receipt(ticket: Ticket) -> Receipt:
-    return Receipt(
-        request_id=ticket.request_id,
-        lane=ticket.offer.lane,
-        reason=ticket.offer.reason,
-        state=ReceiptState.SETTLED,
-        model_requested="auto",
-        model_served="fixed",
-        route="fixed-premium",
-        tier=Tier.PREMIUM,
-        usage=TokenUsage(prompt_tokens=1200, completion_tokens=158, cached_tokens=0),
-        attempts=(Attempt(route="fixed-premium", outcome="ok", status=200, duration_ms=3),),
-    )
+        await store.settle(ticket, outcome_of(ticket, prompt_tokens=_PROMPT_TOKENS, stream=False))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
