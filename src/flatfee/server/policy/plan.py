@@ -225,10 +225,8 @@ def _ordered(rank: Rank, facts: Facts, chance: Callable[[], float]) -> tuple[Rou
     return tuple(sorted(routes, key=lambda route: (route.priority, -math.log(1.0 - chance()) / route.weight)))
 
 
-def _first(routes: tuple[RouteSettings, ...], name: str | None) -> tuple[RouteSettings, ...]:
+def _first(routes: tuple[RouteSettings, ...], name: str) -> tuple[RouteSettings, ...]:
     """Put the route called ``name`` in front, if it is among them."""
-    if name is None:
-        return routes
     return tuple(sorted(routes, key=lambda route: route.name != name))
 
 

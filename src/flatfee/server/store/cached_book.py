@@ -16,15 +16,14 @@ from msgspec.structs import replace
 
 from flatfee.server.clocks import Moment
 from flatfee.server.store.book import KeptReceipt, OpenTicket, SlotKey
-from flatfee.server.store.ledger import Balance, Slots
+from flatfee.server.store.ledger import NO_CHANGE, Balance, Slots
 from flatfee.server.store.records import Caller
-from flatfee.server.store.sqlite_book import ADD_TICKET, SqliteBook, ticket_row
-from flatfee.server.store.sqlite_directory import Until
+from flatfee.server.store.sqlite_book import ADD_TICKET, SqliteBook, row_key, ticket_row
+from flatfee.server.store.sqlite_directory import Until, still
 from flatfee.server.store.sqlite_entries import ADD_RECEIPT, receipt_row
 from flatfee.server.windows import Window
 
 _MOST_ACCOUNTS: Final = 16_384
-_NO_CHANGE: Final = Balance()
 
 _BalanceKey = tuple[str, int, int]
 
@@ -78,7 +77,7 @@ def _slot_of(ticket: OpenTicket) -> SlotKey:
 
 
 class CachedBook(SqliteBook):
-    """A ``Book`` for ``LoopWriter``, for what a request does: reserve, dispatch, settle, and its heartbeat."""
+    """A ``Book`` for ``LoopWriter``, for what a request does: reserve, dispatch, settle."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__(connection)
@@ -147,7 +146,7 @@ class CachedBook(SqliteBook):
 
     def _write_slots(self) -> None:
         for key in self._held:
-            owner = (key.account, key.project or "", key.workflow)
+            owner = row_key(key)
             slot = self._accounts[key.account].slots.get(key)
             if slot is None:
                 self._now_execute("DELETE FROM slots WHERE account = ? AND project = ? AND workflow = ?", owner)
@@ -204,8 +203,7 @@ class CachedBook(SqliteBook):
             if known is None:
                 return None
             self._callers[key_id] = known
-        caller, until = known
-        return caller if until is None or until > now else None
+        return still(known, now)
 
     # Balances.
 
@@ -222,7 +220,7 @@ class CachedBook(SqliteBook):
         return super().balance(account, unit, window) if found is None else found
 
     def shift_balance(self, account: str, unit: str, at: float, change: Balance) -> None:
-        if change == _NO_CHANGE:
+        if change == NO_CHANGE:
             return
         balances = self._account(account).balances
         for key, before in balances.items():

@@ -39,6 +39,9 @@ class Balance(msgspec.Struct, frozen=True, gc=False):
         )
 
 
+NO_CHANGE: Final = Balance()
+
+
 def change(purse: Purse, *, pending: int = 0, posted: int = 0) -> Balance:
     """Return what units held back and units posted change of a balance; either may be below zero."""
     match purse:
@@ -47,7 +50,7 @@ def change(purse: Purse, *, pending: int = 0, posted: int = 0) -> Balance:
         case Purse.CONTINUATION:
             return Balance(continuation_posted=posted, continuation_pending=pending)
         case Purse.NONE:
-            return Balance()
+            return NO_CHANGE
 
 
 class Slots(msgspec.Struct, frozen=True, gc=False):

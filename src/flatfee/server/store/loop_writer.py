@@ -18,7 +18,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from flatfee.server.store.base import StoreDown
 from flatfee.server.store.log_sync import sync_log
 from flatfee.server.store.turn import Turn
-from flatfee.server.store.writer import Chore, Ends, Work, Writer, as_store_down, resolve
+from flatfee.server.store.writer import Ends, Work, Writer, as_store_down, resolve
 
 _ROUNDS: Final = 128
 _PAUSES: Final = 50
@@ -31,7 +31,6 @@ CHECKPOINT_PAGES: Final = 16_000
 
 _PAGES_OF_A_COMMIT: Final = 6
 _CHANGES_ON_A_PAGE: Final = 3
-
 
 _MOST_PIECES: Final = 64
 """A transaction is left open while each round of the loop adds to it, until it holds so many pieces of work."""
@@ -158,6 +157,9 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
         if self._home is not None and self._home.is_closed():
             self._ends.clear()  # nobody is left to tell
         self._commit_all()
+        self._leave_to_the_thread()
+
+    def _leave_to_the_thread(self) -> None:
         waiting, self._waiting = self._waiting, []
         self.take_over(waiting)
 
@@ -250,15 +252,12 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
             self._pages = 0
             self._queue.put(self._checkpoint)
 
-    def _perform(self, chore: Chore) -> None:
-        with suppress(OSError, sqlite3.Error):
+    def _checkpoint(self) -> None:
+        with suppress(OSError, sqlite3.Error):  # it is tried again the next time
             # A checkpoint begins with this, and waits for it longest: here nobody has to wait with it.
             sync_log(self._free.database)
             with self._free.taken():  # it changes nothing, so nobody need forget anything
-                chore()
-
-    def _checkpoint(self) -> None:
-        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _fail(self) -> None:
         """Undo the open transaction, and leave its work to the thread, where a piece that fails takes no other along.
@@ -270,8 +269,7 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
         self._open = False
         self._pieces = self._seen = 0
         self._undo()
-        if pieces:
-            self.take_over(pieces)
+        self.take_over(pieces)
 
     def _undo(self) -> None:
         try:
@@ -304,8 +302,7 @@ class LoopWriter(Writer[_B], Generic[_B, _C]):
             self._tries += 1
             loop.call_later(_PAUSE, self._again)
         else:
-            waiting, self._waiting = self._waiting, []
-            self.take_over(waiting)
+            self._leave_to_the_thread()
 
     def _do_what_waits(self, loop: asyncio.AbstractEventLoop) -> None:
         waiting, self._waiting = self._waiting, []

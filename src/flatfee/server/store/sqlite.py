@@ -30,7 +30,7 @@ from flatfee.server.store.records import (
 )
 from flatfee.server.store.shared import SharedStore
 from flatfee.server.store.sqlite_book import SqliteBook
-from flatfee.server.store.sqlite_directory import Until
+from flatfee.server.store.sqlite_directory import Until, still
 from flatfee.server.store.turn import Turn
 from flatfee.server.store.writer import Writer
 
@@ -134,8 +134,7 @@ class SqliteStore(SharedStore):
                 return None
             if version is not None and len(self._known) < _MOST_KNOWN:
                 self._known[digest] = found
-        caller, until = found
-        return caller if until is None or until > now else None
+        return still(found, now)
 
     async def last_route(self, caller: Caller, workflow: str) -> str | None:
         key = SlotKey(caller.account, caller.project, workflow)

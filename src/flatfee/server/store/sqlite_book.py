@@ -71,7 +71,7 @@ class SqliteBook(SqliteEntries, SqliteDirectory):
         if key is not None:
             own = self._execute(
                 "SELECT released FROM slots WHERE account = ? AND project = ? AND workflow = ? AND expires_at > ?",
-                (*_row_key(key), now),
+                (*row_key(key), now),
             ).fetchone()
         if own is None or key is None:
             return Slots(active=active, holds_one=False, in_flight=0)
@@ -93,21 +93,21 @@ class SqliteBook(SqliteEntries, SqliteDirectory):
             " started_at = iif(expires_at > ?4, started_at, ?6),"
             " route = iif(expires_at > ?4, route, NULL),"
             " expires_at = ?5, released = 0",
-            (*_row_key(key), now.steady, expires_at, now.wall),
+            (*row_key(key), now.steady, expires_at, now.wall),
         )
 
     def touch_slot(self, key: SlotKey, now: float, until: float | None, route: str | None) -> None:
         self._execute(
             "UPDATE slots SET expires_at = coalesce(?5, expires_at), route = coalesce(?6, route)"
             " WHERE account = ?1 AND project = ?2 AND workflow = ?3 AND expires_at > ?4",
-            (*_row_key(key), now, until, route),
+            (*row_key(key), now, until, route),
         )
 
     def mark_released(self, key: SlotKey) -> None:
-        self._execute("UPDATE slots SET released = 1 WHERE account = ? AND project = ? AND workflow = ?", _row_key(key))
+        self._execute("UPDATE slots SET released = 1 WHERE account = ? AND project = ? AND workflow = ?", row_key(key))
 
     def drop_slot(self, key: SlotKey) -> None:
-        self._execute("DELETE FROM slots WHERE account = ? AND project = ? AND workflow = ?", _row_key(key))
+        self._execute("DELETE FROM slots WHERE account = ? AND project = ? AND workflow = ?", row_key(key))
 
     def drop_slots(self, now: float) -> None:
         self._execute(
@@ -128,7 +128,7 @@ class SqliteBook(SqliteEntries, SqliteDirectory):
         """Return the route that last answered a live workflow."""
         row = self._execute(
             "SELECT route FROM slots WHERE account = ? AND project = ? AND workflow = ? AND expires_at > ?",
-            (*_row_key(key), now),
+            (*row_key(key), now),
         ).fetchone()
         return row[0] if row else None
 
@@ -193,7 +193,7 @@ def _lease(row: tuple[Any, ...], now: Moment) -> WorkflowLease:
     )
 
 
-def _row_key(key: SlotKey) -> tuple[str, str, str]:
+def row_key(key: SlotKey) -> tuple[str, str, str]:
     """Return what a slot is kept under: a primary key has no NULL."""
     return key.account, key.project or "", key.workflow
 

@@ -35,6 +35,12 @@ Until = tuple[Caller, float | None]
 """What a key stands for, and when it expires (epoch seconds), if it does."""
 
 
+def still(found: Until, now: float) -> Caller | None:
+    """Return what a key stands for, if it has not expired."""
+    caller, until = found
+    return caller if until is None or until > now else None
+
+
 class SqliteDirectory:
     """A ``DirectoryBook`` over one connection, within whatever transaction is open on it."""
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from flatfee.server.ids import earliest_id
 from flatfee.server.store.book import Adjustment, KeptReceipt
-from flatfee.server.store.ledger import Balance, disagreement
+from flatfee.server.store.ledger import NO_CHANGE, Balance, disagreement
 from flatfee.server.store.records import LedgerQuery, Purse
 from flatfee.server.windows import Window
 
@@ -28,7 +28,6 @@ _BALANCE = """
 SELECT posted, pending, continuation_posted, continuation_pending FROM balances
 WHERE account = ? AND unit = ? AND window_start = ? AND window_end = ?
 """
-_NO_CHANGE = Balance()
 _SHIFT = """
 UPDATE balances SET posted = posted + ?4, pending = pending + ?5,
     continuation_posted = continuation_posted + ?6, continuation_pending = continuation_pending + ?7
@@ -76,7 +75,7 @@ class SqliteEntries:
         return Balance(*self._execute(_REBUILD, (account, unit, window.start, window.end)).fetchone())
 
     def shift_balance(self, account: str, unit: str, at: float, change: Balance) -> None:
-        if change == _NO_CHANGE:
+        if change == NO_CHANGE:
             return
         self._execute(
             _SHIFT,

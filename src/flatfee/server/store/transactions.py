@@ -19,7 +19,7 @@ from flatfee.server.statement import Statement
 from flatfee.server.store import entries, ledger
 from flatfee.server.store.base import ForeignTicket, StoreDown
 from flatfee.server.store.book import Book, Claim, ClaimKey, OpenTicket, SlotKey
-from flatfee.server.store.ledger import Balance, Slots
+from flatfee.server.store.ledger import NO_CHANGE, Balance, Slots
 from flatfee.server.store.records import (
     Changed,
     Idempotency,
@@ -46,8 +46,6 @@ _LAPSED_AT_ONCE: Final = 20
 
 _KEEP_BALANCES: Final = 86_400
 """Balances of windows that ended longer ago are read from their entries."""
-
-_NO_CORRECTION: Final = Balance()
 
 Admission = Ticket | Refusal | Repeat | Changed
 
@@ -266,7 +264,7 @@ def _final_receipt(ticket: Ticket, outcome: Outcome, standing: Standing, charged
     )
 
 
-def _standing(book: Book, ticket: Ticket, correction: Balance = _NO_CORRECTION) -> Standing:
+def _standing(book: Book, ticket: Ticket, correction: Balance = NO_CHANGE) -> Standing:
     balance = book.balance(ticket.account, ticket.terms.unit, ticket.window) + correction
     return ledger.standing(balance, ticket.terms, ticket.window, ticket.standing.workflows_active)
 

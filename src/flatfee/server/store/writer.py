@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 _MAX_GROUP = 256
 
 Chore = Callable[[], object]
-"""Something for the thread to do in a turn, outside of any transaction."""
+"""Something for the thread to do outside of any transaction; it raises nothing."""
 
 Work = tuple[Callable[[Any], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
 Ends = Sequence[tuple["asyncio.Future[Any]", Any]]
@@ -66,6 +66,8 @@ class Writer(Generic[_B]):
 
     def take_over(self, group: Sequence[Work]) -> None:
         """Do work that was given to somebody else first, and could not be done there."""
+        if not group:
+            return
         if self._closed:
             resolve([(future, StoreDown("the store is closed")) for _, future, _ in group])
         else:
@@ -87,7 +89,7 @@ class Writer(Generic[_B]):
             if item is None:
                 return
             if callable(item):
-                self._perform(item)
+                item()
                 continue
             group, last = self._gather(item)
             self._commit(group)
@@ -105,14 +107,10 @@ class Writer(Generic[_B]):
             if item is None:
                 return group, True
             if callable(item):
-                self._perform(item)
+                item()
             else:
                 group += item
         return group, False
-
-    def _perform(self, chore: Chore) -> None:
-        with suppress(OSError, sqlite3.Error), self._turn():  # it is tried again the next time
-            chore()
 
     def _commit(self, group: list[Work]) -> None:
         try:
