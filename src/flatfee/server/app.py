@@ -126,9 +126,7 @@ class App:
             log.info("caller.gone", extra={"request_id": call.request_id})
         except asyncio.CancelledError:
             await _tell_of_the_end(call)
-            if not gateway.draining:
-                raise
-            # The server's own: it is the last that happens here, and the server would log it as a crash.
+            raise
         except Exception as error:  # noqa: BLE001 - faults.py turns every exception into a wire error
             with suppress(CallerGone):
                 await call.fail(error)

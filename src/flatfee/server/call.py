@@ -28,7 +28,7 @@ WhenGone = Callable[[Callable[[], object]], bool]
 """Takes what is to be called once the caller has left; ``False``: it has left already."""
 
 BODY_SECONDS: Final = 60.0
-"""A caller gets this long for its whole body: the server below has no such limit."""
+"""A caller gets this long for its whole body, and for the rest of one that was answered already."""
 
 WATCH_AFTER_SECONDS: Final = 0.05
 """Requests shorter than this are not watched for a disconnect: the watch costs more than it saves."""

@@ -191,7 +191,6 @@ class GuardedConnection(asyncio.Protocol):
 
     def answered(self, exchange: Exchange) -> None:
         """Go on with what waits: the next request, a refusal, the rest of a body, the caller's end."""
-        self._state.total_requests += 1
         if not exchange.keep_alive:
             self._close_when_answered(exchange)
         if self.transport.is_closing():

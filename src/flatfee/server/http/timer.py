@@ -39,7 +39,7 @@ class Limit:
         """Be over in so many seconds from now, whatever was set before."""
         self.until = until = self._now() + seconds
         if self._timer is None or until < self._rings:
-            self._start(seconds)
+            self._start(seconds, until)
 
     def end(self) -> None:
         """Never be over, and let go of who would have been told."""
@@ -49,10 +49,10 @@ class Limit:
             self._timer = None
         self._over = None
 
-    def _start(self, seconds: float) -> None:
+    def _start(self, seconds: float, rings: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._rings = self._now() + seconds
+        self._rings = rings
         self._timer = self._later(seconds, self._ring)
 
     def _ring(self) -> None:
@@ -61,7 +61,7 @@ class Limit:
             return
         left = self.until - self._now()
         if left > 0:
-            self._start(left)
+            self._start(left, self.until)
             return
         self.until = None
         if self._over is not None:

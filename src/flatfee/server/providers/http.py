@@ -173,9 +173,9 @@ class HttpAnswer:
 
     async def read(self) -> bytes:
         if self._encoding() in PLAIN:
-            return await _whole(self._take)
+            return await whole(self._take)
         chunks = self.chunks()
-        return await _whole(lambda: anext(chunks, b""))
+        return await whole(lambda: anext(chunks, b""))
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         encoding = self._encoding()
@@ -218,20 +218,24 @@ class HttpAnswer:
     def _encoding(self) -> str:
         found = [value for name, value in self._fields if len(name) == len(_ENCODING) and name.lower() == _ENCODING]
         encoding = b", ".join(found).strip().lower().decode("latin-1")
-        if encoding not in PLAIN | PACKED:
+        if encoding not in PLAIN and encoding not in PACKED:
             raise ProviderFailure(AttemptOutcome.ERROR, "answered in an encoding that was not asked for")
         return encoding
 
 
-async def _whole(take: Callable[[], Awaitable[bytes]]) -> bytes:
-    """Join what can be taken until nothing more comes."""
-    parts: list[bytes] = []
-    size = 0
-    while data := await take():
+async def whole(take: Callable[[], Awaitable[bytes]], first: bytes = b"") -> bytes:
+    """Join what can be taken until nothing more comes, behind what was taken first.
+
+    Raises:
+        ProviderFailure: there are more bytes than ``MAX_ANSWER``.
+    """
+    parts = [first] if first else []
+    size = len(first)
+    while size <= MAX_ANSWER and (data := await take()):
         parts.append(data)
         size += len(data)
-        if size > MAX_ANSWER:
-            raise ProviderFailure(AttemptOutcome.ERROR, f"answered with more than {MAX_ANSWER} bytes")
+    if size > MAX_ANSWER:
+        raise ProviderFailure(AttemptOutcome.ERROR, f"answered with more than {MAX_ANSWER} bytes")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

@@ -14,7 +14,7 @@ from tests.server.fakes_upstream import BODY, a_route, chunked, head, say, upstr
 from tests.server.providers.anthropic.fake_messages import Says, text
 
 from flatfee.server.answers.reshape import as_completion
-from flatfee.server.providers import base
+from flatfee.server.providers import base, http
 from flatfee.server.providers.anthropic import provider as module
 from flatfee.server.providers.anthropic.answer import as_completion as as_message
 from flatfee.server.providers.anthropic.provider import AnthropicProvider
@@ -141,7 +141,7 @@ async def test_a_plain_answer_to_who_asks_for_a_stream_is_a_completion() -> None
 
 
 async def test_a_plain_answer_to_who_asks_for_a_stream_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_ANSWER", 10)
+    monkeypatch.setattr(http, "MAX_ANSWER", 10)
     async with (
         upstream(say(head(None), chunked(b"{"), chunked(b" " * 50), chunked(b""))) as fake,
         provider(fake.port) as api,

@@ -19,8 +19,8 @@ from flatfee.server.providers.anthropic.answer import as_completion
 from flatfee.server.providers.anthropic.errors import Untranslatable, read_trouble
 from flatfee.server.providers.anthropic.events import StreamTranslator
 from flatfee.server.providers.anthropic.request import MessagesRequest, read_request
-from flatfee.server.providers.base import MAX_ANSWER, ProviderFailure, Upstream, read_error
-from flatfee.server.providers.http import HttpAnswer, HttpConnection, key_headers
+from flatfee.server.providers.base import ProviderFailure, Upstream, read_error
+from flatfee.server.providers.http import HttpAnswer, HttpConnection, key_headers, whole
 from flatfee.server.settings import ProviderSettings, RouteSettings
 from flatfee.wire import AttemptOutcome
 
@@ -143,7 +143,7 @@ class _Answer:
         parts = self._answer.chunks()
         data = (await anext(parts, b"")).removeprefix(BOM)
         if shape_of(data) == "json":
-            yield await _done(self._whole, await _rest(data, parts))
+            yield await _done(self._whole, await whole(lambda: anext(parts, b""), data))
             return
         translator = StreamTranslator(self._created)
         with _usable():
@@ -173,14 +173,3 @@ def _usable() -> Generator[None]:
         yield
     except UnusableAnswer as error:
         raise ProviderFailure(AttemptOutcome.ERROR, str(error)) from error
-
-
-async def _rest(data: bytes, parts: AsyncIterator[bytes]) -> bytes:
-    """Read a plain answer, which a few services give to those who ask for a stream, to its end."""
-    read, size = [data], len(data)
-    while size <= MAX_ANSWER and (data := await anext(parts, b"")):
-        read.append(data)
-        size += len(data)
-    if size > MAX_ANSWER:
-        raise ProviderFailure(AttemptOutcome.ERROR, f"answered with more than {MAX_ANSWER} bytes")
-    return b"".join(read)
